@@ -1,0 +1,18 @@
+#!/bin/sh
+# Writes constraints/airflow-SERIES.txt: the versions of everything the tests install, for every Python that is supported.
+#   scripts/constraints.sh UV SERIES
+set -eu
+uv=$1 series=$2
+version=$(sed -n "s/^AIRFLOW_VERSION_$series *:= *//p" Makefile)
+until=$(sed -n "s/^RESOLVED_UNTIL_$series *:= *//p" Makefile)
+wanted=$(mktemp)
+trap 'rm -f "$wanted"' EXIT
+echo "apache-airflow==$version" >"$wanted"
+"$uv" pip compile --quiet --universal --python-version 3.10 --fork-strategy fewest --upgrade --no-header --no-annotate \
+    --no-emit-index-url --no-emit-find-links --extra local --group test --group lint --group mutants \
+    ${until:+--exclude-newer "$until"} \
+    --constraints "$wanted" --output-file "$wanted.out" pyproject.toml
+# A constraint on a package that some Python does not need does no harm there, so the markers can go.
+sed 's/ *;.*//' "$wanted.out" | sort -u >"constraints/airflow-$series.txt"
+rm -f "$wanted.out"
+echo "constraints/airflow-$series.txt: $(wc -l <"constraints/airflow-$series.txt") packages"
