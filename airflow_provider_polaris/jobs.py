@@ -1,0 +1,350 @@
+"""The domain: what a Polaris ingestion job is, as the Jobs API tells it. Pure; knows nothing of Airflow or HTTP.
+
+Facts about the service come from the vendor's page "View and manage ingestion jobs by API" and from its Python client.
+Parsing tolerates fields that are missing or new; a value not known yet is kept as it came.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar
+
+import pendulum
+
+from airflow_provider_polaris.errors import PolarisUnreachable
+
+#: Longest free text (a health message, a log line) that goes on into events, XCom and exceptions, in characters.
+MAX_TEXT = 500
+_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+
+
+class _Word(str):
+    """A word of the service's vocabulary. One that is not known yet is kept, not lost in an enum."""
+
+    __slots__ = ()
+    known: ClassVar[frozenset[str]]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the vendor's documentation lists this value."""
+        return str(self) in self.known
+
+
+class ExecutionStatus(_Word):
+    """Where a job stands: ``executionStatus``.
+
+    The set has grown before (``idle``, ``suspended``): a value not in it is not over, and never success.
+    """
+
+    __slots__ = ()
+    PENDING: ClassVar[ExecutionStatus]
+    RUNNING: ClassVar[ExecutionStatus]
+    IDLE: ClassVar[ExecutionStatus]
+    SUSPENDED: ClassVar[ExecutionStatus]
+    UNKNOWN: ClassVar[ExecutionStatus]
+    COMPLETED: ClassVar[ExecutionStatus]
+    FAILED: ClassVar[ExecutionStatus]
+    CANCELED: ClassVar[ExecutionStatus]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether a job of this status never changes again. It says nothing about success."""
+        return self in _OVER
+
+
+class HealthStatus(_Word):
+    """How a job fares: ``health.status``. ``warning``, which the vendor's client knows, is read as ``warn``."""
+
+    __slots__ = ()
+    OK: ClassVar[HealthStatus]
+    WARN: ClassVar[HealthStatus]
+    ERROR: ClassVar[HealthStatus]
+
+
+class JobType(_Word):
+    """What kind of job it is: ``type``. A streaming job never completes; the deletions cannot be updated."""
+
+    __slots__ = ()
+    BATCH: ClassVar[JobType]
+    SQL: ClassVar[JobType]
+    STREAMING: ClassVar[JobType]
+    DELETE_DATA: ClassVar[JobType]
+    DROP_TABLE: ClassVar[JobType]
+    RESTORE_DATA: ClassVar[JobType]
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether Polaris refuses to update, and so to cancel, jobs of this type."""
+        return self in {JobType.DELETE_DATA, JobType.DROP_TABLE}
+
+
+#: The warning codes that the vendor documents.
+WARNING_CODES = frozenset(
+    {"lost_connection_to_source", "no_rows_found", "invalid_rows_found", "unable_to_proceed", "multiple"}
+)
+
+
+def _define(kind: type[_Word], words: tuple[str, ...]) -> None:
+    kind.known = frozenset(words)
+    for word in words:
+        setattr(kind, word.upper(), kind(word))
+
+
+_define(
+    ExecutionStatus,
+    ("pending", "running", "idle", "suspended", "unknown", "completed", "failed", "canceled"),
+)
+_define(HealthStatus, ("ok", "warn", "error"))
+_define(JobType, ("batch", "sql", "streaming", "delete_data", "drop_table", "restore_data"))
+_OVER = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELED})
+
+
+def _mapping(value: Any, what: str) -> Mapping[str, Any]:
+    """Return the JSON object, an empty one for null; raise PolarisUnreachable for anything else."""
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise PolarisUnreachable(f"Polaris answered {what} that is not a JSON object: {clip(repr(value), 100)}")
+    return value
+
+
+def _text(value: Any) -> str | None:
+    return clean(value) if isinstance(value, str) and value else None
+
+
+def clean(text: str) -> str:
+    """Return the text as every database takes it.
+
+    Half a surrogate pair (user data cut in the middle of an emoji) cannot be encoded, and would bring a triggerer down;
+    PostgreSQL takes no NUL.
+    """
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
+
+
+def clip(text: str, length: int = MAX_TEXT) -> str:
+    """Shorten the text to that many characters, and show that it was."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+@dataclass(frozen=True)
+class LogEntry:
+    """One line of a job's log; every part is optional. Only streaming jobs log each row that did not parse."""
+
+    timestamp: str | None = None
+    health_status: HealthStatus | None = None
+    code: str | None = None
+    message: str | None = None
+
+    @classmethod
+    def from_api(cls, data: Any) -> LogEntry:
+        """Read an entry of ``GET …/logs`` or of ``health.log``."""
+        data = _mapping(data, "a log entry")
+        status = _text(data.get("healthStatus"))
+        return cls(
+            timestamp=_text(data.get("timestamp")),
+            health_status=_health_status(status) if status else None,
+            code=_text(data.get("code")),
+            message=_text(data.get("message")),
+        )
+
+    def __str__(self) -> str:
+        return clip(" ".join(part for part in (self.timestamp, self.health_status, self.code, self.message) if part))
+
+
+def _health_status(text: str) -> HealthStatus:
+    return HealthStatus.WARN if text == "warning" else HealthStatus(clip(text, 60))
+
+
+@dataclass(frozen=True)
+class Health:
+    """``health`` of a job. ``warn`` and ``error`` come with a code, often a log entry, and ``error`` with a message."""
+
+    status: HealthStatus
+    code: str | None = None
+    message: str | None = None
+    log: LogEntry | None = None
+
+    @classmethod
+    def from_api(cls, data: Any) -> Health | None:
+        """Read the field; ``None`` where it is missing. Raises PolarisUnreachable if it is not a health at all."""
+        data = _mapping(data, "a health")
+        status = data.get("status")
+        if status is None:
+            return None
+        if not isinstance(status, str):
+            raise PolarisUnreachable(f"Polaris answered a health.status that is not text: {clip(repr(status), 100)}")
+        log = data.get("log")
+        return cls(
+            status=_health_status(clean(status)),
+            code=_text(data.get("code")),
+            message=_text(data.get("message")),
+            log=LogEntry.from_api(log) if isinstance(log, Mapping) else None,
+        )
+
+    def to_dict(self) -> dict[str, str | None]:
+        """Return status, code and message as plain JSON; the log entry's message stands in for a missing one."""
+        message = self.message or (self.log.message if self.log else None)
+        return {"status": str(self.status), "code": self.code, "message": clip(message) if message else None}
+
+    def __str__(self) -> str:
+        told = self.to_dict()
+        return f"health {told['status']}" + "".join(f", {part}" for part in (told["code"], told["message"]) if part)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job, or a row of the list of jobs. Timestamps are text as the service sent them: RFC 3339, UTC, nanoseconds."""
+
+    id: str
+    execution_status: ExecutionStatus
+    type: JobType | None = None
+    desired_execution_status: ExecutionStatus | None = None
+    health: Health | None = None
+    table: str | None = None
+    created_by: str | None = None
+    last_modified_by: str | None = None
+    created_at: str | None = None
+    last_updated_at: str | None = None
+    started_at: str | None = None
+    completed_at: str | None = None
+    #: The whole answer: source, mappings, ingestionMode, spec and what else the job's type has.
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_api(cls, data: Any) -> Job:
+        """Read a job. Raises PolarisUnreachable where the answer has no id or no execution status: it is no job."""
+        data = _mapping(data, "a job")
+        job_id, status = _text(data.get("id")), _text(data.get("executionStatus"))
+        if job_id is None or status is None:
+            given = ", ".join(f"{name} is {clip(repr(data.get(name)), 100)}" for name in ("id", "executionStatus"))
+            raise PolarisUnreachable(f"Polaris answered something that is not a job: {given}")
+        kind, desired = _text(data.get("type")), _text(data.get("desiredExecutionStatus"))
+        return cls(
+            id=job_id,
+            execution_status=ExecutionStatus(clip(status, 60)),
+            type=JobType(kind) if kind else None,
+            desired_execution_status=ExecutionStatus(desired) if desired else None,
+            health=Health.from_api(data.get("health")),
+            table=_text(_part(data, "target").get("tableName")),
+            created_by=_text(_part(data, "createdBy").get("username")),
+            last_modified_by=_text(_part(data, "lastModifiedBy").get("username")),
+            created_at=_text(data.get("createdTimestamp")),
+            last_updated_at=_text(data.get("lastUpdatedTimestamp")),
+            started_at=_text(data.get("startedTimestamp")),
+            completed_at=_text(data.get("completedTimestamp")),
+            raw=data,
+        )
+
+    def to_event(self) -> dict[str, Any]:
+        """Return what :meth:`from_api` needs to read this job again, in the API's own form, small and plain JSON."""
+        health = self.health and {key: value for key, value in self.health.to_dict().items() if value is not None}
+        return {
+            "id": self.id,
+            "type": self.type and str(self.type),
+            "executionStatus": str(self.execution_status),
+            "desiredExecutionStatus": self.desired_execution_status and str(self.desired_execution_status),
+            "health": health,
+            "target": {"tableName": self.table},
+            "createdBy": {"username": self.created_by},
+            "lastModifiedBy": {"username": self.last_modified_by},
+            "createdTimestamp": self.created_at,
+            "lastUpdatedTimestamp": self.last_updated_at,
+            "startedTimestamp": self.started_at,
+            "completedTimestamp": self.completed_at,
+        }
+
+    def to_dict(self, metrics: JobMetrics | None = None) -> dict[str, Any]:
+        """Return the XCom of a gate: one small dict of plain JSON, the same in every mode. See docs/xcom.md."""
+        return {
+            "job_id": self.id,
+            "job_type": self.type and str(self.type),
+            "table": self.table,
+            "execution_status": str(self.execution_status),
+            "health": (self.health.to_dict() if self.health else {"status": None, "code": None, "message": None}),
+            "created_at": self.created_at,
+            "started_at": self.started_at,
+            "completed_at": self.completed_at,
+            "duration_seconds": self.duration_seconds,
+            "metrics": (metrics or JobMetrics()).to_dict(),
+        }
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """Seconds from start to completion; ``None`` unless both are known and readable."""
+        start, end = _time(self.started_at), _time(self.completed_at)
+        return round((end - start).total_seconds(), 3) if start and end and start <= end else None
+
+    def __str__(self) -> str:
+        kind = f"{self.type} " if self.type else ""
+        return f"Polaris {kind}job {self.id}" + (f" into table {self.table!r}" if self.table else "")
+
+    @property
+    def state(self) -> str:
+        """Status and health in words, as log lines and messages tell them."""
+        return f"{clip(self.execution_status, 60)} ({self.health or 'no health given'})"
+
+
+def _time(stamp: str | None) -> datetime | None:
+    if not stamp or not _STAMP.match(stamp):
+        return None
+    try:
+        moment: object = pendulum.parse(stamp)
+    except (ValueError, TypeError):  # TypeError: pendulum's own, at some texts that look like times
+        return None
+    return moment if isinstance(moment, datetime) else None
+
+
+def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a part that is good to know and decides nothing: its absence or a wrong shape is no fault."""
+    part = data.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+@dataclass(frozen=True)
+class JobMetrics:
+    """A job's row counters, ``totals`` of ``GET …/metrics``. ``None`` means not reported, which is not zero.
+
+    ``rows_persisted`` is after rollup: fewer than processed is no loss.
+    """
+
+    rows_processed: int | None = None
+    rows_processed_with_warning: int | None = None
+    rows_skipped_by_filter: int | None = None
+    rows_skipped_by_error: int | None = None
+    rows_persisted: int | None = None
+    bytes_processed: int | None = None
+    #: Counters that this provider does not know yet, by the API's names.
+    other: Mapping[str, int] = field(default_factory=dict)
+
+    NAMES: ClassVar[Mapping[str, str]] = {
+        "numRowsProcessed": "rows_processed",
+        "numRowsProcessedWithWarning": "rows_processed_with_warning",
+        "numRowsSkippedByFilter": "rows_skipped_by_filter",
+        "numRowsSkippedByError": "rows_skipped_by_error",
+        "numRowsPersisted": "rows_persisted",
+        "numBytesProcessed": "bytes_processed",
+    }
+
+    @classmethod
+    def from_api(cls, data: Any) -> JobMetrics:
+        """Read the answer. Raises PolarisUnreachable if it is not a JSON object of counters."""
+        totals = _mapping(_mapping(data, "metrics").get("totals"), "metrics.totals")
+        counters = {
+            # The vendor's status reference page once spells this one with an s.
+            "numRowsProcessedWithWarning" if name == "numRowsProcessedWithWarnings" else name: value
+            for name, value in totals.items()
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+        }
+        known = {field_name: counters.pop(name, None) for name, field_name in cls.NAMES.items()}
+        return cls(**known, other=counters)
+
+    def to_dict(self) -> dict[str, int | None]:
+        """Return every counter by the API's own name: the six, absent ones ``None``, and new ones."""
+        return {name: getattr(self, field_name) for name, field_name in self.NAMES.items()} | dict(self.other)
+
+    def __str__(self) -> str:
+        told = ", ".join(f"{name} {value:,}" for name, value in self.to_dict().items() if value is not None)
+        return told or "none reported"
