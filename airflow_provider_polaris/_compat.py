@@ -1,0 +1,80 @@
+"""The one place that knows where Airflow 2.11 and 3.x keep things.
+
+``apache-airflow-providers-common-compat`` offers the same, but constraint files of 2.11 and early 3.x pin versions of
+it that lack names needed here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, PokeReturnValue
+    from airflow.sdk import Connection as Connection
+    from airflow.sdk import Context as Context
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.exceptions import (
+        AirflowException,
+        AirflowFailException,
+        AirflowNotFoundException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+    )
+
+    AIRFLOW_3 = True
+else:
+    try:
+        from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, PokeReturnValue
+
+        AIRFLOW_3 = True
+    except ImportError:  # Airflow 2.11
+        from airflow.hooks.base import BaseHook
+        from airflow.models import BaseOperator
+        from airflow.models.baseoperatorlink import BaseOperatorLink
+        from airflow.sensors.base import BaseSensorOperator, PokeReturnValue
+
+        AIRFLOW_3 = False
+    try:
+        from airflow.sdk.configuration import conf
+    except ImportError:  # Airflow 2.11, and the first 3.x
+        from airflow.configuration import conf
+    try:
+        from airflow.sdk.exceptions import (
+            AirflowException,
+            AirflowFailException,
+            AirflowNotFoundException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+            AirflowTaskTimeout,
+        )
+    except ImportError:  # Airflow 2.11, and 3.0 and 3.1, whose SDK does not have all of these yet
+        from airflow.exceptions import (
+            AirflowException,
+            AirflowFailException,
+            AirflowNotFoundException,
+            AirflowSensorTimeout,
+            AirflowSkipException,
+            AirflowTaskTimeout,
+        )
+
+__all__ = [
+    "AIRFLOW_3",
+    "AirflowException",
+    "AirflowFailException",
+    "AirflowNotFoundException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "BaseHook",
+    "BaseOperator",
+    "BaseOperatorLink",
+    "BaseSensorOperator",
+    "PokeReturnValue",
+    "conf",
+]
+
+
+def default_deferrable() -> bool:
+    """Return what ``[operators] default_deferrable`` says."""
+    return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

@@ -1,0 +1,59 @@
+"""Every exception a user of this provider may meet, in one place.
+
+========================================  ==================================================  =================
+raised                                    means                                               Airflow's retries
+========================================  ==================================================  =================
+:class:`PolarisGateRefused`               the job is over and its data is not good            no
+:class:`PolarisApiError` and its kinds    could not find out; the job may still be running    yes
+:class:`PolarisConnectionMissing`         the Airflow connection is not defined there         yes
+:class:`PolarisUsageError`                the DAG or the connection asks the impossible       yes
+:class:`PolarisCancelTimeout`             the job was not over in time after a cancel         yes
+:class:`PolarisJobAlreadyOver`            ``fail_if_finished``, and it had finished           no
+``AirflowSensorTimeout``                  the gate's ``timeout`` passed                       no
+``AirflowTaskTimeout``                    the task's ``execution_timeout`` passed             yes
+========================================  ==================================================  =================
+"""
+
+from __future__ import annotations
+
+from airflow_provider_polaris._compat import AirflowException, AirflowFailException
+from airflow_provider_polaris.errors import (
+    PolarisApiError,
+    PolarisAuthError,
+    PolarisBadRequest,
+    PolarisConnectionMissing,
+    PolarisError,
+    PolarisJobNotFound,
+    PolarisNotFound,
+    PolarisPermissionError,
+    PolarisUnreachable,
+    PolarisUsageError,
+)
+
+__all__ = [
+    "PolarisApiError",
+    "PolarisAuthError",
+    "PolarisBadRequest",
+    "PolarisCancelTimeout",
+    "PolarisConnectionMissing",
+    "PolarisError",
+    "PolarisGateRefused",
+    "PolarisJobAlreadyOver",
+    "PolarisJobNotFound",
+    "PolarisNotFound",
+    "PolarisPermissionError",
+    "PolarisUnreachable",
+    "PolarisUsageError",
+]
+
+
+class PolarisGateRefused(PolarisError, AirflowFailException):
+    """The job is over and not good, or not good enough for the gate: waiting again cannot change it."""
+
+
+class PolarisCancelTimeout(PolarisError, AirflowException):
+    """Polaris took the cancellation, and the job was not over in time: it may be over by the next try."""
+
+
+class PolarisJobAlreadyOver(PolarisError, AirflowFailException):
+    """There was nothing left to cancel, and the task was asked to fail in that case."""

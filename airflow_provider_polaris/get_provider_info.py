@@ -1,0 +1,36 @@
+"""What Airflow asks a provider about itself. Imports nothing from Airflow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow_provider_polaris import __version__, connection_form
+
+NAME = "Imply Polaris"
+
+
+def get_provider_info() -> dict[str, Any]:
+    """Return the provider's metadata, valid against Airflow's ``provider_info.schema.json`` of 2.11 and 3.x."""
+    return {
+        "package-name": "airflow-provider-polaris",
+        "name": NAME,
+        "description": "Gate a DAG on an ingestion job of `Imply Polaris <https://imply.io/imply-polaris/>`__.",
+        "versions": [__version__],
+        "integrations": [
+            {"integration-name": NAME, "external-doc-url": "https://docs.imply.io/polaris/", "tags": ["service"]}
+        ],
+        **{part: [_module(part)] for part in ("hooks", "operators", "sensors", "triggers")},
+        "extra-links": ["airflow_provider_polaris.links.polaris.PolarisConsoleLink"],
+        "connection-types": [
+            {
+                "connection-type": "imply_polaris",
+                "hook-name": NAME,
+                "hook-class-name": "airflow_provider_polaris.hooks.polaris.PolarisHook",
+                **connection_form.declared(),
+            }
+        ],
+    }
+
+
+def _module(part: str) -> dict[str, Any]:
+    return {"integration-name": NAME, "python-modules": [f"airflow_provider_polaris.{part}.polaris"]}
