@@ -1,0 +1,61 @@
+"""What every deferred wait has in common: when it ends, and what comes back from the trigger."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris.errors import PolarisError, error_from_dict
+
+if TYPE_CHECKING:
+    from airflow_provider_polaris._compat import BaseOperator, Context
+
+#: How much later than the trigger's own deadline Airflow's backstop ends a deferred wait, in seconds: long enough for a
+#: request under way to end, since the backstop knows nothing of the job.
+BACKSTOP = 120.0
+
+
+def execution_limit(task: BaseOperator, timeout: float) -> float | None:
+    """Return the task's ``execution_timeout`` in seconds where it, and not ``timeout``, ends the wait."""
+    limit = task.execution_timeout.total_seconds() if task.execution_timeout else None
+    return limit if limit is not None and limit < timeout else None
+
+
+def deadline_of(task: BaseOperator, context: Context, began: float, timeout: float) -> float:
+    """Return when a deferred wait ends, in seconds since the epoch: Airflow 3 enforces neither limit itself.
+
+    :param began: when the wait began, in seconds since the epoch.
+    :param timeout: how long it may take, in seconds.
+    """
+    limit = execution_limit(task, timeout)
+    if limit is None:
+        return began + timeout
+    try_began = getattr(context["ti"], "start_date", None)
+    return (try_began.timestamp() if isinstance(try_began, datetime) else began) + limit
+
+
+def backstop(deadline: float) -> timedelta:
+    """Return after how long Airflow itself ends the wait, should the trigger not."""
+    return timedelta(seconds=max(0.0, deadline - clock.now()) + BACKSTOP)
+
+
+def say_when(interval: float, deadline: float) -> str:
+    """Return how often a deferred wait asks, and until when."""
+    until = datetime.fromtimestamp(deadline, timezone.utc)
+    return f"asking at least every {interval:g} s, until {until:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def read_event(event: Any, job_id: Any) -> dict[str, Any]:
+    """Return the trigger's event, whose ``outcome`` is ``job`` or ``timeout``.
+
+    :raises PolarisError: the error that the trigger reported, or one that says that the event is of an unknown shape.
+    """
+    if isinstance(event, dict):
+        outcome, job = event.get("outcome"), event.get("job")
+        if outcome == "error":
+            raise error_from_dict(event.get("error"))
+        known = outcome == "timeout" or (outcome == "job" and isinstance(job, dict))
+        if known and isinstance(event.get("deadline"), (int, float)):
+            return event
+    raise PolarisError(f"Job {job_id}: the trigger reported something of an unknown shape: {event!r}")

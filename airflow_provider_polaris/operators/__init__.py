@@ -1,0 +1,1 @@
+"""Operators of the Imply Polaris provider."""

@@ -1,0 +1,235 @@
+"""PolarisJobSensor: let downstream tasks run only when an ingestion job is really done and its data is good.
+
+A DAG file that imports this loads no HTTP library and no trigger: what only a running task needs is imported there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris._compat import (
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    BaseSensorOperator,
+    PokeReturnValue,
+    default_deferrable,
+)
+from airflow_provider_polaris.deferring import backstop, deadline_of, execution_limit, read_event, say_when
+from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.exceptions import PolarisGateRefused
+from airflow_provider_polaris.links.polaris import LinksToJob
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.waiting import Ending, Watch
+
+
+class PolarisJobSensor(LinksToJob, BaseSensorOperator):
+    """Wait for an ingestion job of Imply Polaris, and succeed only if the job did what the gate asks for.
+
+    It watches and never cancels: clearing or killing this task leaves the job alone. It waits in poke, reschedule or
+    deferrable mode, with the same outcome and the same XCom in each.
+
+    Ends with :class:`~airflow_provider_polaris.exceptions.PolarisGateRefused` (never retried) when the job is over and
+    not good enough, with ``AirflowSensorTimeout`` after ``timeout``, and with a
+    :class:`~airflow_provider_polaris.exceptions.PolarisApiError` (retried as usual) when Polaris would not tell.
+
+    XCom: ``return_value``, a dict that docs/xcom.md describes, and under ``metrics`` its counters, pushed also when the
+    gate refuses.
+
+    :param job_id: of the job to wait for. (templated)
+    :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
+    :param project_id: wins over the connection's. (templated)
+    :param wait_for: ``completed``, or ``running`` for a streaming job, which never completes.
+    :param fail_on_warnings: warning codes that refuse a completed job. ``True``: any; ``()``: none.
+    :param fail_on_unhealthy: refuse at the first health error of a job that still runs.
+    :param min_rows_processed: refuse fewer rows than that, with and without warnings. (templated)
+    :param max_rows_skipped_by_error: refuse more rows lost than that. (templated)
+    :param max_rows_with_warning: refuse more rows ingested in part than that. (templated)
+    :param max_error_ratio: refuse a larger share of rows lost, between 0 and 1. (templated)
+    :param max_unreachable: end the wait when Polaris could not be reached for so many seconds without a break. A
+        rescheduled poke does not know of the last one: in reschedule mode only ``timeout`` ends the wait.
+    :param deferrable: wait in the triggerer, whatever ``mode`` says; by default as ``[operators] default_deferrable``.
+    :param poke_interval: seconds between two polls.
+    :param timeout: seconds until the wait ends; a retry starts anew.
+    """
+
+    template_fields: Sequence[str] = (
+        "job_id",
+        "polaris_conn_id",
+        "project_id",
+        "min_rows_processed",
+        "max_rows_skipped_by_error",
+        "max_rows_with_warning",
+        "max_error_ratio",
+    )
+    ui_color = "#d6ecfa"
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        polaris_conn_id: str = "polaris_default",
+        project_id: str | None = None,
+        wait_for: Literal["completed", "running"] = "completed",
+        fail_on_warnings: bool | Iterable[str] = ("no_rows_found", "unable_to_proceed"),
+        fail_on_unhealthy: bool = False,
+        min_rows_processed: int | str | None = None,
+        max_rows_skipped_by_error: int | str | None = None,
+        max_rows_with_warning: int | str | None = None,
+        max_error_ratio: float | str | None = None,
+        max_unreachable: float = 3600,
+        deferrable: bool | None = None,
+        poke_interval: timedelta | float = 30,
+        timeout: timedelta | float = 24 * 3600,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        if wait_for not in ("completed", "running"):  # not templated, so that a mistyped one need not wait for a run
+            raise PolarisUsageError(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
+        self.job_id = job_id
+        self.polaris_conn_id = polaris_conn_id
+        self.project_id = project_id
+        self.wait_for = wait_for
+        self.fail_on_warnings = fail_on_warnings
+        self.fail_on_unhealthy = fail_on_unhealthy
+        self.min_rows_processed = min_rows_processed
+        self.max_rows_skipped_by_error = max_rows_skipped_by_error
+        self.max_rows_with_warning = max_rows_with_warning
+        self.max_error_ratio = max_error_ratio
+        self.max_unreachable = max_unreachable
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
+        self._watch: Watch | None = None
+        self._began = 0.0
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Look once. Deferrable, a first look that decides nothing hands over to the triggerer."""
+        self._began = self._began or clock.now()
+        watch = self._watch
+        if watch is None:
+            watch = self._watch = self._start_watch()
+            self.note_job_url(watch.hook, watch.job_id, context)
+        ending = watch.poll()
+        if ending:
+            return PokeReturnValue(True, self._finish(ending, context))
+        if self.deferrable:
+            self._hand_over(watch, deadline_of(self, context, self._began, self.timeout))
+        if clock.now() >= self._began + self.timeout and not self.reschedule:
+            # Airflow's own timeout, which comes next, does not say what it waited for.
+            raise self._sensor_timeout()
+        return False
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on with what the trigger saw. This is another instance than the one that deferred."""
+        watch = self._watch = self._start_watch()
+        self.note_job_url(watch.hook, watch.job_id)
+        event = read_event(event, self.job_id)
+        watch.patience.resume(event.get("failing"), clock.now())
+        watch.notes.resume(event.get("job"), event)
+        ending = watch.judge(watch.notes.last) if event["outcome"] == "job" and watch.notes.last else None
+        if ending:
+            return self._finish(ending, context)
+        if event["outcome"] == "job" and clock.now() < event["deadline"]:
+            self._hand_over(watch, event["deadline"])
+        raise self._timed_out()
+
+    def _start_watch(self) -> Watch:
+        """Check the options, rendered by now, before anything is sent."""
+        from airflow_provider_polaris.connection import check_id
+        from airflow_provider_polaris.gate import Gate
+        from airflow_provider_polaris.hooks.polaris import PolarisHook
+        from airflow_provider_polaris.jobs import WARNING_CODES
+        from airflow_provider_polaris.patience import Patience
+        from airflow_provider_polaris.waiting import Watch
+
+        for name in self._given:
+            if getattr(self, name) is None:
+                raise PolarisUsageError(
+                    f"{name} was given, and rendered to None: that must not mean that it is not set"
+                )
+        job_id = check_id(self.job_id, "job_id")
+        gate = Gate.from_options(
+            wait_for=self.wait_for,
+            fail_on_warnings=self.fail_on_warnings,
+            fail_on_unhealthy=self.fail_on_unhealthy,
+            min_rows_processed=self.min_rows_processed,
+            max_rows_skipped_by_error=self.max_rows_skipped_by_error,
+            max_rows_with_warning=self.max_rows_with_warning,
+            max_error_ratio=self.max_error_ratio,
+        )
+        if gate.unknown_warnings:
+            self.log.warning(
+                "fail_on_warnings names %s, which nobody documents: mistyped? Documented are %s",
+                ", ".join(gate.unknown_warnings),
+                ", ".join(sorted(WARNING_CODES)),
+            )
+        limit = self.max_unreachable
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
+            raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
+        has_memory = self.deferrable or not self.reschedule
+        patience = Patience(limit if has_memory else None, self.poke_interval)
+        hook = PolarisHook(self.polaris_conn_id, self.project_id)
+        return Watch(hook, job_id, gate, patience, self.poke_interval, self.log)
+
+    def _hand_over(self, watch: Watch, deadline: float) -> NoReturn:
+        from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
+
+        self.log.info("Waiting in the triggerer: %s", say_when(self.poke_interval, deadline))
+        self.defer(
+            trigger=PolarisJobTrigger(
+                job_id=watch.job_id,
+                polaris_conn_id=self.polaris_conn_id,
+                project_id=self.project_id,
+                wait_for=self.wait_for,
+                fail_on_unhealthy=self.fail_on_unhealthy,
+                poll_interval=self.poke_interval,
+                deadline=deadline,
+                max_unreachable=self.max_unreachable,
+                exponential_backoff=self.exponential_backoff,
+                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
+                failing=watch.patience.to_dict(clock.now()),
+                last_job=watch.notes.last.to_event() if watch.notes.last else None,
+            ),
+            method_name="execute_complete",
+            timeout=backstop(deadline),
+        )
+        raise AssertionError("defer() raises")
+
+    def _timed_out(self) -> BaseException:
+        limit = execution_limit(self, self.timeout)
+        if limit is not None:
+            return AirflowTaskTimeout(f"The task's execution_timeout of {limit:,.0f} s passed. {self._last_known()}")
+        return self._sensor_timeout()
+
+    def _sensor_timeout(self) -> AirflowSensorTimeout:
+        message = f"The sensor's timeout of {self.timeout:,.0f} s passed. {self._last_known()}"
+        if self.soft_fail or self.never_fail:  # Airflow makes a skip of it, and says nothing of why
+            self.log.warning(message)
+        return AirflowSensorTimeout(message)
+
+    def _last_known(self) -> str:
+        known = self._watch.notes.last_known if self._watch else f"Job {self.job_id} was not seen yet"
+        return f"{known}. The job was not canceled" + (f"\n{self.job_url}" if self.job_url else "")
+
+    def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
+        """Report the ending, once, on the worker: in the log, in XCom, and as an exception if the gate refuses."""
+        result = ending.result
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="metrics", value=result["metrics"])
+        if not ending.passed:
+            message = f"{ending}\n{self.job_url}" if self.job_url else str(ending)
+            if self.soft_fail or self.never_fail:  # Airflow makes a skip of it, and says nothing of why
+                self.log.warning("The gate refuses. %s", message)
+            raise PolarisGateRefused(message)
+        polls = self._watch.notes if self._watch else ""
+        if ending.decision.warn:
+            self.log.warning("The gate opens, with a warning. %s %s", ending, polls)
+        else:
+            self.log.info("The gate opens. %s %s", ending, polls)
+        return result

@@ -1,0 +1,157 @@
+"""One Polaris client for all the triggers of an event loop that wait on the same connection and project."""
+
+from __future__ import annotations
+
+import asyncio
+import weakref
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import cached_property, partial
+
+from asgiref.sync import sync_to_async
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris.connection import PolarisConnection
+from airflow_provider_polaris.errors import (
+    PolarisApiError,
+    PolarisConnectionMissing,
+    PolarisError,
+    PolarisUnreachable,
+    PolarisUsageError,
+)
+from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.transport import Transport
+
+#: Looking a connection up costs a triggerer some 150 ms, one after another: at most this often, in seconds.
+LOOK_UP_EVERY = 10.0
+
+#: How many of the pool's threads one connection may hold: a service that hangs leaves some to the others.
+SLOTS = 2
+
+# Not asyncio's default pool: that one has 6 threads on 2 cores and serves every trigger's DNS look-ups; 40 hung calls
+# in it made a foreign getaddrinfo wait for a minute.
+_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="polaris")
+
+
+class _PinnedHook(PolarisHook):
+    """A hook whose calls run in threads of a triggerer, from which no connection may be looked up."""
+
+    @cached_property
+    def transport(self) -> Transport:
+        raise PolarisUnreachable("This wait was given up", received=False)
+
+    def reload(self) -> bool:
+        return False
+
+
+class SharedClient:
+    """The one connection look-up and the one pool of HTTP connections that many triggers share."""
+
+    def __init__(self, polaris_conn_id: str, project_id: str | None) -> None:
+        self.hook = _PinnedHook(polaris_conn_id, project_id)
+        self._users = 0
+        self._connection: PolarisConnection | None = None
+        self._looked_up_at = 0.0
+        self._look_up_failed: PolarisError | None = None
+        self._outdated = True
+        self._lock = asyncio.Lock()
+        self._slots = asyncio.Semaphore(SLOTS)
+
+    def join(self) -> None:
+        """Count one more trigger. It is told what the connection says now, not what it said when the first one came."""
+        self._users += 1
+        self._outdated = True
+
+    def leave(self) -> bool:
+        """Count one trigger less; return whether it was the last, and the client is closed."""
+        self._users -= 1
+        if not self._users:
+            self.hook.close()
+        return not self._users
+
+    async def get_job(self, job_id: str) -> Job:
+        """Ask for the job once, in a thread. If that fails, and the connection has changed by now, ask once more."""
+        used = await self._connect()
+        try:
+            return await self._get_job(job_id)
+        except PolarisApiError:
+            if not await self._has_changed(used):
+                raise
+            return await self._get_job(job_id)
+
+    async def _get_job(self, job_id: str) -> Job:
+        # A call that waits for a thread is dropped with the trigger that is cancelled; one that runs ends by itself.
+        loop = asyncio.get_running_loop()
+        async with self._slots:
+            return await loop.run_in_executor(_pool, partial(self.hook.get_job, job_id, retry=False))
+
+    async def _connect(self) -> PolarisConnection:
+        async with self._lock:
+            if self._connection is None or self._outdated:
+                await self._look_up_if_due()
+            if self._connection is None:
+                assert self._look_up_failed  # noqa: S101 - there was a look-up, and it brought neither
+                raise self._look_up_failed
+            return self._connection
+
+    async def _has_changed(self, used: PolarisConnection) -> bool:
+        """Whether the connection is another than the one used, looking it up again if that is due."""
+        async with self._lock:
+            if self._connection == used:
+                await self._look_up_if_due()
+            return self._connection != used
+
+    async def _look_up_if_due(self) -> None:
+        now = clock.now()
+        if now - self._looked_up_at < LOOK_UP_EVERY:
+            return
+        self._looked_up_at = now
+        try:
+            self._connection = await self._look_up()
+            self._look_up_failed, self._outdated = None, False
+            self.hook.use(self._connection)
+        except PolarisError as error:
+            # For all who wait for it. With a connection from before, that one goes on: a key may be rotated by
+            # deleting the connection and making it anew.
+            self._look_up_failed = error
+
+    async def _look_up(self) -> PolarisConnection:
+        try:
+            # Neither on the loop, which it would block, nor in asyncio.to_thread: Airflow 3.0 to 3.2.1 could crash
+            # the triggerer there (#66412).
+            return await sync_to_async(self.hook.load_connection)()
+        except PolarisConnectionMissing as error:
+            raise PolarisConnectionMissing(
+                f"In the triggerer: {error}. One given by an environment variable must be set for the triggerer too; "
+                "one stored in Airflow's database or a secrets backend is seen by both"
+            ) from None
+        except PolarisUsageError:
+            raise
+        except Exception as error:
+            # A failed look-up says nothing about the job. It is a failed poll, and the next one may fare better.
+            raise PolarisUnreachable(
+                f"The connection {self.hook.polaris_conn_id!r} could not be looked up in the triggerer: "
+                f"{type(error).__name__}: {error}",
+                received=False,
+            ) from error
+
+
+_clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], SharedClient]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+@asynccontextmanager
+async def shared_client(polaris_conn_id: str, project_id: str | None) -> AsyncIterator[SharedClient]:
+    """Give the running loop's client for that connection and project; the last to leave closes it."""
+    clients = _clients.setdefault(asyncio.get_running_loop(), {})
+    key = (polaris_conn_id, project_id)
+    client = clients.setdefault(key, SharedClient(polaris_conn_id, project_id))
+    client.join()
+    try:
+        yield client
+    finally:
+        if client.leave():
+            del clients[key]
