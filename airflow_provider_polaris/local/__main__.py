@@ -1,0 +1,53 @@
+"""``python -m airflow_provider_polaris.local``: run a local Polaris until interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import signal
+import threading
+
+from airflow_provider_polaris.local.server import LocalPolaris
+
+
+def main() -> None:
+    """Serve, and print how to connect."""
+    parser = argparse.ArgumentParser(prog="python -m airflow_provider_polaris.local", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8181, help="port to listen on, 0 for any (default: %(default)s)")
+    parser.add_argument("--project-id", help="default: a new one")
+    parser.add_argument("--api-key", help="default: a new one")
+    parser.add_argument("--rows-per-second", type=float, help="read no faster than that")
+    options = parser.parse_args()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with LocalPolaris(
+        host=options.host,
+        port=options.port,
+        project_id=options.project_id,
+        api_key=options.api_key,
+        rows_per_second=options.rows_per_second,
+    ) as polaris:
+        print(f"URL         {polaris.url}")
+        print(f"API key     {polaris.api_key}")
+        print(f"Project id  {polaris.project_id}")
+        print()
+        print(f"export AIRFLOW_CONN_POLARIS_DEFAULT='{polaris.connection_json}'", flush=True)
+        if not _is_loopback(options.host):
+            print(
+                f"\nListening on {options.host}: anyone who can reach this port and has the key can use it.",
+                flush=True,
+            )
+        stop.wait()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+if __name__ == "__main__":
+    main()
