@@ -1,0 +1,94 @@
+"""Writes the demo's data: two days of orders, with the rows that real producers break.
+
+    python example_dags/data/make_data.py
+
+The same rows come out each time. Of 24,000, seven cannot be read and five have a column that is no number.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROWS_A_DAY = 12_000
+COUNTRIES = ("AU", "BR", "DE", "FR", "IN", "JP", "US")
+
+Row = dict[str, object]
+
+
+def order(chance: random.Random, number: int, moment: datetime) -> Row:
+    """Return one sound order."""
+    return {
+        "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "order_id": f"o-{number:07d}",
+        "country": chance.choice(COUNTRIES),
+        "items": chance.randint(1, 9),
+        "amount": chance.randint(500, 25_000) / 100,
+    }
+
+
+def cut_off(row: Row) -> str:
+    """Break a row as a producer does that is killed while it writes."""
+    return json.dumps(row)[:41]
+
+
+def without_time(row: Row) -> str:
+    """Break a row as a producer does whose clock field was renamed in a release."""
+    return json.dumps({("created" if key == "timestamp" else key): value for key, value in row.items()})
+
+
+def null_time(row: Row) -> str:
+    """Break a row as an optional field does."""
+    return json.dumps({**row, "timestamp": None})
+
+
+def error_page(_row: Row) -> str:
+    """Break a row as an export does that saved a gateway's answer as data."""
+    return "<html><head><title>502 Bad Gateway</title></head></html>"
+
+
+def decimal_comma(row: Row) -> str:
+    """Make a number a text, as a spreadsheet in another locale does."""
+    return json.dumps({**row, "amount": str(row["amount"]).replace(".", ",")})
+
+
+def not_available(row: Row) -> str:
+    """Make a number a word."""
+    return json.dumps({**row, "items": "N/A"})
+
+
+BREAKS = {
+    1: {1_503: cut_off, 4_711: without_time, 4_712: without_time, 7_000: decimal_comma, 9_999: not_available},
+    2: {
+        17: null_time,
+        2_048: error_page,
+        2_049: error_page,
+        3_000: decimal_comma,
+        3_001: decimal_comma,
+        8_080: not_available,
+        11_999: cut_off,
+    },
+}
+
+
+def day(number: int) -> bytes:
+    """Return one day's file."""
+    chance = random.Random(number)  # noqa: S311 - the same rows each time
+    start = datetime(2026, 11, number, tzinfo=timezone.utc)
+    lines = []
+    for index in range(ROWS_A_DAY):
+        row = order(chance, number * 1_000_000 + index, start + timedelta(seconds=index * 7))
+        write = BREAKS[number].get(index, json.dumps)
+        lines.append(write(row))
+    return ("\n".join(lines) + "\n").encode()
+
+
+if __name__ == "__main__":
+    for number in BREAKS:
+        name = HERE / f"orders-2026-11-0{number}.json.gz"
+        name.write_bytes(gzip.compress(day(number), mtime=0))
+        print(name.name, name.stat().st_size, "bytes")

@@ -1,0 +1,77 @@
+"""Load two days of orders into Polaris, and report on them only once the data is really there.
+
+``create_job`` submits the load, ``gate`` waits for it in the triggerer, ``report`` runs when the gate opens. A retry of
+``create_job`` would load again, so it has none; the gate may be retried and cleared as often as you like.
+
+Needs the files of ``example_dags/data`` uploaded to the project. Try it with ``make demo``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+try:
+    from airflow.sdk import dag, task
+except ImportError:  # Airflow 2.11
+    from airflow.decorators import dag, task
+
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+
+COLUMNS = {"timestamp": "string", "order_id": "string", "country": "string", "items": "long", "amount": "double"}
+
+
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 11, 1, tzinfo=timezone.utc),
+    catchup=False,
+    tags=["example", "polaris"],
+    params={
+        "files": ["orders-2026-11-01.json.gz", "orders-2026-11-02.json.gz"],
+        "max_rows_skipped_by_error": 10,
+    },
+)
+def polaris_gate():
+    @task(retries=0)
+    def create_job(params=None) -> str:
+        from airflow_provider_polaris.hooks.polaris import PolarisHook
+
+        job = PolarisHook().create_job(
+            {
+                "type": "batch",
+                "ingestionMode": "append",
+                "createTableIfNotExists": True,
+                "target": {"type": "table", "tableName": "orders"},
+                "source": {
+                    "type": "uploaded",
+                    "fileList": params["files"],
+                    "formatSettings": {"format": "nd-json"},
+                    "inputSchema": [{"name": name, "dataType": kind} for name, kind in COLUMNS.items()],
+                },
+                "mappings": [{"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'}]
+                + [{"columnName": name, "expression": f'"{name}"'} for name in COLUMNS if name != "timestamp"],
+            }
+        )
+        return job.id
+
+    gate = PolarisJobSensor(
+        task_id="gate",
+        job_id=create_job(),
+        deferrable=True,
+        poke_interval=2,
+        timeout=timedelta(hours=2),
+        min_rows_processed=1,
+        max_rows_skipped_by_error="{{ params.max_rows_skipped_by_error }}",
+    )
+
+    @task
+    def report(load: dict) -> str:
+        metrics = load["metrics"]
+        return (
+            f"{load['table']}: {metrics['numRowsProcessed']:,} rows in, "
+            f"{metrics['numRowsSkippedByError']:,} lost, after {load['duration_seconds']} s"
+        )
+
+    report(gate.output)
+
+
+polaris_gate()

@@ -1,0 +1,179 @@
+"""make demo: a real Airflow holds a task until a real ingestion is done, and refuses the same load when it lost rows.
+
+Starts a local Polaris, migrates a throwaway Airflow in .demo/, uploads example_dags/data, and runs the DAG of
+example_dags/polaris_gate.py through Airflow, twice. Nothing is left running, and nothing written outside this folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+DEMO = ROOT / ".demo"
+LOG = DEMO / "airflow.log"
+DATA = sorted((ROOT / "example_dags" / "data").glob("*.json.gz"))
+#: So that there is something to wait for.
+ROWS_PER_SECOND = 4000
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of the throwaway Airflow."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    return env | {
+        "NO_PROXY": "127.0.0.1,localhost",
+        "AIRFLOW_HOME": str(DEMO / "airflow"),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "example_dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "TMPDIR": str(DEMO / "tmp"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def say(text: str) -> None:
+    """Print a line that stays."""
+    print(text, flush=True)
+
+
+def watch(process: subprocess.Popen[bytes], line: Any) -> None:
+    """Show what goes on, on one line, until the process ends; a terminal sees it move, a file gets the last of it."""
+    started = time.monotonic()
+    text = ""
+    while process.poll() is None:
+        text = f"  {time.monotonic() - started:5.1f} s  {line()}"
+        if sys.stdout.isatty():
+            print(f"\r\x1b[K{text}", end="", flush=True)
+        time.sleep(0.2)
+    print(("\r\x1b[K" if sys.stdout.isatty() else "") + text, flush=True)
+
+
+def run(arguments: list[str], env: dict[str, str], line: Any) -> None:
+    """Run a command, its output in the log, and show what goes on."""
+    with LOG.open("ab") as log, subprocess.Popen(arguments, env=env, stdout=log, stderr=log, cwd=DEMO) as process:
+        try:
+            watch(process, line)
+        finally:
+            process.kill()
+    if process.returncode:
+        say(f"\n{' '.join(arguments[1:4])} failed. The end of {LOG.relative_to(ROOT)}:\n")
+        say("\n".join(LOG.read_text(errors="replace").splitlines()[-25:]))
+        sys.exit(1)
+
+
+def progress_of(polaris: Any) -> str:
+    """Return how far the load is, as Polaris tells it."""
+    from airflow_provider_polaris.hooks.polaris import PolarisHook
+
+    job = PolarisHook().latest_job("orders")
+    if job is None or job.id in SEEN:
+        return "Airflow starts …"
+    if job.execution_status.is_over:
+        return f"job {job.id[:8]} is {job.execution_status}; Airflow goes on …"
+    done = int(24 * PolarisHook().get_job_progress(job.id))
+    asked = sum(request.method == "GET" and request.path.endswith(job.id) for request in polaris.requests)
+    return f"job {job.id[:8]} is {job.execution_status} [{'#' * done:24}] asked {asked} times so far"
+
+
+SEEN: set[str] = set()
+
+
+def gate_run(polaris: Any, env: dict[str, str], conf: dict[str, Any]) -> dict[str, Any]:
+    """Run the DAG through Airflow; return what is in Airflow's database afterwards."""
+    result = DEMO / "result.json"
+    program = [sys.executable, str(ROOT / "scripts" / "run_dag.py"), "polaris_gate", json.dumps(conf), str(result)]
+    polaris.requests.clear()
+    run(program, env, lambda: progress_of(polaris))
+    seen: dict[str, Any] = json.loads(result.read_text())
+    SEEN.add(seen["job_id"])
+    return seen
+
+
+def table(rows: list[tuple[str, str]]) -> None:
+    """Print a small table."""
+    width = max(len(name) for name, _ in rows)
+    say("  ┌" + "─" * (width + 2) + "┬" + "─" * 66)
+    for name, value in rows:
+        say(f"  │ {name:{width}} │ {value}")
+    say("  └" + "─" * (width + 2) + "┴" + "─" * 66)
+
+
+def show(polaris: Any, seen: dict[str, Any]) -> None:
+    """Print what happened."""
+    from airflow_provider_polaris.hooks.polaris import PolarisHook
+
+    asked = sum(request.method == "GET" and request.path.endswith(seen["job_id"]) for request in polaris.requests)
+    job = PolarisHook().get_job(seen["job_id"])
+    counters = {name: value for name, value in (seen["metrics"] or {}).items() if value is not None}
+    lines = [f"{name} {value:,}" for name, value in counters.items()]
+    table(
+        [
+            ("job", job.id),
+            ("status, health", f"{job.execution_status}, {job.health.status}"),
+            *(("counters" if not number else "", line) for number, line in enumerate(lines)),
+            ("the gate waited", f"{seen['waited']:.1f} s, deferred to the triggerer; {asked} polls"),
+            *((f"task {name}", state) for name, state in seen["tasks"].items()),
+        ]
+    )
+
+
+def main() -> None:
+    """Show it."""
+    subprocess.run(["rm", "-rf", str(DEMO)], check=True)
+    (DEMO / "tmp").mkdir(parents=True)
+    env = environment()
+    os.environ.update(env)
+    import requests
+
+    from airflow_provider_polaris.local import LocalPolaris
+
+    quick = "--quick" in sys.argv[1:]
+    with LocalPolaris(rows_per_second=None if quick else ROWS_PER_SECOND) as polaris:
+        os.environ["AIRFLOW_CONN_POLARIS_DEFAULT"] = env["AIRFLOW_CONN_POLARIS_DEFAULT"] = polaris.connection_json
+        say(f"1. A local Polaris listens on {polaris.url}")
+        say(f"2. A throwaway Airflow {version('apache-airflow')} on SQLite, in .demo/")
+        run([sys.executable, "-m", "airflow", "db", "migrate"], env, lambda: "airflow db migrate")
+        say("3. Upload two days of orders, a few rows broken as real producers break them")
+        for path in DATA:
+            with path.open("rb") as data:
+                requests.post(
+                    f"{polaris.url}/v1/projects/{polaris.project_id}/files",
+                    files={"file": (path.name, data)},
+                    headers={"Authorization": f"Basic {polaris.api_key}"},
+                    timeout=30,
+                ).raise_for_status()
+            say(f"     {path.name}, {path.stat().st_size:,} bytes")
+        say("4. Airflow runs create_job → gate → report; the gate lets ten lost rows pass")
+        good = gate_run(polaris, env, {})
+        show(polaris, good)
+        say(f"     report said: {good['report']}\n")
+        say("5. The same load again, with max_rows_skipped_by_error=0")
+        bad = gate_run(polaris, env, {"max_rows_skipped_by_error": 0})
+        show(polaris, bad)
+        for line in refusal():
+            say(f"     {line}")
+    ok = good["tasks"]["report"] == "success" and bad["tasks"]["report"] == "upstream_failed"
+    verdict = (
+        "The gate opened once and refused once, as it was asked to." if ok else "This is not what should have happened."
+    )
+    say(f"\n{verdict} Airflow's own log: .demo/airflow.log")
+    sys.exit(not ok)
+
+
+def refusal() -> list[str]:
+    """Return what the gate said when it refused, from Airflow's log, broken into lines."""
+    import re
+    import textwrap
+
+    log = LOG.read_text(errors="replace")
+    match = re.search(r"PolarisGateRefused: (Polaris .*?)(?:\n\S|\n\n|\Z)", log, re.DOTALL)
+    return [part for line in match.group(1).splitlines() for part in textwrap.wrap(line, 100)] if match else []
+
+
+if __name__ == "__main__":
+    main()

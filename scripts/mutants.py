@@ -1,0 +1,35 @@
+"""make mutants: how many of the mutants the tests killed, and which lived. Fails below 90 %."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+LEAST = 0.9
+
+
+def main() -> int:
+    """Read what mutmut found."""
+    mutmut = str(Path(sys.executable).with_name("mutmut"))
+    found = subprocess.run([mutmut, "results", "--all", "true"], capture_output=True, text=True, check=True).stdout
+    results = [line.strip().rpartition(": ")[::2] for line in found.splitlines() if "__mutmut_" in line]
+    by_file: dict[str, Counter[str]] = {}
+    for name, result in results:
+        by_file.setdefault(name.split(".")[1], Counter())[result] += 1
+    for name, counts in sorted(by_file.items()):
+        print(f"{name:10} {counts['killed']:4} of {counts.total():4} killed  {counts['killed'] / counts.total():6.1%}")
+    for name, result in results:
+        if result != "killed":
+            print(f"  {result}: {name}")
+            diff = subprocess.run([mutmut, "show", name], capture_output=True, text=True, check=False).stdout
+            print(*(f"    {line}" for line in diff.splitlines() if line[:2] in {"- ", "+ "}), sep="\n")
+    killed = sum(counts["killed"] for counts in by_file.values())
+    share = killed / max(1, len(results))
+    print(f"\n{killed} of {len(results)} killed, {share:.1%}. Why the others live: docs/mutants.md")
+    return int(share < LEAST)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
