@@ -1,0 +1,1 @@
+"""Tests, run against the local Polaris over HTTP."""

@@ -1,0 +1,137 @@
+"""Where the tests' Airflow lives, the local Polaris that they talk to, and a clock that moves when it is told to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+# Before Airflow is imported: it reads its configuration then.
+AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="polaris-tests-"))
+os.environ.update(
+    AIRFLOW_HOME=str(AIRFLOW_HOME),
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parent.parent / "example_dags"),
+    AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # 2.11 warns without it
+)
+for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_") or name.lower().endswith("_proxy")]:
+    del os.environ[name]
+
+import pytest  # noqa: E402
+
+from airflow_provider_polaris import clock  # noqa: E402
+from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
+from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
+from tests.airflow_versions import AIRFLOW_3  # noqa: E402
+
+#: Looks like a key of the service, with characters that its encodings differ in.
+API_KEY = "pok_Kn0wn~Sekret+/4Tests?"
+
+
+def pytest_sessionfinish():
+    shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def _server():
+    with LocalPolaris(api_key=API_KEY) as polaris:
+        yield polaris
+
+
+@pytest.fixture
+def polaris(_server, monkeypatch):
+    """A local Polaris, and the connection polaris_default that leads to it."""
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", _server.connection_json)
+    _server.requests.clear()
+    yield _server
+    _server.clear_faults()
+    _server.api_key = API_KEY
+    _server.cancel_looks = 1
+
+
+@pytest.fixture
+def hook(polaris):
+    hook = PolarisHook()
+    yield hook
+    hook.close()
+
+
+class MovedClock:
+    """A clock that moves only when somebody waits. ``slept`` is how long each wait was."""
+
+    def __init__(self) -> None:
+        self.time = 1_800_000_000.0
+        self.slept: list[float] = []
+        self.on_sleep = None
+
+    def now(self) -> float:
+        return self.time
+
+    monotonic = time_ = now
+
+    def sleep(self, seconds: float) -> None:
+        assert len(self.slept) < 20_000, "this wait never ends"
+        self.slept.append(seconds)
+        self.time += seconds
+        if self.on_sleep:
+            self.on_sleep()
+
+    async def sleep_async(self, seconds: float) -> None:
+        self.sleep(seconds)
+
+
+@pytest.fixture
+def moved_clock(monkeypatch):
+    """Moves the provider's clock, and that of Airflow's own poke loop."""
+    moved = MovedClock()
+    monkeypatch.setattr(clock, "now", moved.now)
+    monkeypatch.setattr(clock, "sleep", moved.sleep)
+    monkeypatch.setattr(clock, "sleep_async", moved.sleep_async)
+    from airflow_provider_polaris._compat import BaseSensorOperator
+
+    monkeypatch.setattr(sys.modules[BaseSensorOperator.__module__], "time", moved)
+    return moved
+
+
+@pytest.fixture(scope="session")
+def airflow_db():
+    """Airflow's database, migrated once for all tests that run a DAG."""
+    with warnings.catch_warnings():
+        subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True, capture_output=True)
+    return AIRFLOW_HOME
+
+
+@pytest.fixture
+def task_log(caplog, capfd):
+    """What the task said, line by line: 2.11 logs through logging, 3.x writes with structlog."""
+    caplog.set_level("INFO")
+
+    def lines() -> list[str]:
+        return capfd.readouterr().out.splitlines() if AIRFLOW_3 else [record.getMessage() for record in caplog.records]
+
+    return lines
+
+
+@pytest.fixture
+def airflow_3() -> bool:
+    return AIRFLOW_3
+
+
+@pytest.fixture
+def wait_until():
+    """Wait for real, in short steps, for what another thread does."""
+
+    def wait(condition, seconds: float = 10.0):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if result := condition():
+                return result
+            time.sleep(0.01)
+        return None
+
+    return wait

@@ -1,0 +1,158 @@
+"""A real Airflow of several processes, on SQLite, in a folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from tests.airflow_versions import AIRFLOW_3
+
+#: How long anything may take here, in seconds: these machines are slow and busy at times.
+PATIENCE = 90.0
+
+
+class RealAirflow:
+    """Starts and stops the processes, and asks Airflow's database and REST API what became of a run."""
+
+    def __init__(self, home: Path, dags: Path) -> None:
+        self.home = home
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.database = home / "airflow.db"
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        secret = secrets.token_hex(16)
+        self.env = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
+            # 2.11 starts its tasks by the name of the command.
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "AIRFLOW_HOME": str(home),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+            # 2.11 allows no other executor on SQLite; 3.x runs its tasks in four processes there.
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor" if AIRFLOW_3 else "SequentialExecutor",
+            "AIRFLOW__CORE__PARALLELISM": "4",
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secret,
+            "AIRFLOW__API__SECRET_KEY": secret,
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
+            "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+            "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "1",
+            "AIRFLOW__SCHEDULER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": "5",
+            "NO_PROXY": "*",
+        }
+
+    def airflow(self, *arguments: str) -> None:
+        """Run a command to its end."""
+        subprocess.run(
+            [sys.executable, "-m", "airflow", *arguments],
+            env=self.env,
+            check=True,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+
+    def start(self, name: str, *arguments: str) -> None:
+        """Start a process of its own group, its output in a file."""
+        with (self.home / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [sys.executable, "-m", "airflow", name, *arguments],
+                env=self.env,
+                stdout=log,
+                stderr=log,
+                cwd=self.home,
+                start_new_session=True,
+            )
+
+    def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
+        """Stop a process and what it started."""
+        process = self.processes.pop(name)
+        os.killpg(process.pid, how)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+    def start_all(self) -> None:
+        """Migrate, start, and wait until tasks can run."""
+        self.airflow("db", "migrate")
+        if AIRFLOW_3:
+            self.start("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1")
+            self.start("dag-processor")
+            wait_for(self._is_up, "the API server")
+        self.start("scheduler")
+        self.start("triggerer")
+
+    def stop_all(self) -> None:
+        """Stop what still runs."""
+        for name in list(self.processes):
+            self.stop(name)
+
+    def _is_up(self) -> bool:
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/api/v2/version", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Call Airflow's REST API (3.x)."""
+        base = f"http://127.0.0.1:{self.port}"
+        token = requests.get(f"{base}/auth/token", timeout=10).json()["access_token"]
+        answer = requests.request(
+            method, f"{base}/api/v2/{path}", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+        assert answer.ok, answer.text
+        return answer.json()
+
+    def query(self, sql: str, *values: Any) -> list[Any]:
+        """Ask Airflow's database."""
+        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=60)
+        try:
+            return connection.execute(sql, values).fetchall()
+        finally:
+            connection.close()
+
+    def run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
+        """Start a DAG run, once Airflow knows the DAG."""
+        wait_for(lambda: self.query("select 1 from dag where dag_id = ?", dag_id), f"Airflow to find {dag_id}")
+        if AIRFLOW_3:
+            wait_for(lambda: self.query("select 1 from serialized_dag where dag_id = ?", dag_id), "the stored DAG")
+            self.api("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+        else:
+            self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
+
+    def state(self, run_id: str, task_id: str = "gate") -> str | None:
+        """Return the task's state."""
+        rows = self.query("select state from task_instance where run_id = ? and task_id = ?", run_id, task_id)
+        return rows[0][0] if rows else None
+
+    def wait_for_state(self, run_id: str, *states: str, task_id: str = "gate") -> str:
+        """Wait until the task is in one of the states."""
+        what = f"{task_id} of {run_id} to be {' or '.join(states)}"
+        wait_for(lambda: self.state(run_id, task_id) in states, what, lambda: f"it is {self.state(run_id, task_id)}")
+        return str(self.state(run_id, task_id))
+
+
+def wait_for(condition: Callable[[], Any], what: str, now: Callable[[], str] = lambda: "") -> None:
+    """Wait for what another process does."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"Waited {PATIENCE:.0f} s for {what}; {now()}")
+        time.sleep(0.2)

@@ -1,0 +1,246 @@
+"""Canceling a job: every way it can end says what is true."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
+from tests.waits import run_task
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
+
+@pytest.fixture(params=[False, True], ids=["on the worker", "deferred"])
+def cancel(request):
+    """Run the operator to its end, both ways."""
+
+    def run(job_id, **options):
+        options = {"deferrable": request.param, **options}
+        return run_task(lambda: PolarisCancelJobOperator(task_id="cancel", job_id=job_id, **options))
+
+    run.deferrable = request.param
+    return run
+
+
+def methods(polaris):
+    return [request.method for request in polaris.requests]
+
+
+def test_it_waits_until_the_job_is_over(polaris, cancel, moved_clock):
+    job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 5})
+    outcome = cancel(job_id, poll_interval=7)
+    assert outcome.kind == "success"
+    assert outcome.xcom["execution_status"] == "canceled"
+    assert outcome.xcom["metrics"]["numRowsProcessed"] == 5
+    assert outcome.pushed == {"metrics": outcome.xcom["metrics"]}
+    assert methods(polaris) == ["GET", "PUT", "GET", "GET", "GET"]
+    if cancel.deferrable:  # the trigger looks at once, and a little earlier than told
+        assert outcome.deferrals == 1
+        assert 6.3 <= sum(moved_clock.slept) <= 7
+    else:
+        assert moved_clock.slept == [7, 7]
+
+
+def test_without_waiting_it_never_defers_whatever_airflow_says(polaris, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    job_id = polaris.add_job(executionStatus="running")
+    assert PolarisCancelJobOperator(task_id="t", job_id=job_id).deferrable is True
+    outcome = run_task(lambda: PolarisCancelJobOperator(task_id="t", job_id=job_id, wait_for_completion=False))
+    assert (outcome.kind, outcome.deferrals) == ("success", 0)
+
+
+def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.cancel_looks = 99
+    limit = timedelta(seconds=60)
+    outcome = run_task(
+        lambda: PolarisCancelJobOperator(task_id="t", job_id=job_id, deferrable=True, execution_timeout=limit)
+    )
+    assert outcome.kind == "execution_timeout"
+    assert job_id in str(outcome.error)
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_an_answer_that_is_final_ends_the_wait(polaris, cancel, moved_clock, status):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.delay_next(2, seconds=0)  # the look and the PUT
+    polaris.fail_next(99, status=status)
+    outcome = cancel(job_id)
+    assert outcome.kind == {403: "PolarisPermissionError", 404: "PolarisJobNotFound"}[status]
+    assert job_id in str(outcome.error)
+    assert "running" in str(outcome.error)
+
+
+def test_it_need_not_wait(polaris, cancel, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    outcome = cancel(job_id, wait_for_completion=False)
+    assert outcome.kind == "success"
+    assert outcome.xcom["execution_status"] == "running"
+    assert not moved_clock.slept
+
+
+@pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
+def test_a_job_that_is_over_is_left_as_it_is(polaris, cancel, status):
+    job_id = polaris.add_job(executionStatus=status)
+    outcome = cancel(job_id)
+    assert outcome.kind == "success"
+    assert outcome.xcom["execution_status"] == status
+    assert "PUT" not in methods(polaris)
+    outcome = cancel(job_id, fail_if_finished=True)
+    if status == "canceled":  # by an earlier try of this task, perhaps: it is what was asked for
+        assert outcome.kind == "success"
+    else:
+        assert outcome.kind == "PolarisJobAlreadyOver"
+        assert status in str(outcome.error)
+
+
+def test_a_job_that_completes_in_the_same_second_is_reported_as_completed(polaris, cancel):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {"executionStatus": "completed"})
+    polaris.fail_next(1, status=400, match="PUT")
+    assert cancel(job_id).xcom["execution_status"] == "completed"
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {"executionStatus": "completed"})
+    polaris.fail_next(1, status=400, match="PUT")
+    assert cancel(job_id, fail_if_finished=True).kind == "PolarisJobAlreadyOver"
+
+
+def test_a_cancellation_that_is_refused_while_the_job_runs_is_an_error(polaris, cancel):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.fail_next(1, status=400, match="PUT")
+    outcome = cancel(job_id)
+    assert outcome.kind == "PolarisBadRequest"
+    assert "is running" in str(outcome.error)
+    assert "was not canceled" in str(outcome.error)
+
+
+@pytest.mark.parametrize("kind", ["delete_data", "drop_table"])
+def test_a_deletion_cannot_be_canceled(polaris, cancel, kind):
+    job_id = polaris.add_job(executionStatus="running", type=kind)
+    outcome = cancel(job_id)
+    assert outcome.kind == "PolarisUsageError"
+    assert kind in str(outcome.error)
+    assert "PUT" not in methods(polaris)
+
+
+def test_a_job_that_is_not_over_in_time_is_a_retryable_error(polaris, cancel, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.cancel_looks = 99
+    start = moved_clock.time
+    outcome = cancel(job_id, timeout=100, poll_interval=30)
+    assert outcome.kind == "PolarisCancelTimeout"
+    assert "was running" in str(outcome.error)
+    assert moved_clock.time - start == pytest.approx(100)
+    names = {base.__name__ for base in type(outcome.error).__mro__}
+    assert "AirflowException" in names
+    assert "AirflowFailException" not in names
+
+
+@pytest.mark.parametrize("job_id", [None, "", "None"])
+def test_without_an_id_there_is_nothing_to_cancel(polaris, cancel, job_id):
+    outcome = cancel(job_id)
+    assert outcome.kind == "skipped"
+    assert "Nothing to cancel" in str(outcome.error)
+    assert not polaris.requests
+
+
+@pytest.mark.parametrize("job_id", ["a b", "a/b", "..", "{{ x }}"])
+def test_an_id_that_cannot_be_one_is_never_sent(polaris, cancel, job_id):
+    assert cancel(job_id).kind == "PolarisUsageError"
+    assert not polaris.requests
+
+
+def test_a_redirect_is_not_success(polaris, cancel):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.answer_next(99, status=302, body="", headers={"Location": polaris.url}, match="PUT")
+    outcome = cancel(job_id)
+    assert outcome.kind == "PolarisUnreachable"
+    assert "not the Polaris API" in str(outcome.error)
+
+
+def test_a_put_whose_answer_was_lost_is_sent_again(polaris, cancel):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.drop_next(1, when="after", match="PUT")
+    outcome = cancel(job_id)
+    assert (outcome.kind, outcome.xcom["execution_status"]) == ("success", "canceled")
+    assert methods(polaris).count("PUT") == 2
+
+
+def test_an_outage_while_it_waits_is_borne(polaris, cancel, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+
+    def go_down():
+        moved_clock.on_sleep = None
+        polaris.fail_next(20, status=503, match="GET")
+
+    moved_clock.on_sleep = go_down  # the first look and the PUT go well
+    outcome = cancel(job_id, poll_interval=10)
+    assert (outcome.kind, outcome.xcom["execution_status"]) == ("success", "canceled")
+    assert len(moved_clock.slept) in {21, 22}
+
+
+def test_a_put_is_tried_again(polaris, cancel):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.fail_next(1, match="PUT", status=503)
+    polaris.drop_next(1, match="PUT")
+    assert cancel(job_id).xcom["execution_status"] == "canceled"
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "puts"),
+    [
+        (302, "PolarisUnreachable", 5),
+        (400, "PolarisBadRequest", 1),
+        (403, "PolarisPermissionError", 1),
+        (404, "PolarisNotFound", 1),
+        (409, "PolarisBadRequest", 1),
+        (503, "PolarisUnreachable", 5),
+    ],
+)
+def test_a_put_that_fails_says_what_is_true_of_the_job(polaris, cancel, status, kind, puts):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.fail_next(99, status=status, match="PUT")
+    outcome = cancel(job_id)
+    assert outcome.kind == kind
+    assert methods(polaris).count("PUT") == puts
+    assert job_id in str(outcome.error)
+    assert str(status) in str(outcome.error)
+    assert "running (health ok)" in str(outcome.error)
+
+
+@pytest.mark.parametrize("status", [400, 409])
+def test_a_put_that_comes_too_late_reports_how_the_job_ended(polaris, cancel, status):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {"executionStatus": "completed"})
+    polaris.fail_next(1, status=status, match="PUT")
+    outcome = cancel(job_id)
+    assert (outcome.kind, outcome.xcom["execution_status"]) == ("success", "completed")
+
+
+def test_counters_that_cannot_be_read_do_not_undo_a_cancellation(polaris, cancel):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.fail_next(99, status=503, match="metrics")
+    outcome = cancel(job_id)
+    assert outcome.kind == "success"
+    assert set(outcome.xcom["metrics"].values()) == {None}
+
+
+def test_do_xcom_push_false_silences_it(polaris, cancel):
+    assert cancel(polaris.add_job(executionStatus="completed"), do_xcom_push=False).pushed == {}
+
+
+def test_times_may_be_timedeltas(polaris, cancel, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    assert cancel(job_id, timeout=timedelta(minutes=5), poll_interval=timedelta(seconds=3)).kind == "success"
+    assert max(moved_clock.slept) <= 3
+
+
+@pytest.mark.parametrize("job_id", [["a"], {}, 7])
+def test_an_id_of_a_wrong_type_is_a_usage_error(polaris, cancel, job_id):
+    assert cancel(job_id).kind == "PolarisUsageError"
+
+
+def test_what_is_templated():
+    assert PolarisCancelJobOperator.template_fields == ("job_id", "polaris_conn_id", "project_id")

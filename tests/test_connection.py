@@ -1,0 +1,180 @@
+"""What a connection may look like, and what is said of one that cannot work."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_polaris.connection import PolarisConnection, check_id
+from airflow_provider_polaris.errors import PolarisUsageError
+
+KEY = "pok_secret-key"
+PROJECT = "4bd7330d-cb6d-489b-aa7b-22653f237f9d"
+
+
+def conn(host="acme.us-east-1.aws.api.imply.io", password=KEY, extra=None, port=None, schema=None):
+    extra = {"project_id": PROJECT, **(extra or {})} if not isinstance(extra, str) else extra
+    return SimpleNamespace(
+        conn_id="polaris_default",
+        host=host,
+        password=password,
+        port=port,
+        schema=schema,
+        extra=extra if isinstance(extra, str) else json.dumps(extra),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "base"),
+    [
+        ({}, "https://acme.us-east-1.aws.api.imply.io"),
+        ({"host": "https://acme.us-east-1.aws.api.imply.io"}, "https://acme.us-east-1.aws.api.imply.io"),
+        ({"host": " https://ACME.us-east-1.aws.api.imply.io/ "}, "https://acme.us-east-1.aws.api.imply.io"),
+        ({"host": "acme.app.imply.io"}, "https://acme.api.imply.io"),
+        ({"host": "https://acme.us-east-1.aws.app.imply.io/"}, "https://acme.us-east-1.aws.api.imply.io"),
+        ({"host": "gw.example.com:8443"}, "https://gw.example.com:8443"),
+        ({"host": "gw.example.com", "port": 8443}, "https://gw.example.com:8443"),
+        ({"host": "gw.example.com", "port": 0}, "https://gw.example.com"),
+        ({"host": "http://127.0.0.1:8181"}, "http://127.0.0.1:8181"),
+        ({"host": "http://[::1]:8181"}, "http://[::1]:8181"),
+        ({"host": "http://localhost:8181"}, "http://localhost:8181"),
+        ({"host": "localhost", "port": 8181, "schema": "http"}, "http://localhost:8181"),
+        ({"host": "localhost"}, "https://localhost"),
+        ({"host": "http://gw.example.com", "extra": {"allow_http": True}}, "http://gw.example.com"),
+        ({"host": "http://gw.example.com", "extra": {"allow_http": "true"}}, "http://gw.example.com"),
+    ],
+)
+def test_hosts_come_down_to_one_url(fields, base):
+    assert PolarisConnection.from_airflow(conn(**fields)).base_url == f"{base}/v1/projects/{PROJECT}"
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"host": ""}, "no host"),
+        ({"host": None}, "no host"),
+        ({"host": "  "}, "no host"),
+        ({"host": "acme.api.imply.io/v1"}, "has a path"),
+        ({"host": "https://acme.api.imply.io/v1/projects/x"}, "has a path"),
+        ({"host": "acme.api.imply.io?x=1"}, "has a path"),
+        ({"host": "http://gw.example.com"}, "in the clear"),
+        ({"host": "http://127.0.0.1.example.com"}, "in the clear"),
+        ({"host": "ftp://acme.api.imply.io"}, "not a host name"),
+        ({"host": "acme api imply"}, "not a host name"),
+        ({"host": "acme.api.imply.io:port"}, "not a host name"),
+        ({"host": "https://"}, "not a host name"),
+        ({"host": "http://[::1].evil.com"}, "not a host name"),
+        ({"host": "https://[v1.abc]"}, "not a host name"),
+        ({"host": "a" * 64 + ".imply.io"}, "not a host name"),
+        ({"host": "a..imply.io"}, "not a host name"),
+        ({"port": 99999}, "port"),
+        ({"port": -1}, "port"),
+        ({"port": "abc"}, "not a host name"),
+        ({"extra": {"timeout": "9" * 400}}, "'timeout'"),
+        ({"extra": {"project_id": ["a"]}}, "must be text"),
+        ({"host": f"https://{KEY}@acme.api.imply.io"}, "holds credentials"),
+        ({"schema": "v1"}, "schema"),
+        ({"password": None}, "no API key"),
+        ({"password": ""}, "no API key"),
+        ({"password": f"{KEY}\n"}, "not an API key"),
+        ({"password": f"Basic {KEY}"}, "not an API key"),
+        ({"password": f"{KEY}é"}, "not an API key"),
+        ({"extra": "{"}, "not JSON"),
+        ({"extra": "[]"}, "JSON object"),
+        ({"extra": {"project_id": None}}, "no project id"),
+        ({"extra": {"project_id": ""}}, "no project id"),
+        ({"extra": {"project_id": 7}}, "must be text"),
+        ({"extra": {"project_id": "a/b"}}, "must be an id"),
+        ({"extra": {"project_id": ".."}}, "must be an id"),
+        ({"extra": {"auth": "oauth"}}, "'auth'"),
+        ({"extra": {"auth": 1}}, "must be text"),
+        ({"extra": {"timeout": "soon"}}, "'timeout'"),
+        ({"extra": {"timeout": 0}}, "'timeout'"),
+        ({"extra": {"timeout": -1}}, "'timeout'"),
+        ({"extra": {"timeout": True}}, "'timeout'"),
+        ({"extra": {"timeout": [1]}}, "'timeout'"),
+        ({"extra": {"verify": 3}}, "'verify'"),
+        ({"extra": {"verify": {}}}, "'verify'"),
+        ({"extra": {"allow_http": "maybe"}}, "'allow_http'"),
+        ({"extra": {"allow_http": 1}}, "'allow_http'"),
+        ({"extra": {"job_url_template": 1}}, "must be text"),
+    ],
+    ids=repr,
+)
+def test_a_connection_that_cannot_work_says_why_and_keeps_its_secret(fields, told):
+    with pytest.raises(PolarisUsageError) as caught:
+        PolarisConnection.from_airflow(conn(**fields))
+    assert told in str(caught.value)
+    assert "polaris_default" in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_without_a_project_id_the_error_tells_how_to_move():
+    with pytest.raises(PolarisUsageError, match="September 2024"):
+        PolarisConnection.from_airflow(conn(extra="{}"))
+
+
+@pytest.mark.parametrize("project", ["", "None", "{{ var.value.project }}", "a b", "../x"])
+def test_a_tasks_project_id_that_is_none_does_not_mean_the_connections(project):
+    with pytest.raises(PolarisUsageError):
+        PolarisConnection.from_airflow(conn(), project)
+
+
+def test_a_tasks_project_id_wins():
+    assert PolarisConnection.from_airflow(conn(), "other").base_url.endswith("/v1/projects/other")
+
+
+@pytest.mark.parametrize(
+    ("extra", "field", "value"),
+    [
+        ({}, "timeout", 30),
+        ({"timeout": "5"}, "timeout", 5),
+        ({"timeout": 2.5}, "timeout", 2.5),
+        ({}, "verify", True),
+        ({"verify": False}, "verify", False),
+        ({"verify": "false"}, "verify", False),
+        ({"verify": "/etc/ca.pem"}, "verify", "/etc/ca.pem"),
+        ({"verify": ""}, "verify", True),
+        ({"verify": " "}, "verify", True),
+        ({"auth": "basic"}, "auth", "basic"),
+        ({"auth": None}, "auth", "api_key"),
+        ({"job_url_template": "https://x/{job_id}"}, "job_url_template", "https://x/{job_id}"),
+    ],
+)
+def test_extras(extra, field, value):
+    assert getattr(PolarisConnection.from_airflow(conn(extra=extra)), field) == value
+
+
+def test_both_forms_of_the_key():
+    plain = PolarisConnection.from_airflow(conn())
+    basic = PolarisConnection.from_airflow(conn(extra={"auth": "basic"}))
+    assert plain.authorization == f"Basic {KEY}"
+    assert basic.authorization == "Basic cG9rX3NlY3JldC1rZXk6"
+    assert KEY not in repr(plain)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        "None",
+        "{{ ti.xcom_pull('create') }}",
+        "a b",
+        " a",
+        "a/b",
+        "..",
+        "a.b",
+        "a?b",
+        "a%2Fb",
+        "é",
+        "a" * 129,
+        7,
+    ],
+    ids=repr,
+)
+def test_what_cannot_be_an_id_is_said_before_anything_is_sent(value):
+    with pytest.raises(PolarisUsageError, match="job_id"):
+        check_id(value, "job_id")

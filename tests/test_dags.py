@@ -1,0 +1,191 @@
+"""Rows of the parity table, and the example DAGs, through a real Airflow: database, task runner, triggers, XCom."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import requests
+
+from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from scripts.run_dag import EXAMPLES, load_dag
+from tests.airflow_versions import AIRFLOW_3, DAG, EmptyOperator, run_dag
+from tests.conftest import API_KEY
+
+pytestmark = [
+    pytest.mark.usefixtures("airflow_db"),
+    # Airflow's own runner warns of Airflow's own matters here; the provider's are held to errors everywhere else.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+def gate_dag(dag_id: str, job_id: str, **options):
+    with DAG(dag_id, schedule=None, start_date=datetime(2026, 11, 1, tzinfo=timezone.utc), catchup=False) as dag:
+        gate = PolarisJobSensor(task_id="gate", job_id=job_id, poke_interval=0.1, **options)
+        gate >> EmptyOperator(task_id="after")
+    return dag
+
+
+OK, BAD = {"status": "ok"}, {"status": "error", "code": "internal_error", "message": "It broke"}
+COMPLETED = {"executionStatus": "completed", "health": OK}
+SICK = {"executionStatus": "completed", "health": BAD}
+FAILED = {"executionStatus": "failed", "health": BAD}
+CANCELED = {"executionStatus": "canceled", "health": {"status": "error", "code": "canceled"}}
+NO_ROWS = {"executionStatus": "completed", "health": {"status": "warn", "code": "no_rows_found"}}
+OPEN = {"gate": "success", "after": "success"}
+SHUT = {"gate": "failed", "after": "upstream_failed"}
+SKIPPED = {"gate": "skipped", "after": "skipped"}
+
+ROWS = {
+    "poke, completed": ({}, [COMPLETED], OPEN),
+    "poke, completed later": ({}, [{}, {}, COMPLETED], OPEN),
+    "poke, failed": ({}, [{}, FAILED], SHUT),
+    "poke, failed, soft_fail": ({"soft_fail": True}, [FAILED], SKIPPED),
+    "poke, failed, never_fail": ({"never_fail": True}, [FAILED], SKIPPED),
+    "first look, completed": ({"deferrable": True}, [COMPLETED], OPEN),
+    "first look, canceled": ({"deferrable": True}, [CANCELED], SHUT),
+    "first look, failed, soft_fail": ({"deferrable": True, "soft_fail": True}, [FAILED], SKIPPED),
+    "deferred, completed": ({"deferrable": True}, [{}, {}, {}, COMPLETED], OPEN),
+    "deferred, completed but sick": ({"deferrable": True}, [{}, {}, SICK], SHUT),
+    "deferred, no rows": ({"deferrable": True}, [{}, {}, NO_ROWS], SHUT),
+    "deferred, no rows are fine": ({"deferrable": True, "fail_on_warnings": ()}, [{}, {}, NO_ROWS], OPEN),
+    "deferred, canceled": ({"deferrable": True}, [{}, {}, CANCELED], SHUT),
+    "deferred, failed, soft_fail": ({"deferrable": True, "soft_fail": True}, [{}, {}, FAILED], SKIPPED),
+    "deferred, failed, never_fail": (
+        {"deferrable": True, "never_fail": True},
+        [{}, {}, FAILED],
+        SKIPPED if AIRFLOW_3 else SHUT,  # 2.11 knows never_fail only while it pokes
+    ),
+    "deferred, timeout": ({"deferrable": True, "timeout": 0.5}, [{}], SHUT),
+    "deferred, timeout, soft_fail": ({"deferrable": True, "timeout": 0.5, "soft_fail": True}, [{}], SKIPPED),
+    "deferred, an option that makes no sense": ({"deferrable": True, "min_rows_processed": "x"}, [{}], SHUT),
+}
+
+
+@pytest.mark.parametrize(("options", "script", "states"), ROWS.values(), ids=ROWS)
+def test_rows_of_the_table_run_through_airflow(polaris, request, options, script, states):
+    job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 7})
+    polaris.script(job_id, *script)
+    seen = run_dag(gate_dag(f"gate_{list(ROWS.values()).index((options, script, states))}", job_id, **options))
+    assert seen.tasks == states
+    over = script[-1].get("executionStatus")
+    assert (seen.xcom("gate") or {}).get("execution_status") == (over if states is OPEN else None)
+    assert (seen.xcom("gate", "metrics") or {}).get("numRowsProcessed") == (7 if over else None)
+
+
+def test_a_mapped_gate_waits_for_each_job(polaris):
+    job_ids = [polaris.add_job(executionStatus="completed") for _ in range(3)]
+    with DAG("mapped", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=timezone.utc), catchup=False) as dag:
+        PolarisJobSensor.partial(task_id="gate", deferrable=True).expand(job_id=job_ids)
+    assert run_dag(dag).state == "success"
+    assert all(any(job_id in request.path for request in polaris.requests) for job_id in job_ids)
+
+
+def test_a_template_gives_the_id_and_the_thresholds(polaris):
+    job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 7})
+    gate = {"job_id": "{{ params.job }}", "min_rows_processed": "{{ params.rows }}", "deferrable": True}
+    for rows, state in (("7", "success"), ("8", "failed")):
+        dag = gate_dag("templated", **gate)
+        dag.params.update({"job": job_id, "rows": rows})
+        assert run_dag(dag).tasks["gate"] == state
+
+
+def test_nothing_that_airflow_keeps_holds_the_key(polaris, airflow_db, capfd):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {}, FAILED)
+    run_dag(gate_dag("secret", job_id, deferrable=True))
+    out, err = capfd.readouterr()
+    assert job_id in out + err
+    assert API_KEY not in out + err
+    for path in airflow_db.rglob("*"):
+        if path.is_file():
+            assert API_KEY.encode() not in path.read_bytes(), path
+
+
+@pytest.fixture
+def uploaded(polaris):
+    for path in sorted((EXAMPLES / "data").glob("*.json.gz")):
+        requests.post(
+            f"{polaris.url}/v1/projects/{polaris.project_id}/files",
+            files={"file": (path.name, path.read_bytes())},
+            headers={"Authorization": f"Basic {API_KEY}"},
+            timeout=10,
+        )
+    return polaris
+
+
+@pytest.mark.parametrize(("most_skipped", "opens"), [(10, True), (7, True), (6, False), (0, False)])
+def test_the_gate_example(uploaded, most_skipped, opens):
+    dag = load_dag("polaris_gate")
+    seen = run_dag(dag, {"max_rows_skipped_by_error": most_skipped})
+    assert seen.tasks == {
+        "create_job": "success",
+        "gate": "success" if opens else "failed",
+        "report": "success" if opens else "upstream_failed",
+    }
+    metrics = seen.xcom("gate", "metrics")
+    assert (metrics["numRowsProcessed"], metrics["numRowsSkippedByError"]) == (23_988, 7)
+    assert metrics["numRowsProcessedWithWarning"] == 5
+    if opens:
+        assert "orders: 23,988 rows in, 7 lost" in seen.xcom("report")
+
+
+def test_the_cancel_example_when_all_goes_well(polaris):
+    seen = run_dag(load_dag("polaris_cancel"))
+    assert seen.tasks == {"create_job": "success", "gate": "success", "cancel": "success"}
+    assert seen.xcom("cancel")["execution_status"] == "completed"
+
+
+def test_the_cancel_example_when_the_gate_times_out(polaris, monkeypatch):
+    monkeypatch.setattr(polaris._store, "rows_per_second", 50)
+    seen = run_dag(load_dag("polaris_cancel"))
+    assert seen.tasks == {"create_job": "success", "gate": "failed", "cancel": "success"}
+    assert seen.xcom("cancel")["execution_status"] == "canceled"
+
+
+def test_a_teardown_after_a_failed_submit_is_not_red(polaris):
+    polaris.fail_next(99, status=400, match="POST")
+    seen = run_dag(load_dag("polaris_cancel"))
+    assert seen.tasks["create_job"] == "failed"
+    assert seen.tasks["cancel"] in {"skipped", "upstream_failed"}
+
+
+def test_an_empty_id_skips_the_cancellation(polaris):
+    with DAG("empty", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=timezone.utc), catchup=False) as dag:
+        PolarisCancelJobOperator(task_id="cancel", job_id="{{ ti.xcom_pull(task_ids='nothing') }}")
+    assert run_dag(dag).tasks == {"cancel": "skipped"}
+
+
+def test_the_streaming_example(polaris):
+    job_id = polaris.add_job(type="streaming", target={"type": "table", "tableName": "clicks"})
+    polaris.script(job_id, {}, {"executionStatus": "running"})
+    seen = run_dag(load_dag("polaris_streaming"), {"streaming_job_id": job_id})
+    assert seen.tasks == {"gate": "success", "query": "success"}
+    assert seen.xcom("query") == "clicks is running, health ok"
+
+
+def test_the_mapped_example(polaris):
+    seen = run_dag(load_dag("polaris_mapped"))
+    assert seen.state == "success"
+    assert seen.xcom("total") == 30
+
+
+def test_the_latest_example(polaris):
+    for number, table in enumerate(["others", "orders", "others"]):
+        polaris.add_job(
+            executionStatus="completed",
+            metrics={"numRowsProcessed": 1},
+            target={"type": "table", "tableName": f"{table}_by_hand"},
+            createdTimestamp=f"2026-11-01T00:00:0{number}Z",
+            completedTimestamp="2026-11-01T00:00:09Z",
+        )
+    seen = run_dag(load_dag("polaris_latest"), {"table": "orders_by_hand"})
+    assert seen.tasks == {"find": "success", "gate": "success", "report": "success"}
+    assert seen.xcom("report") == "orders_by_hand was loaded at 2026-11-01T00:00:09Z"
+
+
+def test_every_example_is_run_here():
+    source = Path(__file__).read_text()
+    assert all(f'"{path.stem}"' in source for path in EXAMPLES.glob("*.py"))

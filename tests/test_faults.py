@@ -1,0 +1,355 @@
+"""What a bad night brings: every fault, alone and mixed, in every mode, at the first look and later."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+import socket
+
+import pytest
+import requests
+import urllib3.util.connection
+
+from airflow_provider_polaris.patience import ROTATION_GRACE
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from tests.waits import run_task
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
+
+def raising(error):
+    """Let the next connections of requests fail before they are made; return how to arm it."""
+
+    def arm(_polaris, times, monkeypatch):
+        right = urllib3.util.connection.create_connection
+        left = [times]
+
+        def create_connection(*args, **kwargs):
+            if left[0]:
+                left[0] -= 1
+                raise error
+            return right(*args, **kwargs)
+
+        monkeypatch.setattr(urllib3.util.connection, "create_connection", create_connection)
+        # A kept-alive line would be used again instead.
+        monkeypatch.setattr(requests.Session, "request", _closing(requests.Session.request))
+
+    return arm
+
+
+def _closing(request):
+    def closing(session, *args, **kwargs):
+        session.close()
+        return request(session, *args, **kwargs)
+
+    return closing
+
+
+def tls_failing(_polaris, times, monkeypatch):
+    """Let the next handshakes fail, as requests tells it: the local Polaris speaks plain http here."""
+    right = requests.adapters.HTTPAdapter.send
+    left = [times]
+
+    def send(*args, **kwargs):
+        if left[0]:
+            left[0] -= 1
+            raise requests.exceptions.SSLError("CERTIFICATE_VERIFY_FAILED")
+        return right(*args, **kwargs)
+
+    monkeypatch.setattr(requests.adapters.HTTPAdapter, "send", send)
+
+
+def server(how):
+    return lambda polaris, times, _monkeypatch: how(polaris, times)
+
+
+def hang(polaris, times, monkeypatch):
+    """Let the next requests hang for longer than the connection's timeout."""
+    connection = json.loads(polaris.connection_json)
+    connection["extra"]["timeout"] = 0.05
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
+    polaris.delay_next(times, seconds=0.3)
+
+
+def job_body(**changes):
+    return lambda polaris, times, _: polaris.answer_next(times, body=json.dumps({"id": JOB_ID, **changes}))
+
+
+JOB_ID = "11111111-2222-4333-8444-555555555555"
+#: Faults that a wait gets over.
+PASSING = {
+    "connection refused": raising(ConnectionRefusedError(111, "Connection refused")),
+    "no such host": raising(socket.gaierror(-2, "Name or service not known")),
+    "no route": raising(OSError(113, "No route to host")),
+    "connect timeout": raising(TimeoutError("timed out")),
+    "read timeout": hang,
+    "TLS failure": tls_failing,
+    "cut before the answer": server(lambda polaris, times: polaris.drop_next(times)),
+    "reset in mid-body": server(lambda polaris, times: polaris.drop_next(times, when="mid-body")),
+    **{
+        f"429, Retry-After {value!r}": server(
+            lambda polaris, times, value=value: polaris.fail_next(times, status=429, retry_after=value)
+        )
+        for value in ("3", "Wed, 21 Oct 2065 07:28:00 GMT", "99999999999", "-1", "soon", "")
+    },
+    **{
+        str(status): server(lambda polaris, times, status=status: polaris.fail_next(times, status=status))
+        for status in (408, 429, 500, 502, 503, 504)
+    },
+    "redirect": server(
+        lambda polaris, times: polaris.answer_next(times, status=302, body="", headers={"Location": polaris.url})
+    ),
+    "HTML with 200": server(lambda polaris, times: polaris.answer_next(times, body="<html>Sign in</html>")),
+    "HTML with 404": server(lambda polaris, times: polaris.answer_next(times, status=404, body="<h1>Not Found</h1>")),
+    "nothing with 200": server(lambda polaris, times: polaris.answer_next(times, body="")),
+    "truncated JSON": server(lambda polaris, times: polaris.answer_next(times, body='{"id": "1111')),
+    "null": server(lambda polaris, times: polaris.answer_next(times, body="null")),
+    "a list": server(lambda polaris, times: polaris.answer_next(times, body='[{"id": 1}]')),
+    "a status that is a number": job_body(executionStatus=3),
+    "a status that is missing": job_body(health={"status": "ok"}),
+    "a health that is text": job_body(executionStatus="completed", health="ok"),
+    "a health that is a list": job_body(executionStatus="completed", health=["ok"]),
+    "a health without a meaning": job_body(executionStatus="running", health={"status": "brand_new"}),
+    "a health that is null": job_body(executionStatus="running", health=None),
+    "another job's answer": server(
+        lambda polaris, times: polaris.answer_next(
+            times, body='{"id": "x", "executionStatus": "completed", "health": {"status": "ok"}}'
+        )
+    ),
+}
+MODES = {
+    "poke": {"deferrable": False},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+    "deferrable": {"deferrable": True},
+}
+
+
+def gate(mode, **options):
+    return lambda: PolarisJobSensor(
+        task_id="gate", job_id=JOB_ID, **{"poke_interval": 60, "timeout": 9 * 3600, **MODES[mode], **options}
+    )
+
+
+@pytest.fixture
+def wait(polaris, monkeypatch, moved_clock, airflow_3):
+    """Run a gate to its end, rescheduled as Airflow would; ``later`` breaks things once the job was seen running."""
+    if not airflow_3:
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
+    polaris.add_job(id=JOB_ID, executionStatus="running", metrics={"numRowsProcessed": 7})
+
+    def run(mode, *, at_first=None, later=None, **options):
+        at_first and at_first()
+        for pokes in itertools.count():
+            outcome = run_task(gate(mode, **options), between=later if pokes == 0 else None, most_deferrals=9)
+            if outcome.kind != "rescheduled":
+                return outcome
+            assert pokes < 500, "it is rescheduled for ever"
+            moved_clock.sleep(60)
+            if pokes == 0 and later:
+                later()
+        raise AssertionError
+
+    return run
+
+
+def complete_after(polaris, moved_clock, pauses):
+    """Let the job complete when so many pauses were made."""
+
+    def move_on():
+        if len(moved_clock.slept) >= pauses:
+            polaris.set_status(JOB_ID, "completed")
+
+    moved_clock.on_sleep = move_on
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("when", ["at_first", "later"])
+@pytest.mark.parametrize("fault", PASSING)
+def test_the_wait_goes_on_and_ends_right(polaris, wait, monkeypatch, moved_clock, fault, when, mode):
+    complete_after(polaris, moved_clock, 3 if when == "at_first" or mode == "poke" else 2)
+    if when == "later" and mode == "poke":  # the job is seen running, and after the first pause all goes wrong
+        first = moved_clock.on_sleep
+
+        def break_once():
+            moved_clock.on_sleep = first
+            PASSING[fault](polaris, 2, monkeypatch)
+
+        moved_clock.on_sleep = break_once
+        outcome = wait(mode)
+    else:
+        outcome = wait(mode, **{when: lambda: PASSING[fault](polaris, 2, monkeypatch)})
+    assert outcome.kind == "success", outcome.error
+    assert outcome.xcom["execution_status"] == "completed"
+    assert outcome.xcom["metrics"]["numRowsProcessed"] == 7
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
+    chance = random.Random(seed)  # noqa: S311
+    # Those that the server makes: each of the others would take the place of the one before.
+    by_patching = {"connection refused", "no such host", "no route", "connect timeout", "read timeout", "TLS failure"}
+    for name in chance.choices([name for name in PASSING if name not in by_patching], k=12):
+        PASSING[name](polaris, chance.randint(1, 3), monkeypatch)
+    complete_after(polaris, moved_clock, 30)
+    outcome = wait(mode)
+    assert outcome.kind == "success", outcome.error
+    assert outcome.xcom["execution_status"] == "completed"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("when", ["at_first", "later"])
+@pytest.mark.parametrize(
+    ("status", "kind", "advice"),
+    [
+        (400, "PolarisBadRequest", "400"),
+        (403, "PolarisPermissionError", "permission ManageIngestionJobs"),
+        (409, "PolarisBadRequest", "409"),
+    ],
+)
+def test_a_final_answer_ends_it_at_once(polaris, wait, moved_clock, status, kind, advice, when, mode):
+    if mode == "poke" and when == "later":
+        moved_clock.on_sleep = lambda: polaris.fail_next(99, status=status)
+        outcome = wait(mode)
+    else:
+        outcome = wait(mode, **{when: lambda: polaris.fail_next(99, status=status)})
+    assert outcome.kind == kind
+    assert len(moved_clock.slept) <= (0 if when == "at_first" else 1)
+    for part in (JOB_ID, advice):
+        assert part in str(outcome.error)
+    if mode != "reschedule":  # which has no memory of what it saw
+        assert ("not seen it yet" if when == "at_first" else "running") in str(outcome.error)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_wrong_key_at_the_first_look_ends_it_at_once(polaris, wait, moved_clock, mode):
+    outcome = wait(mode, at_first=lambda: polaris.fail_next(99, status=401))
+    assert outcome.kind == "PolarisAuthError"
+    assert JOB_ID in str(outcome.error)
+    assert "API key" in str(outcome.error)
+    assert not moved_clock.slept
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_a_key_that_went_wrong_is_looked_at_again_for_five_minutes(polaris, wait, moved_clock, mode):
+    rotate = {"poke": {}, "deferrable": {"later": lambda: polaris.fail_next(999, status=401)}}[mode]
+    if mode == "poke":
+        moved_clock.on_sleep = lambda: polaris.fail_next(999, status=401)
+    start = moved_clock.time
+    outcome = wait(mode, **rotate)
+    assert outcome.kind == "PolarisAuthError"
+    assert ROTATION_GRACE <= moved_clock.time - start <= ROTATION_GRACE + 120
+
+
+def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_clock):
+    outcome = wait("reschedule", later=lambda: polaris.fail_next(999, status=401))
+    assert outcome.kind == "PolarisAuthError"
+    assert len(moved_clock.slept) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("late", [False, True])
+def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clock, mode, late):
+    """The service takes the new key only; Airflow's connection has it at once, or a while after."""
+
+    def rotate():
+        polaris.api_key = "pok_rotated"
+        moved_clock.on_sleep = update_connection
+        if not late:
+            update_connection()
+
+    def update_connection():
+        monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", polaris.connection_json)
+        complete_after(polaris, moved_clock, len(moved_clock.slept) + 1)
+
+    if mode == "poke":
+        moved_clock.on_sleep = rotate
+        outcome = wait(mode)
+    else:
+        outcome = wait(mode, later=rotate)
+    expected = "PolarisAuthError" if (late and mode == "reschedule") else "success"
+    assert outcome.kind == expected, outcome.error
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("when", ["at_first", "later"])
+def test_a_job_that_is_not_there_is_looked_for_twice(polaris, wait, moved_clock, when, mode):
+    if mode == "poke" and when == "later":
+        moved_clock.on_sleep = lambda: (setattr(moved_clock, "on_sleep", None), polaris.remove_job(JOB_ID))
+        outcome = wait(mode)
+    else:
+        outcome = wait(mode, **{when: lambda: polaris.remove_job(JOB_ID)})
+    assert outcome.kind == "PolarisJobNotFound"
+    for part in (JOB_ID, "id or the project is wrong", "history was cleaned up"):
+        assert part in str(outcome.error)
+    assert moved_clock.slept[-1] == pytest.approx(10)
+    assert [request.path.endswith(JOB_ID) for request in polaris.requests[-2:]] == [True, True]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_one_404_is_not_proof(polaris, wait, moved_clock, mode):
+    complete_after(polaris, moved_clock, 1)
+    assert wait(mode, at_first=lambda: polaris.fail_next(1, status=404)).kind == "success"
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_an_outage_of_45_minutes_is_survived_with_default_settings(polaris, moved_clock, mode):
+    polaris.add_job(id=JOB_ID, executionStatus="running")
+    start = moved_clock.time
+    ended = []
+
+    def outage():
+        elapsed = moved_clock.time - start
+        polaris.clear_faults()
+        if 60 <= elapsed < 60 + 45 * 60:
+            polaris.fail_next(9, status=503)
+        elif elapsed >= 60 + 45 * 60 and not ended:
+            ended.append(moved_clock.time)
+            polaris.set_status(JOB_ID, "failed", health={"status": "error", "code": "row_too_large"})
+
+    moved_clock.on_sleep = outage
+    outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=JOB_ID, deferrable=mode == "deferrable"))
+    assert outcome.kind == "PolarisGateRefused"
+    assert "row_too_large" in str(outcome.error)
+    assert moved_clock.time - (start + 60 + 45 * 60) <= 30, "within one interval after"
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferrable"])
+def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_run_on(polaris, wait, moved_clock, mode):
+    if mode == "poke":
+        moved_clock.on_sleep = lambda: polaris.fail_next(9, status=503)
+        outcome = wait(mode)
+    else:
+        outcome = wait(mode, later=lambda: polaris.fail_next(999, status=503))
+    assert outcome.kind == "PolarisUnreachable"
+    message = str(outcome.error)
+    assert re.search(r"out of reach for 3,6\d\d s", message)
+    assert "may be running on" in message
+    assert "When last seen it was running" in message
+
+
+def test_in_reschedule_mode_only_the_timeout_ends_an_outage(polaris, wait, monkeypatch, moved_clock, airflow_3):
+    from datetime import datetime, timezone
+
+    from tests.airflow_versions import FakeTaskInstance
+
+    began = datetime.fromtimestamp(moved_clock.time, timezone.utc)
+    if airflow_3:
+        monkeypatch.setattr(FakeTaskInstance, "get_first_reschedule_date", lambda *_: began)
+        sensor_timezone = "airflow.sdk.bases.sensor.timezone.utcnow"
+    else:
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: began)
+        sensor_timezone = "airflow.sensors.base.timezone.utcnow"
+    monkeypatch.setattr(sensor_timezone, lambda: datetime.fromtimestamp(moved_clock.time, timezone.utc))
+    outcome = wait("reschedule", at_first=lambda: polaris.fail_next(9999, status=503), timeout=3 * 3600)
+    assert outcome.kind == "timeout"
+    assert moved_clock.time - began.timestamp() >= 3 * 3600
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_connection_that_vanishes_says_which(polaris, wait, monkeypatch, mode, airflow_db):
+    outcome = wait(mode, at_first=lambda: monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT"))
+    assert outcome.kind == "PolarisConnectionMissing"
+    assert "polaris_default" in str(outcome.error)

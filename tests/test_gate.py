@@ -1,0 +1,375 @@
+"""What a gate asks of a job: thresholds, warnings, and options that make no sense."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.gate import Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.jobs import Job, JobMetrics
+
+OPTIONS = {
+    "wait_for": "completed",
+    "fail_on_warnings": ("no_rows_found", "unable_to_proceed"),
+    "fail_on_unhealthy": False,
+    "min_rows_processed": None,
+    "max_rows_skipped_by_error": None,
+    "max_rows_with_warning": None,
+    "max_error_ratio": None,
+}
+
+
+def gate(**options) -> Gate:
+    return Gate.from_options(**{**OPTIONS, **options})
+
+
+def job(status="completed", health="ok", code=None, **fields) -> Job:
+    return Job.from_api(
+        {"id": "j", "type": "batch", "executionStatus": status, "health": {"status": health, "code": code}, **fields}
+    )
+
+
+def metrics(processed=None, warned=None, skipped=None) -> JobMetrics:
+    return JobMetrics(rows_processed=processed, rows_processed_with_warning=warned, rows_skipped_by_error=skipped)
+
+
+@pytest.mark.parametrize(
+    ("options", "counters", "verdict", "told"),
+    [
+        ({}, None, "pass", ""),
+        ({"min_rows_processed": 10}, metrics(processed=10), "pass", ""),
+        ({"min_rows_processed": 10}, metrics(processed=4, warned=6), "pass", ""),
+        ({"min_rows_processed": 10}, metrics(processed=9), "undecided", "min_rows_processed is 10"),
+        ({"min_rows_processed": 10}, metrics(processed=4, warned=5), "undecided", "min_rows_processed is 10"),
+        ({"min_rows_processed": 10}, metrics(warned=9), "undecided", "min_rows_processed is 10"),
+        ({"min_rows_processed": 0}, metrics(processed=0), "pass", ""),
+        ({"min_rows_processed": 0}, metrics(), "undecided", "not reported"),
+        ({"min_rows_processed": 1}, None, "undecided", "counters could not be read"),
+        ({"max_rows_skipped_by_error": 2}, metrics(skipped=2), "pass", ""),
+        ({"max_rows_skipped_by_error": 2}, metrics(skipped=3), "refuse", "numRowsSkippedByError is 3"),
+        ({"max_rows_skipped_by_error": 0}, metrics(), "undecided", "numRowsSkippedByError is not reported"),
+        ({"max_rows_with_warning": 2}, metrics(warned=2), "pass", ""),
+        ({"max_rows_with_warning": 2}, metrics(warned=3), "refuse", "numRowsProcessedWithWarning is 3"),
+        ({"max_rows_with_warning": 2}, metrics(), "undecided", "not reported"),
+        ({"max_error_ratio": 0.1}, metrics(processed=9, skipped=1), "pass", ""),
+        ({"max_error_ratio": 0.1}, metrics(processed=8, warned=1, skipped=1), "pass", ""),
+        ({"max_error_ratio": 0.1}, metrics(processed=8, skipped=1), "undecided", "1 of 9 rows"),
+        ({"max_error_ratio": 0.1}, metrics(processed=8), "undecided", "not reported"),
+        ({"max_error_ratio": 0.5}, metrics(processed=1, skipped=1), "pass", ""),
+        ({"max_error_ratio": 1}, metrics(processed=0, warned=0, skipped=0), "undecided", "no rows"),
+        (
+            {"min_rows_processed": 5, "max_rows_skipped_by_error": 0},
+            metrics(processed=1, skipped=1),
+            "refuse",
+            "numRowsSkippedByError is 1, and max_rows_skipped_by_error is 0; numRowsProcessed is 1",
+        ),
+    ],
+)
+def test_thresholds(options, counters, verdict, told):
+    decision = decide(job(), gate(**options), counters)
+    assert decision.verdict is Verdict(verdict)
+    assert told in decision.reason
+
+
+@pytest.mark.parametrize(
+    ("fail_on_warnings", "code", "log_codes", "verdict"),
+    [
+        (OPTIONS["fail_on_warnings"], "no_rows_found", None, "refuse"),
+        (OPTIONS["fail_on_warnings"], "unable_to_proceed", None, "refuse"),
+        (OPTIONS["fail_on_warnings"], "invalid_rows_found", None, "pass"),
+        (OPTIONS["fail_on_warnings"], "brand_new_code", None, "pass"),
+        (OPTIONS["fail_on_warnings"], None, None, "pass"),
+        (OPTIONS["fail_on_warnings"], "multiple", None, "undecided"),
+        (OPTIONS["fail_on_warnings"], "multiple", {"invalid_rows_found"}, "pass"),
+        (OPTIONS["fail_on_warnings"], "multiple", {"invalid_rows_found", "no_rows_found"}, "refuse"),
+        (True, "brand_new_code", None, "refuse"),
+        (True, None, None, "refuse"),
+        ((), "no_rows_found", None, "pass"),
+        ((), "multiple", None, "pass"),
+        (False, "no_rows_found", None, "pass"),
+        ("invalid_rows_found", "invalid_rows_found", None, "refuse"),
+        (["invalid_rows_found"], "no_rows_found", None, "pass"),
+    ],
+)
+def test_warnings(fail_on_warnings, code, log_codes, verdict):
+    decision = decide(job(health="warn", code=code), gate(fail_on_warnings=fail_on_warnings), None, log_codes)
+    assert decision.verdict is Verdict(verdict)
+    assert decision.warn == (verdict == "pass"), "a gate that opens on a warning says so"
+
+
+def test_a_warning_refuses_before_counters_are_known():
+    decision = decide(job(health="warn", code="no_rows_found"), gate(min_rows_processed=1))
+    assert decision.verdict is Verdict.REFUSE
+
+
+@pytest.mark.parametrize("wait_for", ["completed", "running"])
+@pytest.mark.parametrize("status", ["running", "idle"])
+def test_fail_on_unhealthy_refuses_a_job_that_still_runs(wait_for, status):
+    kind = "batch" if wait_for == "completed" else "streaming"
+    sick = job(status, "error", type=kind)
+    assert decide(sick, gate(wait_for=wait_for)).verdict is Verdict.WAIT
+    assert decide(sick, gate(wait_for=wait_for, fail_on_unhealthy=True)).verdict is Verdict.REFUSE
+    for health in ("warn", "new"):
+        fair = decide(job(status, health, type=kind), gate(wait_for=wait_for, fail_on_unhealthy=True))
+        assert fair.verdict is not Verdict.REFUSE
+
+
+@pytest.mark.parametrize(
+    ("wait_for", "kind"),
+    [
+        ("completed", "streaming"),
+        ("running", "batch"),
+        ("running", "sql"),
+        ("running", "drop_table"),
+        ("running", "new"),
+    ],
+)
+def test_a_gate_that_never_opens_is_an_error(wait_for, kind):
+    with pytest.raises(PolarisUsageError, match=r"Use wait_for="):
+        decide(job("running", type=kind), gate(wait_for=wait_for))
+
+
+def test_a_job_of_no_known_type_does_not_pass_as_a_streaming_one():
+    running = Job.from_api({"id": "j", "executionStatus": "running", "health": {"status": "ok"}})
+    assert decide(running, gate(wait_for="running")).verdict is Verdict.WAIT
+
+
+@pytest.mark.parametrize("status", ["suspended", "brand_new_status"])
+def test_what_may_wait_for_ever_is_said_as_a_warning(status):
+    assert decide(job(status), gate()).warn
+
+
+def test_a_refusal_says_who_canceled_and_when():
+    reason = decide(
+        job("canceled", lastModifiedBy={"username": "kim"}, completedTimestamp="2026-11-01T00:00:00Z"), gate()
+    ).reason
+    assert reason == "was canceled by kim at 2026-11-01T00:00:00Z"
+
+
+def test_a_refusal_says_why_the_job_failed():
+    failed = job("failed", health="error", code="row_too_large")
+    assert decide(failed, gate()).reason == "failed: health error, row_too_large"
+
+
+@pytest.mark.parametrize("value", [5, "5", " 5 ", 5.0, "5.0"])
+def test_digits_as_text_will_do(value):
+    assert gate(min_rows_processed=value).min_rows_processed == 5
+
+
+@pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning"])
+@pytest.mark.parametrize("value", [-1, "-1", "many", "", "None", 1.5, True, [], float("nan"), float("inf"), "{{ x }}"])
+def test_a_threshold_that_is_no_count_is_an_error(name, value):
+    with pytest.raises(PolarisUsageError, match=name):
+        gate(**{name: value})
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.1, "2", "half", "", True, float("nan")])
+def test_a_ratio_that_is_none_is_an_error(value):
+    with pytest.raises(PolarisUsageError, match="max_error_ratio"):
+        gate(max_error_ratio=value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"wait_for": "finished"},
+        {"wait_for": None},
+        {"fail_on_unhealthy": "yes"},
+        {"fail_on_warnings": 1},
+        {"fail_on_warnings": [1]},
+        {"fail_on_warnings": [""]},
+        {"wait_for": "running", "min_rows_processed": 1},
+    ],
+    ids=repr,
+)
+def test_options_that_make_no_sense_are_errors(options):
+    with pytest.raises(PolarisUsageError):
+        gate(**options)
+
+
+#: What decide() says, to the letter: it stands in logs and in exceptions that people search for.
+SAID = [
+    ("completed", "pending", {"status": "ok"}, "wait", False, "is pending (health ok)"),
+    ("completed", "unknown", None, "wait", False, "is unknown (no health given)"),
+    ("completed", "running", {"status": "ok"}, "wait", False, "is running (health ok)"),
+    ("completed", "running", None, "wait", False, "is running (no health given)"),
+    ("completed", "running", {"status": "new"}, "wait", True, "is running (health new)"),
+    (
+        "completed",
+        "idle",
+        {"status": "error", "code": "c", "message": "m"},
+        "wait",
+        False,
+        "is idle (health error, c, m)",
+    ),
+    ("completed", "suspended", None, "wait", True, "is suspended: it goes on only when a person resumes it"),
+    ("completed", "brand_new", None, "wait", True, "has a status that this provider does not know: 'brand_new'"),
+    ("completed", "completed", {"status": "ok"}, "pass", False, "is completed (health ok)"),
+    ("completed", "completed", {"status": "warn", "code": "c"}, "pass", True, "is completed (health warn, c)"),
+    ("completed", "completed", {"status": "error"}, "refuse", False, "is completed (health error)"),
+    ("completed", "completed", None, "refuse", False, "is completed (no health given)"),
+    ("completed", "completed", {"status": "new"}, "refuse", False, "is completed (health new)"),
+    ("completed", "failed", {"status": "error", "message": "m"}, "refuse", False, "failed: health error, m"),
+    ("completed", "failed", None, "refuse", False, "failed: no health given"),
+    ("completed", "canceled", None, "refuse", False, "was canceled"),
+    ("running", "pending", {"status": "ok"}, "wait", False, "is pending (health ok)"),
+    ("running", "running", {"status": "ok"}, "pass", False, "is running (health ok)"),
+    ("running", "idle", {"status": "warn"}, "pass", True, "is idle (health warn)"),
+    ("running", "running", {"status": "error"}, "wait", False, "is running (health error)"),
+    ("running", "running", None, "wait", False, "is running (no health given)"),
+    ("running", "running", {"status": "new"}, "wait", True, "is running (health new)"),
+    ("running", "completed", {"status": "ok"}, "refuse", False, "is over, and the gate waits for one that runs"),
+    ("running", "failed", {"status": "ok"}, "refuse", False, "failed: health ok"),
+    ("running", "canceled", {"status": "ok"}, "refuse", False, "was canceled"),
+    ("over", "running", {"status": "ok"}, "wait", False, "is running (health ok)"),
+    ("over", "suspended", {"status": "error"}, "wait", False, "is suspended (health error)"),
+    ("over", "completed", {"status": "ok"}, "pass", False, "is completed (health ok)"),
+    ("over", "failed", None, "pass", False, "is failed (no health given)"),
+    ("over", "canceled", None, "pass", False, "is canceled (no health given)"),
+]
+
+
+@pytest.mark.parametrize(("wait_for", "status", "health", "verdict", "warn", "reason"), SAID)
+def test_what_is_said_of_each_state(wait_for, status, health, verdict, warn, reason):
+    kind = "streaming" if wait_for == "running" else "batch"
+    it = Job.from_api({"id": "j", "type": kind, "executionStatus": status, "health": health})
+    asked = Gate(wait_for="over") if wait_for == "over" else gate(wait_for=wait_for)
+    decision = decide(it, asked)
+    assert (decision.verdict.value, decision.warn, decision.reason) == (verdict, warn, reason)
+
+
+def test_what_is_said_of_a_sick_job_that_runs():
+    decision = decide(job("running", "error", "c"), gate(fail_on_unhealthy=True))
+    assert decision.reason == "is running (health error, c), and fail_on_unhealthy is set"
+    assert not decision.warn
+
+
+@pytest.mark.parametrize(
+    ("fail_on_warnings", "code", "log_codes", "reason"),
+    [
+        (True, "c", None, "is completed (health warn, c); fail_on_warnings is True"),
+        (("c",), "c", None, "is completed (health warn, c); fail_on_warnings names c"),
+        (("c",), "multiple", None,
+         "is completed (health warn, multiple); its logs, which should name the warnings, could not be read"),
+        (("c",), "multiple", set(),
+         "is completed (health warn, multiple); its logs, which should name the warnings, name none of them"),
+        (("b", "c", "a"), "multiple", {"c", "b", "x"},
+         "is completed (health warn, multiple); its logs name b, c, and so does fail_on_warnings"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_warnings(fail_on_warnings, code, log_codes, reason):
+    assert (
+        decide(job("completed", "warn", code), gate(fail_on_warnings=fail_on_warnings), None, log_codes).reason
+        == reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "counters", "reason"),
+    [
+        ({"min_rows_processed": 1000}, None, "completed, and its counters could not be read"),
+        ({"min_rows_processed": 1000}, metrics(), ("completed, but numRowsProcessed is not reported, "
+         "numRowsProcessedWithWarning is not reported, and min_rows_processed is 1,000")),
+        ({"min_rows_processed": 9000}, metrics(1000, 2000), ("completed, but numRowsProcessed is 1,000, "
+         "numRowsProcessedWithWarning is 2,000, and min_rows_processed is 9,000")),
+        ({"max_rows_skipped_by_error": 1000}, metrics(), ("completed, but numRowsSkippedByError is not reported, "
+         "and max_rows_skipped_by_error is 1,000")),
+        ({"max_rows_skipped_by_error": 1000}, metrics(skipped=2000), ("completed, but numRowsSkippedByError is 2,000, "
+         "and max_rows_skipped_by_error is 1,000")),
+        ({"max_rows_with_warning": 1000}, metrics(), ("completed, but numRowsProcessedWithWarning is not reported, "
+         "and max_rows_with_warning is 1,000")),
+        ({"max_rows_with_warning": 1000}, metrics(warned=2000), ("completed, but numRowsProcessedWithWarning is 2,000, "
+         "and max_rows_with_warning is 1,000")),
+        ({"max_error_ratio": 0.25}, metrics(5), ("completed, but numRowsSkippedByError is not reported, "
+         "and max_error_ratio is 0.25")),
+        ({"max_error_ratio": 0.25}, metrics(skipped=0), ("completed, but there are no rows to take a ratio of, "
+         "and max_error_ratio is 0.25")),
+        ({"max_error_ratio": 0.25}, metrics(1000, 1000, 1000), ("completed, but 1,000 of 3,000 rows were skipped by "
+         "errors, a ratio of 0.3333, and max_error_ratio is 0.25")),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_counters(options, counters, reason):
+    decision = decide(job(), gate(**options), counters)
+    assert decision.reason == reason
+    assert not decision.warn
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"wait_for": "x"}, "wait_for must be 'completed' or 'running', not 'x'"),
+        ({"fail_on_unhealthy": "x"}, "fail_on_unhealthy must be True or False, not 'x'"),
+        ({"fail_on_warnings": 1}, "fail_on_warnings must be True, or a tuple of warning codes, not 1"),
+        ({"wait_for": "running", "max_error_ratio": 1}, ("Thresholds on row counters go with wait_for='completed' "
+         "only: a running job still counts")),
+        ({"min_rows_processed": -1}, "min_rows_processed must be a whole number of rows, 0 or more; it is -1"),
+        ({"max_rows_with_warning": 1.5}, "max_rows_with_warning must be a whole number of rows, 0 or more; it is 1.5"),
+        ({"max_rows_skipped_by_error": "x" * 200}, "max_rows_skipped_by_error must be a whole number of rows, 0 or "
+         "more; it is '" + "x" * 98 + "…"),
+        ({"max_rows_skipped_by_error": "None"}, ("max_rows_skipped_by_error is 'None'. Did the task that should have "
+         "given it push it to XCom? It must be a whole number of rows, 0 or more")),
+        ({"max_error_ratio": 2}, "max_error_ratio must be a ratio between 0 and 1; it is 2"),
+        ({"max_error_ratio": "x"}, "max_error_ratio must be a ratio between 0 and 1; it is 'x'"),
+    ],
+)  # fmt: skip
+def test_what_is_said_of_options(options, message):
+    with pytest.raises(PolarisUsageError) as caught:
+        gate(**options)
+    assert str(caught.value) == message
+
+
+def test_what_is_said_of_a_gate_that_never_opens():
+    with pytest.raises(PolarisUsageError) as caught:
+        decide(job("running", type="streaming"), gate())
+    assert str(caught.value) == (
+        "Polaris streaming job j: a streaming job never completes. Use wait_for='running' to wait until it is up"
+    )
+    with pytest.raises(PolarisUsageError) as caught:
+        decide(job("running"), gate(wait_for="running"))
+    assert str(caught.value) == (
+        "Polaris batch job j: wait_for='running' is for streaming jobs. Use wait_for='completed' for a batch job"
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({}, "was canceled"),
+        ({"lastModifiedBy": {"username": "kim"}}, "was canceled by kim"),
+        ({"lastUpdatedTimestamp": "t1"}, "was canceled at t1"),
+        ({"lastUpdatedTimestamp": "t1", "completedTimestamp": "t2"}, "was canceled at t2"),
+    ],
+)
+def test_what_is_said_of_a_cancellation(fields, said):
+    assert decide(job("canceled", **fields), gate()).reason == said
+
+
+@pytest.mark.parametrize(
+    ("health", "fail_on_warnings", "wanted"),
+    [
+        ("multiple", ("c",), True),
+        ("multiple", (), False),
+        ("multiple", True, False),
+        ("other", ("c",), False),
+    ],
+)
+def test_when_the_logs_are_needed(health, fail_on_warnings, wanted):
+    assert wants_logs(job("completed", "warn", health), gate(fail_on_warnings=fail_on_warnings)) is wanted
+    nothing = Job.from_api({"id": "j", "executionStatus": "completed"})
+    assert wants_logs(nothing, gate(fail_on_warnings=("c",))) is False
+
+
+def test_which_codes_nobody_documents():
+    assert gate(fail_on_warnings=("zzz", "multiple", "aaa")).unknown_warnings == ["aaa", "zzz"]
+    assert gate(fail_on_warnings=True).unknown_warnings == []
+    assert gate().unknown_warnings == []
+
+
+@pytest.mark.parametrize(
+    "name", ["min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio"]
+)
+def test_each_threshold_needs_the_counters_and_is_kept_under_its_name(name):
+    one = gate(**{name: "1"})
+    assert getattr(one, name) == 1
+    assert one.needs_metrics
+    assert not gate().needs_metrics

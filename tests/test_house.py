@@ -1,0 +1,97 @@
+"""What is shipped, what is pinned, and the rules of the house."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_versions import AIRFLOW_3
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "airflow_provider_polaris"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("series", ["2.11", "3.0", "3.1", "3.2", "3.3"])
+def test_constraint_files_hold_names_and_versions_only(series):
+    lines = (ROOT / "constraints" / f"airflow-{series}.txt").read_text().splitlines()
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[0-9][A-Za-z0-9.+!]*", line)] == []
+    names = [line.partition("==")[0] for line in lines]
+    assert len(names) == len(set(names))
+    assert {"apache-airflow", "requests", "pendulum", "tenacity", "starlette", "pytest"} <= set(names)
+
+
+def test_these_tests_run_on_what_is_pinned():
+    pinned = (ROOT / "constraints" / f"airflow-{'3.3' if AIRFLOW_3 else '2.11'}.txt").read_text().splitlines()
+    assert f"apache-airflow=={version('apache-airflow')}" in pinned
+    assert f"requests=={version('requests')}" in pinned
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_and_functions_can_be_held_in_the_head(path):
+    source = path.read_text()
+    assert source.count("\n") <= 350
+    assert ast.get_docstring(ast.parse(source)), "a file opens with what it is for"
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name != "__init__":
+            docstring = (ast.get_docstring(node, clean=False) or "").count("\n")
+            assert node.end_lineno - node.lineno - docstring <= 40, node.name
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    """Sensors and operators know triggers, these hooks, these transport and jobs, and nobody the local Polaris."""
+    own = path.relative_to(PACKAGE).parts
+    imported = {
+        node.module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("airflow")
+    }
+    forbidden = {"airflow_provider_polaris.local"} if own[0] != "local" else set()
+    if own[0] in {
+        "jobs.py",
+        "gate.py",
+        "patience.py",
+        "connection.py",
+        "transport.py",
+        "errors.py",
+        "clock.py",
+        "local",
+    }:
+        forbidden |= {"airflow.", "airflow_provider_polaris._compat", "airflow_provider_polaris.hooks"}
+    if own[0] in {"hooks", "waiting.py"}:
+        forbidden |= {f"airflow_provider_polaris.{part}" for part in ("triggers", "sensors", "operators")}
+    if own[0] == "triggers":
+        forbidden |= {f"airflow_provider_polaris.{part}" for part in ("sensors", "operators")}
+    assert not [name for name in imported if name.startswith(tuple(forbidden))]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    """Built without a network: hatchling is at hand where the tests run, or the build front end is not asked for it."""
+    pytest.importorskip("hatchling", reason="a test dependency: make test installs it")
+    program = f"from hatchling.build import build_wheel; print(build_wheel({str(tmp_path)!r}))"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    with zipfile.ZipFile(tmp_path / run.stdout.strip().splitlines()[-1]) as wheel:
+        names = wheel.namelist()
+        (metadata,) = (wheel.read(name).decode() for name in names if name.endswith("/METADATA"))
+        (entry_points,) = (wheel.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"airflow_provider_polaris"}
+    assert {"airflow_provider_polaris/py.typed", "airflow_provider_polaris/local/server.py"} <= set(names)
+    assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+    assert "[apache_airflow_provider]" in entry_points
+    for requirement in ("apache-airflow>=2.11", "requests", "pendulum", "tenacity", "starlette"):
+        assert f"Requires-Dist: {requirement}" in metadata
+    assert "License-Expression: Apache-2.0" in metadata
+
+
+def test_the_changelog_tells_of_this_version():
+    from airflow_provider_polaris import __version__
+
+    assert re.search(rf"^## {re.escape(__version__)}\b", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

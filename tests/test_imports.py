@@ -1,0 +1,51 @@
+"""What a DAG file pays for importing the sensor and the operator: nothing that only a running task needs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.airflow_versions import AIRFLOW_3
+
+HEAVY = (
+    "requests",
+    "urllib3",
+    "httpx",
+    "aiohttp",
+    "starlette",
+    "airflow_provider_polaris.jobs",
+    "airflow_provider_polaris.gate",
+    "airflow_provider_polaris.transport",
+    "airflow_provider_polaris.waiting",
+    "airflow_provider_polaris.triggers",
+    "airflow.triggers",
+)
+PROGRAM = """
+import sys
+from airflow.sdk import BaseOperator, BaseSensorOperator, BaseHook, PokeReturnValue
+before = set(sys.modules)
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
+PolarisJobSensor(task_id="gate", job_id="j")
+PolarisCancelJobOperator(task_id="cancel", job_id="j")
+print("\\n".join(sorted(set(sys.modules) - before)))
+"""
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2.11 itself loads requests, urllib3 and httpx for every DAG file")
+def test_a_dag_file_loads_nothing_heavy():
+    run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    added = run.stdout.split()
+    assert "airflow_provider_polaris.sensors.polaris" in added
+    assert not [name for name in added if name.startswith(HEAVY)]
+
+
+def test_the_provider_is_found_without_importing_airflow():
+    program = (
+        "import sys; from airflow_provider_polaris.get_provider_info import get_provider_info; get_provider_info();"
+        "print([name for name in sys.modules if name.split('.')[0] in ('airflow', 'requests', 'pendulum')])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

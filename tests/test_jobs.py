@@ -1,0 +1,363 @@
+"""The documentation's own samples parse to the last field, and nothing that the service may send breaks the parser."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_polaris.errors import PolarisUnreachable
+from airflow_provider_polaris.jobs import (
+    ExecutionStatus,
+    Health,
+    HealthStatus,
+    Job,
+    JobMetrics,
+    JobType,
+    LogEntry,
+    clip,
+)
+
+USER = {"username": "service-account-docs-demo", "userId": "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"}
+#: GET /v1/projects/PROJECT_ID/jobs/efb35e3e-… in the vendor's "View and manage ingestion jobs by API".
+JOB = {
+    "type": "batch",
+    "id": "efb35e3e-406e-4127-ad2e-280fede4f431",
+    "target": {"type": "table", "tableName": "Koalas Subset"},
+    "desiredExecutionStatus": "running",
+    "createdBy": USER,
+    "lastModifiedBy": USER,
+    "executionStatus": "pending",
+    "health": {"status": "ok"},
+    "createdTimestamp": "2022-08-09T22:34:46.716017658Z",
+    "lastUpdatedTimestamp": "2022-08-09T22:34:46.716017658Z",
+    "source": {
+        "type": "uploaded",
+        "fileList": ["kttm-2019-08-19.json.gz", "kttm-2019-08-20.json.gz"],
+        "inputSchema": [
+            {"dataType": "string", "name": "timestamp"},
+            {"dataType": "string", "name": "city"},
+            {"dataType": "string", "name": "session"},
+            {"dataType": "long", "name": "session_length"},
+        ],
+        "formatSettings": {"format": "nd-json"},
+    },
+    "ingestionMode": "append",
+    "mappings": [
+        {"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'},
+        {"columnName": "city", "expression": '"city"'},
+        {"columnName": "session", "expression": '"session"'},
+        {"columnName": "max_session_length", "expression": 'MAX("session_length")', "isAggregation": True},
+        {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True},
+    ],
+}
+#: GET …/jobs/db6a3110-…/metrics, two rows of which could not be parsed.
+METRICS = {
+    "totals": {
+        "numRowsProcessed": 99999,
+        "numRowsProcessedWithWarning": 0,
+        "numRowsSkippedByFilter": 0,
+        "numRowsSkippedByError": 2,
+    }
+}
+
+
+def test_the_sample_job_parses_to_the_last_field():
+    job = Job.from_api(JOB)
+    assert job == Job(
+        id="efb35e3e-406e-4127-ad2e-280fede4f431",
+        execution_status=ExecutionStatus.PENDING,
+        type=JobType.BATCH,
+        desired_execution_status=ExecutionStatus.RUNNING,
+        health=Health(HealthStatus.OK),
+        table="Koalas Subset",
+        created_by="service-account-docs-demo",
+        last_modified_by="service-account-docs-demo",
+        created_at="2022-08-09T22:34:46.716017658Z",
+        last_updated_at="2022-08-09T22:34:46.716017658Z",
+    )
+    assert job.raw == JOB  # what a job's type adds: source, ingestionMode, mappings
+
+
+def test_the_sample_metrics_parse_to_the_last_field():
+    assert JobMetrics.from_api(METRICS) == JobMetrics(
+        rows_processed=99999, rows_processed_with_warning=0, rows_skipped_by_filter=0, rows_skipped_by_error=2
+    )
+    assert JobMetrics.from_api(METRICS).to_dict() == {
+        **METRICS["totals"],
+        "numRowsPersisted": None,
+        "numBytesProcessed": None,
+    }
+
+
+def test_a_counter_that_is_spelled_differently_or_new_is_not_lost():
+    metrics = JobMetrics.from_api({"totals": {"numRowsProcessedWithWarnings": 3, "numRowsBrandNew": 4}})
+    assert metrics.rows_processed_with_warning == 3
+    assert metrics.to_dict()["numRowsBrandNew"] == 4
+
+
+@pytest.mark.parametrize("wrong", [None, "12", -1, 1.5, True, [], {}, 10**30], ids=repr)
+def test_a_counter_that_is_no_count_is_not_reported(wrong):
+    assert JobMetrics.from_api({"totals": {"numRowsProcessed": wrong}}).rows_processed is None
+
+
+@pytest.mark.parametrize("body", [[], "x", 7, {"totals": []}, {"totals": "x"}], ids=repr)
+def test_metrics_of_a_wrong_shape_are_an_answer_that_is_none(body):
+    with pytest.raises(PolarisUnreachable):
+        JobMetrics.from_api(body)
+
+
+@pytest.mark.parametrize("body", [None, {}, {"totals": None}, {"totals": {}}], ids=repr)
+def test_metrics_without_counters_report_nothing(body):
+    assert JobMetrics.from_api(body) == JobMetrics()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        None,
+        [],
+        "completed",
+        {},
+        {"id": "a"},
+        {"id": "a", "executionStatus": 7},
+        {"id": "a", "executionStatus": ""},
+        {"id": 7, "executionStatus": "running"},
+        {"id": "a", "executionStatus": "completed", "health": "ok"},
+        {"id": "a", "executionStatus": "completed", "health": ["ok"]},
+        {"id": "a", "executionStatus": "completed", "health": {"status": 1}},
+    ],
+    ids=json.dumps,
+)
+def test_what_is_not_a_job_is_an_answer_that_is_none(body):
+    with pytest.raises(PolarisUnreachable):
+        Job.from_api(body)
+
+
+@pytest.mark.parametrize("health", [None, {}, {"status": None}], ids=repr)
+def test_a_health_that_is_null_or_empty_is_missing(health):
+    assert Job.from_api({"id": "a", "executionStatus": "completed", "health": health}).health is None
+
+
+def test_parts_that_decide_nothing_may_be_of_any_shape():
+    job = Job.from_api(
+        {
+            "id": "a",
+            "executionStatus": "completed",
+            "target": "t",
+            "createdBy": None,
+            "lastModifiedBy": [],
+            "startedTimestamp": 5,
+            "completedTimestamp": "yesterday",
+            "type": 3,
+        }
+    )
+    assert (job.table, job.created_by, job.started_at, job.duration_seconds, job.type) == (None, None, None, None, None)
+
+
+@pytest.mark.parametrize(("word", "kind"), [("new", ExecutionStatus), ("new", HealthStatus), ("new", JobType)])
+def test_a_word_that_is_not_known_is_kept_as_it_came(word, kind):
+    assert kind(word) == "new"
+    assert not kind(word).is_known
+    assert type(str(kind(word))) is str
+
+
+def test_only_three_statuses_are_over():
+    over = {status for status in ExecutionStatus.known if ExecutionStatus(status).is_over}
+    assert over == {"completed", "failed", "canceled"}
+    assert not ExecutionStatus("brand_new").is_over
+
+
+def test_warning_is_read_as_the_documented_warn():
+    health = Health.from_api(
+        {"status": "warning", "code": "multiple", "log": {"message": "row 7", "healthStatus": "warning"}}
+    )
+    assert health == Health(HealthStatus.WARN, "multiple", None, LogEntry(None, HealthStatus.WARN, None, "row 7"))
+    assert health.to_dict() == {"status": "warn", "code": "multiple", "message": "row 7"}
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "seconds"),
+    [
+        ("2022-08-09T22:34:46.716017658Z", "2022-08-09T22:35:46.816017658Z", 60.1),
+        ("2022-08-09T22:34:46Z", "2022-08-09T22:34:47.5Z", 1.5),
+        (None, "2022-08-09T22:34:47Z", None),
+        ("2022-08-09T22:34:46Z", None, None),
+        ("soon", "2022-08-09T22:34:47Z", None),
+        ("P1D", "12:00", None),
+        ("2022-08-09/22:34:46.01601", "2022-08-09T22:34:47Z", None),
+        ("22:34:46", "2022-08-09T22:34:47Z", None),
+        ("2022-08-09T22:34:46Z", "2022-08-09T22:34:45Z", None),
+    ],
+)
+def test_the_duration_is_known_when_both_ends_are(start, end, seconds):
+    job = Job.from_api(
+        {"id": "a", "executionStatus": "completed", "startedTimestamp": start, "completedTimestamp": end}
+    )
+    assert job.duration_seconds == seconds
+
+
+def test_a_job_survives_the_way_through_an_event():
+    job = Job.from_api({**JOB, "health": {"status": "warning", "code": "multiple", "message": "m"}})
+    event = json.loads(json.dumps(job.to_event()))
+    assert Job.from_api(event) == job
+    assert "source" not in event
+
+
+def test_xcom_stays_small_whatever_the_job_holds():
+    job = Job.from_api(
+        {**JOB, "health": {"status": "error", "message": "x" * 10_000}, "source": {"fileList": ["f" * 99] * 10_000}}
+    )
+    assert len(json.dumps(job.to_dict(JobMetrics.from_api(METRICS)))) < 4096
+    assert len(json.dumps(job.to_event())) < 4096
+
+
+def test_text_that_no_database_takes_is_made_harmless():
+    """Half an emoji would bring a triggerer of Airflow 3 down, and PostgreSQL takes no NUL."""
+    bad = "row \ud83d\x00"
+    job = Job.from_api(
+        {"id": "j", "executionStatus": "failed", "health": {"status": "error", "code": bad, "message": bad,
+         "log": {"message": bad}}, "target": {"tableName": bad}, "lastModifiedBy": {"username": bad}, "type": bad}
+    )  # fmt: skip
+    for data in (job.to_event(), job.to_dict(), str(job), job.state):
+        text = json.dumps(data, ensure_ascii=False)
+        text.encode()
+        assert "\\u0000" not in text
+
+
+FULL = {
+    **JOB,
+    "type": "batch",
+    "executionStatus": "completed",
+    "health": {
+        "status": "error",
+        "code": "c",
+        "message": "m",
+        "log": {"timestamp": "t", "healthStatus": "warning", "code": "lc", "message": "lm"},
+    },
+    "lastModifiedBy": {"username": "kim"},
+    "lastUpdatedTimestamp": "2022-08-09T22:36:00Z",
+    "startedTimestamp": "2022-08-09T22:35:00Z",
+    "completedTimestamp": "2022-08-09T22:35:30Z",
+}
+
+
+def test_every_field_has_its_place():
+    job = Job.from_api(FULL)
+    assert (job.last_modified_by, job.created_by) == ("kim", "service-account-docs-demo")
+    assert (job.last_updated_at, job.started_at, job.completed_at) == (
+        "2022-08-09T22:36:00Z",
+        "2022-08-09T22:35:00Z",
+        "2022-08-09T22:35:30Z",
+    )
+    assert job.health.log == LogEntry("t", HealthStatus.WARN, "lc", "lm")
+    assert job.to_event() == {
+        "id": JOB["id"],
+        "type": "batch",
+        "executionStatus": "completed",
+        "desiredExecutionStatus": "running",
+        "health": {"status": "error", "code": "c", "message": "m"},
+        "target": {"tableName": "Koalas Subset"},
+        "createdBy": {"username": "service-account-docs-demo"},
+        "lastModifiedBy": {"username": "kim"},
+        "createdTimestamp": "2022-08-09T22:34:46.716017658Z",
+        "lastUpdatedTimestamp": "2022-08-09T22:36:00Z",
+        "startedTimestamp": "2022-08-09T22:35:00Z",
+        "completedTimestamp": "2022-08-09T22:35:30Z",
+    }
+    assert job.to_dict(JobMetrics(rows_processed=1)) == {
+        "job_id": JOB["id"],
+        "job_type": "batch",
+        "table": "Koalas Subset",
+        "execution_status": "completed",
+        "health": {"status": "error", "code": "c", "message": "m"},
+        "created_at": "2022-08-09T22:34:46.716017658Z",
+        "started_at": "2022-08-09T22:35:00Z",
+        "completed_at": "2022-08-09T22:35:30Z",
+        "duration_seconds": 30.0,
+        "metrics": {
+            "numRowsProcessed": 1,
+            "numRowsProcessedWithWarning": None,
+            "numRowsSkippedByFilter": None,
+            "numRowsSkippedByError": None,
+            "numRowsPersisted": None,
+            "numBytesProcessed": None,
+        },
+    }
+
+
+def test_a_job_of_which_little_is_known_has_every_key_all_the_same():
+    job = Job.from_api({"id": "j", "executionStatus": "new"})
+    assert (job.type, job.desired_execution_status, job.table) == (None, None, None)
+    assert {**job.to_dict(), "metrics": None} == {
+        "job_id": "j",
+        "job_type": None,
+        "table": None,
+        "execution_status": "new",
+        "health": {"status": None, "code": None, "message": None},
+        "created_at": None,
+        "started_at": None,
+        "completed_at": None,
+        "duration_seconds": None,
+        "metrics": None,
+    }
+    assert (job.to_event()["type"], job.to_event()["desiredExecutionStatus"], job.to_event()["health"]) == (None,) * 3
+
+
+def test_each_counter_has_its_place():
+    names = list(JobMetrics.NAMES)
+    metrics = JobMetrics.from_api({"totals": {name: number for number, name in enumerate(names)}})
+    assert [getattr(metrics, field) for field in JobMetrics.NAMES.values()] == list(range(6))
+    assert metrics.to_dict() == {name: number for number, name in enumerate(names)}
+    assert JobMetrics.from_api({"totals": {"numRowsPersisted": 2**63 - 1}}).rows_persisted == 2**63 - 1
+    assert JobMetrics.from_api({"totals": {"numRowsPersisted": 2**63}}).rows_persisted is None
+
+
+def test_how_things_read():
+    assert str(Job.from_api(FULL)) == f"Polaris batch job {JOB['id']} into table 'Koalas Subset'"
+    assert str(Job.from_api({"id": "j", "executionStatus": "x"})) == "Polaris job j"
+    assert Job.from_api(FULL).state == "completed (health error, c, m)"
+    assert str(LogEntry("t", HealthStatus.WARN, "c", "m")) == "t warn c m"
+    assert str(LogEntry(message="m")) == "m"
+    assert str(LogEntry(message="m" * 600)) == "m" * 499 + "…"
+    assert (
+        str(JobMetrics(rows_processed=1000, rows_skipped_by_error=0))
+        == "numRowsProcessed 1,000, numRowsSkippedByError 0"
+    )
+    assert str(JobMetrics()) == "none reported"
+    assert (
+        Health(HealthStatus.WARN, None, None, LogEntry(message="from the log")).to_dict()["message"] == "from the log"
+    )
+    assert clip("abcde", 5) == "abcde"
+    assert clip("abcdef", 5) == "abcd…"
+    assert Job.from_api({"id": "j", "executionStatus": "s" * 70}).execution_status == "s" * 59 + "…"
+    assert Health.from_api({"status": "h" * 70}).status == "h" * 59 + "…"
+
+
+@pytest.mark.parametrize(
+    ("read", "body", "message"),
+    [
+        (Job.from_api, 7, "Polaris answered a job that is not a JSON object: 7"),
+        (Job.from_api, "x" * 200, "Polaris answered a job that is not a JSON object: '" + "x" * 98 + "…"),
+        (Job.from_api, {"id": 7}, "Polaris answered something that is not a job: id is 7, executionStatus is None"),
+        (Health.from_api, [], "Polaris answered a health that is not a JSON object: []"),
+        (Health.from_api, {"status": 1}, "Polaris answered a health.status that is not text: 1"),
+        (LogEntry.from_api, 1, "Polaris answered a log entry that is not a JSON object: 1"),
+        (JobMetrics.from_api, 1, "Polaris answered metrics that is not a JSON object: 1"),
+        (JobMetrics.from_api, {"totals": 1}, "Polaris answered metrics.totals that is not a JSON object: 1"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_said_of_an_answer_that_is_none(read, body, message):
+    with pytest.raises(PolarisUnreachable) as caught:
+        read(body)
+    assert str(caught.value) == message
+
+
+def test_the_words_are_there_by_name():
+    for kind in (ExecutionStatus, HealthStatus, JobType):
+        assert {str(getattr(kind, word.upper())) for word in kind.known} == kind.known
+    assert ExecutionStatus.known == {
+        "pending", "running", "idle", "suspended", "unknown", "completed", "failed", "canceled",
+    }  # fmt: skip
+    assert {kind for kind in JobType.known if JobType(kind).is_deletion} == {"delete_data", "drop_table"}

@@ -1,0 +1,164 @@
+"""One table: what every status and health means, in every mode, under every flag, on both Airflows."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from tests.airflow_versions import AIRFLOW_3
+from tests.waits import run_task
+
+ABSENT = object()
+
+STATUSES = {
+    "pending": "pending",
+    "running": "running",
+    "idle": "idle",
+    "suspended": "suspended",
+    "unknown": "unknown",
+    "completed": "completed",
+    "failed": "failed",
+    "canceled": "canceled",
+    "new": "brand_new_status",
+    "absent": ABSENT,
+}
+HEALTHS = {
+    "ok": {"status": "ok"},
+    "warn": {"status": "warn", "code": "invalid_rows_found"},
+    "warning": {"status": "warning", "code": "invalid_rows_found"},  # as the vendor's client spells it
+    "error": {"status": "error", "code": "internal_error", "message": "It broke"},
+    "new": {"status": "brand_new_health"},
+    "absent": ABSENT,
+}
+#: What a gate makes of it. All that is not listed waits.
+VERDICTS = {
+    "completed": {
+        ("completed", "ok"): "pass",
+        ("completed", "warn"): "pass",
+        ("completed", "warning"): "pass",
+        ("completed", "error"): "refuse",
+        ("completed", "new"): "refuse",
+        ("completed", "absent"): "refuse",
+        **{("failed", health): "refuse" for health in HEALTHS},
+        **{("canceled", health): "refuse" for health in HEALTHS},
+    },
+    "running": {
+        **{(status, health): "pass" for status in ("running", "idle") for health in ("ok", "warn", "warning")},
+        **{(status, health): "refuse" for status in ("completed", "failed", "canceled") for health in HEALTHS},
+    },
+}
+#: How the task ends: by mode, then by flag. Where two values stand, the first is Airflow 2.11's, the second 3.3's: on
+#: 2.11 never_fail does nothing for a task that resumes.
+ENDINGS = {
+    "pass": {
+        "poke": {"plain": "success", "soft_fail": "success", "never_fail": "success"},
+        "reschedule": {"plain": "success", "soft_fail": "success", "never_fail": "success"},
+        "first_look": {"plain": "success", "soft_fail": "success", "never_fail": "success"},
+        "deferred": {"plain": "success", "soft_fail": "success", "never_fail": "success"},
+    },
+    "refuse": {
+        "poke": {"plain": "PolarisGateRefused", "soft_fail": "skipped", "never_fail": "skipped"},
+        "reschedule": {"plain": "PolarisGateRefused", "soft_fail": "skipped", "never_fail": "skipped"},
+        "first_look": {"plain": "PolarisGateRefused", "soft_fail": "skipped", "never_fail": "skipped"},
+        "deferred": {
+            "plain": "PolarisGateRefused",
+            "soft_fail": "skipped",
+            "never_fail": ("PolarisGateRefused", "skipped"),
+        },
+    },
+    "wait": {
+        "poke": {"plain": "timeout", "soft_fail": "skipped", "never_fail": "skipped"},
+        "reschedule": {"plain": "rescheduled", "soft_fail": "rescheduled", "never_fail": "rescheduled"},
+        # The first look decides nothing, so it defers, and the wait times out there.
+        "first_look": {"plain": "timeout", "soft_fail": "skipped", "never_fail": ("timeout", "skipped")},
+        "deferred": {"plain": "timeout", "soft_fail": "skipped", "never_fail": ("timeout", "skipped")},
+    },
+}
+MODES = {
+    "poke": {"deferrable": False},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+    "first_look": {"deferrable": True},
+    "deferred": {"deferrable": True},
+}
+FLAGS = {"plain": {}, "soft_fail": {"soft_fail": True}, "never_fail": {"never_fail": True}}
+COUNTERS = {"numRowsProcessed": 99_999, "numRowsSkippedByError": 2, "numRowsNewlyCounted": 7}
+
+ROWS = [pytest.param(*row, id="-".join(row)) for row in itertools.product(VERDICTS, STATUSES, HEALTHS, MODES, FLAGS)]
+
+
+def expected_xcom(job_id: str, table: str, wait_for: str, status: str, health: str) -> dict:
+    told = {"warning": "warn"}.get(HEALTHS[health]["status"], HEALTHS[health]["status"])
+    return {
+        "job_id": job_id,
+        "job_type": "batch" if wait_for == "completed" else "streaming",
+        "table": table,
+        "execution_status": STATUSES[status],
+        "health": {"status": told, "code": HEALTHS[health].get("code"), "message": None},
+        "created_at": "2026-11-01T00:00:00.123456789Z",
+        "started_at": "2026-11-01T00:00:01Z",
+        "completed_at": "2026-11-01T00:01:01.5Z",
+        "duration_seconds": 60.5,
+        "metrics": {
+            "numRowsProcessed": 99_999,
+            "numRowsProcessedWithWarning": None,
+            "numRowsSkippedByFilter": None,
+            "numRowsSkippedByError": 2,
+            "numRowsPersisted": None,
+            "numBytesProcessed": None,
+            "numRowsNewlyCounted": 7,
+        },
+    }
+
+
+@pytest.mark.usefixtures("moved_clock")
+@pytest.mark.parametrize(("wait_for", "status", "health", "mode", "flag"), ROWS)
+def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, status, health, mode, flag):
+    if not AIRFLOW_3:  # 2.11 looks the first reschedule up in its database
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
+    table = f"{status}-{health}"
+    job_id = polaris.add_job(
+        metrics=COUNTERS,
+        type="batch" if wait_for == "completed" else "streaming",
+        target={"type": "table", "tableName": table},
+        createdTimestamp="2026-11-01T00:00:00.123456789Z",
+        startedTimestamp="2026-11-01T00:00:01Z",
+        completedTimestamp="2026-11-01T00:01:01.5Z",
+    )
+
+    def reach() -> None:
+        for name, value in (("executionStatus", STATUSES[status]), ("health", HEALTHS[health])):
+            if value is ABSENT:
+                polaris.remove_field(job_id, name)
+            else:
+                polaris.set_fields(job_id, **{name: value})
+
+    def make() -> PolarisJobSensor:
+        return PolarisJobSensor(
+            task_id="gate",
+            job_id=job_id,
+            wait_for=wait_for,
+            poke_interval=60,
+            timeout=600,
+            **MODES[mode],
+            **FLAGS[flag],
+        )
+
+    if mode != "deferred":
+        reach()
+    outcome = run_task(make, between=reach if mode == "deferred" else None)
+
+    verdict = VERDICTS[wait_for].get((status, health), "wait")
+    expected = ENDINGS[verdict][mode][flag]
+    if isinstance(expected, tuple):
+        expected = expected[AIRFLOW_3]
+    assert outcome.kind == expected, outcome.error
+    assert (outcome.deferrals > 0) == (mode == "deferred" or (mode == "first_look" and verdict == "wait"))
+    if verdict == "pass":
+        assert outcome.xcom == expected_xcom(job_id, table, wait_for, status, health)
+    if verdict == "wait":
+        assert not outcome.pushed
+    else:
+        metrics = expected_xcom(job_id, table, wait_for, status, "ok")["metrics"]
+        assert outcome.pushed == {"metrics": metrics}

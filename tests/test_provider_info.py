@@ -1,0 +1,54 @@
+"""What Airflow learns about the provider."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+from airflow.providers_manager import ProvidersManager
+
+from airflow_provider_polaris import __version__
+from airflow_provider_polaris.get_provider_info import get_provider_info
+from airflow_provider_polaris.hooks.polaris import PolarisHook
+
+
+def test_it_fits_the_schema_that_airflow_checks_at_run_time():
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(get_provider_info(), schema)
+
+
+def test_every_part_of_it_fits_the_strict_schema():
+    """The strict schema is for Airflow's own providers, and wants more than an outsider has: it is held to in parts."""
+    schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())
+    info = get_provider_info()
+    for name in (
+        "connection-types",
+        "hooks",
+        "sensors",
+        "operators",
+        "triggers",
+        "package-name",
+        "name",
+        "description",
+    ):
+        jsonschema.validate(info[name], {**schema["properties"][name], "definitions": schema.get("definitions", {})})
+
+
+def test_the_entry_point_leads_to_it():
+    (entry,) = (entry for entry in entry_points(group="apache_airflow_provider") if "polaris" in entry.value)
+    assert entry.load()() == get_provider_info()
+    assert entry.dist.version == __version__
+
+
+@pytest.mark.filterwarnings("ignore")  # other providers' hooks, which the manager imports too, warn as they like
+def test_airflow_finds_the_provider_and_its_connection_type(airflow_db):
+    manager = ProvidersManager()
+    assert "airflow-provider-polaris" in manager.providers
+    hook = manager.hooks["imply_polaris"]
+    assert hook.hook_name == PolarisHook.hook_name == "Imply Polaris"
+    assert hook.hook_class_name == "airflow_provider_polaris.hooks.polaris.PolarisHook"
+    assert hook.connection_id_attribute_name == PolarisHook.conn_name_attr

@@ -1,0 +1,149 @@
+"""When a failed call is tried again, and after what pause: the rules. tests/test_transport.py has the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from types import SimpleNamespace
+
+import pytest
+import requests
+import urllib3.exceptions as urllib3
+
+from airflow_provider_polaris.errors import PolarisAuthError, PolarisUnreachable
+from airflow_provider_polaris.retries import (
+    MAX_PAUSE,
+    Retry,
+    asked_pause,
+    describe,
+    is_transient,
+    may_have_been_received,
+    may_retry,
+    pause_before,
+)
+
+POOL = SimpleNamespace(host="h", port=443)
+REFUSED = urllib3.NewConnectionError(POOL, "Connection refused")
+SLOW_CONNECT = urllib3.ConnectTimeoutError(POOL, "connect timed out")
+CUT = urllib3.ProtocolError("Connection broken")
+
+
+def wrapped(reason, kind=requests.exceptions.ConnectionError):
+    """Return a failure as requests wraps it."""
+    return kind(urllib3.MaxRetryError(POOL, "/", reason))
+
+
+@pytest.mark.parametrize(
+    ("status", "transient"),
+    [(200, False), (400, False), (401, False), (404, False), (408, True), (409, False), (425, True), (428, False),
+     (429, True), (430, False), (499, False), (500, True), (503, True), (599, True)],
+)  # fmt: skip
+def test_which_answers_may_be_others_soon(status, transient):
+    assert is_transient(status) is transient
+
+
+@pytest.mark.parametrize(
+    ("error", "retry", "again"),
+    [
+        (PolarisUnreachable("x", received=True), Retry.SAFE, True),
+        (PolarisUnreachable("x", received=False), Retry.SAFE, True),
+        (PolarisUnreachable("x", received=True), Retry.UNSENT, False),
+        (PolarisUnreachable("x", received=False), Retry.UNSENT, True),
+        (PolarisUnreachable("x", received=False), Retry.NEVER, False),
+        (PolarisAuthError("x"), Retry.SAFE, False),
+        (ValueError("x"), Retry.SAFE, False),
+    ],
+)
+def test_when_a_call_is_tried_again(error, retry, again):
+    assert may_retry(error, retry) is again
+
+
+def test_a_retry_that_may_be_wanted():
+    assert Retry.when(True) is Retry.SAFE
+    assert Retry.when(False) is Retry.NEVER
+
+
+@pytest.mark.parametrize(
+    ("error", "received"),
+    [
+        (wrapped(REFUSED), False),
+        (wrapped(SLOW_CONNECT, requests.exceptions.ConnectTimeout), False),
+        (requests.exceptions.ConnectionError(CUT), True),
+        (requests.exceptions.ReadTimeout(urllib3.ReadTimeoutError(POOL, "/", "timed out")), True),
+        (requests.exceptions.ChunkedEncodingError(CUT), True),
+        (wrapped(urllib3.SSLError("handshake")), True),
+    ],
+)
+def test_what_may_have_been_received(error, received):
+    assert may_have_been_received(error) is received
+
+
+def test_only_the_errors_own_causes_count():
+    cut = requests.exceptions.ConnectionError(CUT)
+    cut.__context__ = wrapped(REFUSED)
+    assert may_have_been_received(cut) is True
+    cut.__cause__ = wrapped(REFUSED)
+    assert may_have_been_received(cut) is False
+
+
+def test_errors_that_hold_each_other_are_walked_once():
+    one, other = ValueError("one"), ValueError("other")
+    one.__cause__, other.__cause__ = other, one
+    assert may_have_been_received(one) is True
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (wrapped(REFUSED), "the host could not be reached: "),
+        (wrapped(SLOW_CONNECT, requests.exceptions.ConnectTimeout), "no answer in time: "),
+        (requests.exceptions.ReadTimeout("t"), "no answer in time: t"),
+        (requests.exceptions.ConnectionError(CUT), "the line was cut: Connection broken"),
+        (requests.exceptions.SSLError(urllib3.SSLError("CERTIFICATE_VERIFY_FAILED")), "TLS failed: CERTIFICATE_VERIFY"),
+        (requests.exceptions.ProxyError(wrapped(REFUSED)), "the proxy failed: "),
+    ],
+)
+def test_how_a_failure_is_told(error, said):
+    assert describe(error).startswith(said)
+    assert len(describe(requests.exceptions.ConnectionError("x" * 999))) == len("the line was cut: ") + 300
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("9" * 400, 999_999_999.0), ("-3", None), ("1.5", None), ("soon", None),
+     ("", None), ("\u0663", None), ("Mon, 99 Foo 2026", None)],
+)  # fmt: skip
+def test_retry_after_in_seconds(value, seconds):
+    assert asked_pause(value) == seconds
+
+
+def test_retry_after_as_a_date(moved_clock):
+    now = datetime.fromtimestamp(moved_clock.time, timezone.utc)
+    assert asked_pause(format_datetime(now + timedelta(seconds=9), usegmt=True)) == 9.0
+    assert asked_pause(format_datetime(now - timedelta(seconds=9), usegmt=True)) == 0.0
+
+
+def pauses(tries, asked=None, n=200):
+    error = PolarisUnreachable("x", retry_after=asked)
+    outcome = SimpleNamespace(exception=lambda: error)
+    return [pause_before(SimpleNamespace(attempt_number=tries, outcome=outcome)) for _ in range(n)]
+
+
+def test_pauses_grow_with_jitter_up_to_a_cap():
+    for tries, most in ((1, 1), (2, 2), (3, 4), (9, MAX_PAUSE)):
+        some = pauses(tries)
+        assert most / 2 < max(some) <= most
+        assert min(some) < most / 2
+        assert len(set(some)) > 100
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"), [(7.0, 7.0, 7.25), (0.0, 0.0, 0.25), (-5.0, 0.0, 0.25), (999.0, 30.0, 30.0)]
+)
+def test_what_the_service_asks_for_is_waited_and_a_little_more(asked, least, most):
+    some = pauses(1, asked)
+    assert least <= min(some) <= max(some) <= most
+
+
+def test_a_first_try_has_no_outcome_yet():
+    assert 0 <= pause_before(SimpleNamespace(attempt_number=1, outcome=None)) <= 1

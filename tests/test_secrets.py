@@ -1,0 +1,144 @@
+"""A known key goes through everything, and is found nowhere afterwards."""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+import sys
+from urllib.parse import quote
+
+import pytest
+
+from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from tests.airflow_versions import FakeTaskInstance, context_of
+from tests.conftest import API_KEY
+from tests.waits import outcome_of, run_task
+
+FORMS = {
+    API_KEY,
+    quote(API_KEY),
+    quote(API_KEY, safe=""),
+    json.dumps(API_KEY)[1:-1],
+    *(
+        encode(text.encode()).decode().rstrip("=")
+        for encode in (base64.b64encode, base64.urlsafe_b64encode)
+        for text in (API_KEY, f"{API_KEY}:", f":{API_KEY}")
+    ),
+}
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
+
+def shown(error: BaseException | None) -> str:
+    """Return all that an exception would show, its causes included."""
+    parts = []
+    while error is not None:
+        parts += [str(error), repr(error), repr(error.args)]
+        error = error.__cause__ or error.__context__
+    return "\n".join(parts)
+
+
+@pytest.fixture
+def nothing_leaks(caplog, capfd):
+    """Collect whatever anybody could see, and look for the key in the end."""
+    caplog.set_level("DEBUG")
+    seen: list[str] = []
+    yield seen.append
+    out, err = capfd.readouterr()
+    everything = "\n".join([*map(str, seen), out, err, caplog.text, *(str(vars(record)) for record in caplog.records)])
+    assert len(everything) > 100, "nothing was collected: this test could not fail"
+    assert not [form for form in FORMS if form in everything]
+
+
+def break_it(polaris, how):
+    {
+        "nothing": lambda: None,
+        "401": lambda: polaris.fail_next(99, status=401),
+        "403": lambda: polaris.fail_next(99, status=403),
+        "503": lambda: polaris.fail_next(9999, status=503),
+        "cut": lambda: polaris.drop_next(9999),
+        "echoed": lambda: polaris.answer_next(99, status=400, body=f"You sent Authorization: Basic {API_KEY}"),
+        "echoed in JSON": lambda: polaris.answer_next(
+            99, status=403, body=json.dumps({"code": "x", "message": base64.b64encode(f"{API_KEY}:".encode()).decode()})
+        ),
+    }[how]()
+
+
+@pytest.mark.parametrize("auth", ["api_key", "basic"])
+@pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
+@pytest.mark.parametrize("how", ["nothing", "401", "403", "503", "cut", "echoed", "echoed in JSON"])
+def test_a_wait_shows_no_key(polaris, monkeypatch, nothing_leaks, how, deferrable, auth):
+    connection = json.loads(polaris.connection_json)
+    connection["extra"]["auth"] = auth
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {}, {"executionStatus": "completed"})
+
+    def make():
+        return PolarisJobSensor(task_id="gate", job_id=job_id, deferrable=deferrable, max_unreachable=300)
+
+    sensor = make()
+    sensor.render_template_fields(context_of(FakeTaskInstance()))
+    nothing_leaks([getattr(sensor, name) for name in sensor.template_fields])
+    if deferrable:
+        ti = FakeTaskInstance()
+        deferred = outcome_of(lambda: sensor.execute(context_of(ti)), ti)
+        nothing_leaks(repr(deferred))
+        trigger = getattr(deferred.error, "trigger", None)
+        nothing_leaks([repr(trigger), trigger and trigger.serialize()])
+    outcome = run_task(make, between=lambda: break_it(polaris, how) if deferrable else None)
+    if not deferrable:
+        break_it(polaris, how)
+        outcome = run_task(make)
+    assert (outcome.kind == "success") == (how == "nothing")
+    nothing_leaks([outcome.xcom, outcome.pushed, outcome.event, shown(outcome.error), repr(sensor), vars(sensor)])
+
+
+@pytest.mark.parametrize("how", ["nothing", "401", "echoed"])
+def test_a_cancellation_shows_no_key(polaris, nothing_leaks, how):
+    job_id = polaris.add_job(executionStatus="running")
+    break_it(polaris, how)
+    outcome = run_task(lambda: PolarisCancelJobOperator(task_id="cancel", job_id=job_id))
+    nothing_leaks([outcome, shown(outcome.error)])
+
+
+def test_a_hook_shows_no_key(polaris, nothing_leaks):
+    hook = PolarisHook()
+    hook.get_job(polaris.add_job())
+    nothing_leaks(
+        [repr(hook), repr(hook.transport), repr(hook.transport.connection), str(vars(hook)), hook.test_connection()]
+    )
+    nothing_leaks([vars(request) for request in polaris.requests])
+
+
+def test_the_local_polaris_prints_its_key_only_to_be_copied():
+    """Its own key it prints, once, as told; a key that is sent to it is in none of its output."""
+    import re
+    import threading
+
+    import requests
+
+    command = [sys.executable, "-m", "airflow_provider_polaris.local", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        killer = threading.Timer(20, process.kill)
+        killer.start()
+        head = "".join(process.stdout.readline() for _ in range(5))
+        url = re.search(r"URL\s+(\S+)", head).group(1)
+        project = re.search(r"Project id\s+(\S+)", head).group(1)
+        own_key = re.search(r"API key\s+(\S+)", head).group(1)
+        for key in (API_KEY, own_key):
+            for path in ("jobs", "jobs/x", "nowhere", "files"):
+                requests.get(
+                    f"{url}/v1/projects/{project}/{path}", headers={"Authorization": f"Basic {key}"}, timeout=5
+                )
+        process.terminate()
+        rest = process.stdout.read()
+        killer.cancel()
+    assert process.returncode == 0
+    assert own_key not in rest
+    assert not [form for form in FORMS if form in head + rest]
+    connection = json.loads(re.search(r"export AIRFLOW_CONN_POLARIS_DEFAULT='(.*)'", head).group(1))
+    assert (connection["host"], connection["password"]) == (url, own_key)

@@ -1,0 +1,449 @@
+"""What the parity table does not say: messages, counters that trail, outages of the counters, options, bad input."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from datetime import timedelta
+
+import pytest
+
+from airflow_provider_polaris.deferring import BACKSTOP
+from airflow_provider_polaris.errors import PolarisError
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from tests.airflow_versions import FakeTaskInstance, context_of
+from tests.waits import outcome_of, run_task
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
+
+
+def sensor_for(job_id, **options):
+    return lambda: PolarisJobSensor(task_id="gate", job_id=job_id, **{"poke_interval": 60, "timeout": 7200, **options})
+
+
+@both_modes
+def test_it_waits_as_long_as_the_job_takes(polaris, moved_clock, deferrable):
+    job_id = polaris.add_job(executionStatus="pending")
+    polaris.script(job_id, *[{}] * 5, {"executionStatus": "running"}, *[{}] * 5, {"executionStatus": "completed"})
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    assert outcome.kind == "success"
+    assert outcome.xcom["execution_status"] == "completed"
+    assert outcome.deferrals == deferrable
+    # Deferred, the trigger's first poll follows the worker's first look at once.
+    assert (11 - deferrable) * 54 <= sum(moved_clock.slept) <= 12 * 60
+
+
+@both_modes
+def test_one_poll_costs_one_request(polaris, deferrable):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, *[{}] * 9, {"executionStatus": "completed"})
+    polaris.requests.clear()
+    run_task(sensor_for(job_id, deferrable=deferrable))
+    paths = [request.path.partition(job_id)[2] for request in polaris.requests]
+    assert paths == [""] * 10 + ["/metrics"]
+    assert {request.method for request in polaris.requests} == {"GET"}
+
+
+@both_modes
+def test_poke_interval_is_the_most_that_passes_between_two_polls(polaris, moved_clock, deferrable):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, *[{}] * 20, {"executionStatus": "completed"})
+    run_task(sensor_for(job_id, deferrable=deferrable, poke_interval=20))
+    assert all(18 <= pause <= 20 for pause in moved_clock.slept)
+    assert (len(set(moved_clock.slept)) > 1) == deferrable, "deferred waits spread out"
+
+
+def test_exponential_backoff_is_honoured_when_deferred(polaris, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, *[{}] * 8, {"executionStatus": "completed"})
+    run_task(sensor_for(job_id, deferrable=True, poke_interval=10, exponential_backoff=True, max_wait=100))
+    for pause, most in zip(moved_clock.slept, (10, 20, 40, 80, 100, 100, 100), strict=False):
+        assert 0.9 * most <= pause <= most
+
+
+def test_deferrable_false_never_defers_whatever_airflow_says(polaris, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
+    job_id = polaris.add_job(executionStatus="completed")
+    assert PolarisJobSensor(task_id="t", job_id=job_id).deferrable is True
+    assert PolarisJobSensor(task_id="t", job_id=job_id, deferrable=False).deferrable is False
+    assert run_task(sensor_for(job_id, deferrable=False)).deferrals == 0
+
+
+def test_reschedule_with_deferrable_defers(polaris, monkeypatch, airflow_3):
+    if not airflow_3:
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {"executionStatus": "completed"})
+    outcome = run_task(sensor_for(job_id, deferrable=True, mode="reschedule"))
+    assert (outcome.kind, outcome.deferrals) == ("success", 1)
+
+
+@both_modes
+def test_a_refusal_says_all_in_one_message(polaris, deferrable):
+    job_id = polaris.add_job(
+        executionStatus="running", metrics={"numRowsProcessed": 12, "numRowsSkippedByError": 3}, type="batch",
+        target={"type": "table", "tableName": "orders"},
+    )  # fmt: skip
+    health = {"status": "error", "code": "cannot_parse_source", "message": "3 rows could not be parsed"}
+    polaris.set_logs(job_id, *[{"timestamp": f"t{n}", "message": f"line {n}"} for n in range(9)])
+    polaris.script(job_id, {}, {"executionStatus": "failed", "health": health})
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    assert outcome.kind == "PolarisGateRefused"
+    message = str(outcome.error)
+    for part in (
+        job_id,
+        "'orders'",
+        "failed",
+        "cannot_parse_source",
+        "3 rows could not be parsed",
+        "numRowsProcessed 12",
+    ):
+        assert part in message
+    assert re.findall(r"line \d", message) == [f"line {n}" for n in range(4, 9)]
+    assert outcome.pushed["metrics"]["numRowsSkippedByError"] == 3
+
+
+@both_modes
+def test_that_logs_and_counters_cannot_be_read_does_not_hide_the_failure(polaris, deferrable):
+    job_id = polaris.add_job(executionStatus="failed", health={"status": "error", "code": "row_too_large"})
+    polaris.fail_next(99, status=503, match="metrics|logs")
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    assert outcome.kind == "PolarisGateRefused"
+    assert "row_too_large" in str(outcome.error)
+    assert set(outcome.pushed["metrics"].values()) == {None}
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@both_modes
+def test_counters_that_may_not_be_read_do_not_close_a_gate_without_thresholds(polaris, deferrable, status):
+    job_id = polaris.add_job(executionStatus="completed")
+    polaris.fail_next(99, status=status, match="metrics")
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    assert outcome.kind == "success"
+    assert set(outcome.xcom["metrics"].values()) == {None}
+
+
+@pytest.mark.parametrize("status", [403, 404])
+@both_modes
+def test_counters_that_may_not_be_read_close_a_gate_that_needs_them(polaris, deferrable, status):
+    job_id = polaris.add_job(executionStatus="completed")
+    polaris.fail_next(99, status=status, match="metrics")
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable, min_rows_processed=1))
+    assert outcome.kind == "PolarisGateRefused"
+    assert "counters could not be read" in str(outcome.error)
+
+
+@both_modes
+def test_counters_that_trail_the_status_are_read_again(polaris, moved_clock, deferrable):
+    job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 10})
+    moved_clock.on_sleep = lambda: polaris.set_metrics(job_id, numRowsProcessed=50)
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable, min_rows_processed=50))
+    assert outcome.kind == "success"
+    assert outcome.xcom["metrics"]["numRowsProcessed"] == 50
+
+
+@pytest.mark.parametrize(("interval", "most"), [(60, 30), (2, 6)])
+def test_counters_are_given_30_seconds_or_three_intervals(polaris, moved_clock, interval, most):
+    job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 10})
+    outcome = run_task(sensor_for(job_id, min_rows_processed=50, poke_interval=interval))
+    assert outcome.kind == "PolarisGateRefused"
+    assert "numRowsProcessed is 10" in str(outcome.error)
+    assert most - 5 <= sum(moved_clock.slept) <= most
+
+
+def test_a_maximum_that_is_exceeded_refuses_at_once(polaris, moved_clock):
+    job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsSkippedByError": 3})
+    assert run_task(sensor_for(job_id, max_rows_skipped_by_error=2)).kind == "PolarisGateRefused"
+    assert not moved_clock.slept
+
+
+@both_modes
+def test_a_service_that_is_gone_when_the_counters_are_due_is_waited_for(polaris, deferrable):
+    job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 5})
+    polaris.script(job_id, {}, {"executionStatus": "completed"})
+    polaris.fail_next(12, status=503, match="metrics")  # the worker tries five times: it gives up twice
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable, min_rows_processed=5), most_deferrals=9)
+    assert outcome.kind == "success"
+    assert outcome.xcom["metrics"]["numRowsProcessed"] == 5
+
+
+@both_modes
+def test_a_gate_without_thresholds_does_not_wait_for_counters(polaris, moved_clock, deferrable):
+    for wait_for, kind, status in (("completed", "batch", "completed"), ("running", "streaming", "running")):
+        job_id = polaris.add_job(type=kind, executionStatus=status)
+        polaris.fail_next(5, status=503, match="metrics")
+        outcome = run_task(sensor_for(job_id, deferrable=deferrable, wait_for=wait_for))
+        assert outcome.kind == "success"
+        assert set(outcome.xcom["metrics"].values()) == {None}
+    assert sum(moved_clock.slept) < 120
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("status", "kind", "least"), [(503, "PolarisUnreachable", 600), (401, "PolarisAuthError", 300)]
+)
+def test_counters_that_are_needed_and_stay_out_of_reach(polaris, moved_clock, deferrable, status, kind, least):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {"executionStatus": "completed"})
+    polaris.fail_next(9999, status=status, match="metrics")
+    start = moved_clock.time
+    options = {"max_unreachable": 600, "poke_interval": 100, "min_rows_processed": 1}
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable, **options), most_deferrals=20)
+    assert outcome.kind == kind
+    assert "completed" in str(outcome.error)
+    assert least <= moved_clock.time - start < 1200
+
+
+def test_an_outage_that_began_at_the_counters_ends_in_the_deadline(polaris, moved_clock):
+    job_id = polaris.add_job(executionStatus="completed")
+    polaris.fail_next(9999, status=503, match="metrics")
+    make = sensor_for(job_id, deferrable=True, min_rows_processed=1, timeout=500, poke_interval=100)
+    start = moved_clock.time
+    outcome = run_task(make, most_deferrals=20)
+    assert outcome.kind == "timeout"
+    assert "completed" in str(outcome.error)
+    assert moved_clock.time - start < 1000
+
+
+@both_modes
+def test_multiple_warnings_are_read_from_the_log(polaris, deferrable):
+    for code, kind in (("invalid_rows_found", "success"), ("no_rows_found", "PolarisGateRefused")):
+        job_id = polaris.add_job(executionStatus="completed", health={"status": "warn", "code": "multiple"})
+        polaris.set_logs(job_id, {"code": code, "healthStatus": "warn"})
+        assert run_task(sensor_for(job_id, deferrable=deferrable)).kind == kind
+
+
+@both_modes
+@pytest.mark.parametrize("logs", [[], [{"message": "row 7"}]])
+def test_multiple_warnings_that_the_log_does_not_name_refuse(polaris, deferrable, logs):
+    job_id = polaris.add_job(executionStatus="completed", health={"status": "warn", "code": "multiple"})
+    polaris.set_logs(job_id, *logs)
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    assert outcome.kind == "PolarisGateRefused"
+    assert "name none of them" in str(outcome.error)
+
+
+def test_multiple_warnings_whose_log_may_not_be_read_refuse(polaris):
+    job_id = polaris.add_job(executionStatus="completed", health={"status": "warn", "code": "multiple"})
+    polaris.fail_next(99, status=403, match="logs")
+    outcome = run_task(sensor_for(job_id))
+    assert outcome.kind == "PolarisGateRefused"
+    assert "logs" in str(outcome.error)
+    assert run_task(sensor_for(job_id, fail_on_warnings=())).kind == "success"
+
+
+@both_modes
+def test_a_gate_that_never_opens_says_so_at_the_first_look(polaris, deferrable):
+    job_id = polaris.add_job(type="streaming", executionStatus="running")
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    assert outcome.kind == "PolarisUsageError"
+    assert "wait_for='running'" in str(outcome.error)
+    assert outcome.deferrals == 0
+
+
+@both_modes
+def test_fail_on_unhealthy_ends_a_wait_early(polaris, deferrable):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.script(job_id, {}, {}, {"health": {"status": "error", "code": "internal_error"}})
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable, fail_on_unhealthy=True))
+    assert outcome.kind == "PolarisGateRefused"
+    assert "fail_on_unhealthy" in str(outcome.error)
+
+
+@both_modes
+def test_a_timeout_says_what_was_last_known(polaris, deferrable):
+    job_id = polaris.add_job(executionStatus="suspended", type="batch")
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable, timeout=300))
+    assert outcome.kind == "timeout"
+    assert job_id in str(outcome.error)
+    assert "suspended" in str(outcome.error)
+
+
+@both_modes
+def test_a_timeout_in_an_outage_says_so(polaris, deferrable):
+    polaris.fail_next(9999, status=503)
+    outcome = run_task(sensor_for("some-job", deferrable=deferrable, timeout=300))
+    assert outcome.kind == "timeout"
+    assert "some-job was not seen yet. The last poll failed: GET" in str(outcome.error)
+    assert "503" in str(outcome.error)
+
+
+def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    make = sensor_for(job_id, deferrable=True, timeout=3600, execution_timeout=timedelta(seconds=300))
+    start = moved_clock.time
+    outcome = run_task(make)
+    assert outcome.kind == "execution_timeout"
+    assert job_id in str(outcome.error)
+    assert moved_clock.time - start == pytest.approx(300)
+
+
+def test_the_deadline_is_the_first_looks_and_airflows_backstop_comes_later(polaris, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    ti = FakeTaskInstance()
+    start = moved_clock.time
+    deferred = outcome_of(lambda: sensor_for(job_id, deferrable=True, timeout=300)().execute(context_of(ti)), ti).error
+    assert deferred.trigger.deadline == start + 300
+    assert deferred.timeout == timedelta(seconds=300 + BACKSTOP)
+
+
+def test_do_xcom_push_false_silences_both(polaris):
+    job_id = polaris.add_job(executionStatus="completed")
+    outcome = run_task(sensor_for(job_id, do_xcom_push=False))
+    assert outcome.kind == "success"
+    assert outcome.pushed == {}
+
+
+@pytest.mark.parametrize(
+    "event",
+    [None, "success", {}, {"status": "success"}, {"outcome": "brand_new", "deadline": 1.0}, {"outcome": "job"},
+     {"outcome": "job", "deadline": 9e9}, {"outcome": "job", "deadline": 9e9, "job": None}, {"outcome": "error"},
+     {"outcome": "error", "error": "?"}, {"outcome": "error", "error": {"type": "SystemExit", "message": "x"}},
+     {"outcome": "job", "deadline": 9e9, "job": {"id": "x"}}],
+    ids=repr,
+)  # fmt: skip
+@pytest.mark.parametrize("flag", [{}, {"soft_fail": True}])
+def test_an_event_of_an_unknown_shape_fails_the_task(polaris, event, flag):
+    sensor = sensor_for("some-job", **flag)()
+    with pytest.raises(PolarisError):
+        sensor.resume_execution("execute_complete", {"event": event}, context_of(FakeTaskInstance()))
+
+
+BAD_IDS = [None, "", "None", "{{ ti.xcom_pull('create') }}", "a b", "a/b", "a/../b", "..", "a.b", "%2e%2e", 7]
+
+
+@both_modes
+@pytest.mark.parametrize("job_id", BAD_IDS, ids=repr)
+def test_a_job_id_that_cannot_be_one(polaris, deferrable, job_id):
+    polaris.requests.clear()
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    assert outcome.kind == "PolarisUsageError"
+    assert "job_id" in str(outcome.error)
+    assert not polaris.requests
+
+
+@both_modes
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"min_rows_processed": -1},
+        {"min_rows_processed": "many"},
+        {"max_rows_skipped_by_error": "-5"},
+        {"max_rows_with_warning": "None"},
+        {"max_error_ratio": 2},
+        {"max_unreachable": "long"},
+        {"max_unreachable": -1},
+        {"max_unreachable": None},
+        {"wait_for": "finished"},
+        {"project_id": "a/b"},
+        {"project_id": ""},
+    ],
+    ids=repr,
+)
+def test_options_that_make_no_sense(polaris, deferrable, options):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.requests.clear()
+    outcome = run_task(sensor_for(job_id, deferrable=deferrable, **options))
+    assert outcome.kind == "PolarisUsageError", outcome.error
+    assert not polaris.requests
+
+
+@pytest.mark.parametrize(
+    ("connection", "told"),
+    [
+        ('{"conn_type": "imply_polaris", "host": "", "password": "k"}', "no"),
+        ('{"conn_type": "imply_polaris", "host": "h/v1", "password": "k", "extra": {"project_id": "p"}}', "path"),
+        ('{"conn_type": "imply_polaris", "host": "http://h", "password": "k", "extra": {"project_id": "p"}}', "clear"),
+        ('{"conn_type": "imply_polaris", "host": "h", "password": "k"}', "project id"),
+        ('{"conn_type": "imply_polaris", "host": "h", "password": "k", "extra": {"project_id": 1}}', "text"),
+    ],
+)
+@both_modes
+def test_a_connection_that_cannot_work(polaris, monkeypatch, deferrable, connection, told):
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", connection)
+    outcome = run_task(sensor_for("some-job", deferrable=deferrable))
+    assert outcome.kind == "PolarisUsageError"
+    assert told in str(outcome.error)
+    assert "polaris_default" in str(outcome.error)
+
+
+@both_modes
+@pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_error_ratio", "project_id"])
+def test_an_option_that_renders_to_none_does_not_mean_that_it_is_not_set(polaris, deferrable, name):
+    """As XCom of a task that returned nothing, or with native rendering."""
+    job_id = polaris.add_job(executionStatus="completed")
+
+    def make():
+        sensor = sensor_for(job_id, deferrable=deferrable, **{name: "{{ none }}"})()
+        setattr(sensor, name, None)
+        return sensor
+
+    outcome = run_task(make)
+    assert outcome.kind == "PolarisUsageError"
+    assert name in str(outcome.error)
+    assert not polaris.requests
+
+
+@both_modes
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"job_id": ["a"]},
+        {"job_id": {}},
+        {"project_id": ["a"]},
+        {"wait_for": ["a"]},
+        {"min_rows_processed": 10**400},
+        {"fail_on_warnings": "True"},
+        {"fail_on_warnings": "no_rows_found,multiple"},
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_an_option_of_a_wrong_type_is_a_usage_error(polaris, deferrable, option):
+    outcome = run_task(sensor_for(**{"job_id": "j", "deferrable": deferrable, **option}))
+    assert outcome.kind == "PolarisUsageError", outcome.error
+    assert not polaris.requests
+
+
+def test_a_warning_code_that_nobody_knows_is_said(polaris, task_log):
+    job_id = polaris.add_job(executionStatus="completed")
+    run_task(sensor_for(job_id, fail_on_warnings=("no_row_found",)))
+    assert any("no_row_found" in line for line in task_log())
+
+
+def test_usage_errors_are_not_hidden_by_soft_fail(polaris):
+    for deferrable in (False, True):
+        assert run_task(sensor_for("", soft_fail=True, deferrable=deferrable)).kind == "PolarisUsageError"
+
+
+def test_what_is_templated():
+    assert PolarisJobSensor.template_fields == (
+        "job_id",
+        "polaris_conn_id",
+        "project_id",
+        "min_rows_processed",
+        "max_rows_skipped_by_error",
+        "max_rows_with_warning",
+        "max_error_ratio",
+    )
+    raw = sensor_for("{{ ti.xcom_pull('create') }}", min_rows_processed="{{ params.rows }}")()
+    assert raw.job_id.startswith("{{"), "nothing is checked before rendering"
+
+
+def test_what_a_wait_says(polaris, task_log):
+    """Changes, a heartbeat, and one summary: not every poll."""
+    job_id = polaris.add_job(executionStatus="pending")
+    polaris.script(
+        job_id,
+        *itertools.repeat({}, 3),
+        {"executionStatus": "running"},
+        *itertools.repeat({}, 40),
+        {"executionStatus": "completed"},
+    )
+    run_task(sensor_for(job_id))
+    said = [line for line in task_log() if job_id in line]
+    assert [re.search(r" is (\w+)", line).group(1) for line in said] == [
+        "pending", "running", "running", "running", "completed",
+    ]  # fmt: skip
+    assert "The gate opens." in said[-1]
+    assert said[-1].count("Asked 45 times.") == 1

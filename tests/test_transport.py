@@ -1,0 +1,324 @@
+"""The wire: what is tried again, what is never followed, and what an answer means."""
+
+from __future__ import annotations
+
+import base64
+import json
+import socket
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+
+import pytest
+
+from airflow_provider_polaris.connection import PolarisConnection
+from airflow_provider_polaris.errors import (
+    PolarisApiError,
+    PolarisAuthError,
+    PolarisBadRequest,
+    PolarisNotFound,
+    PolarisPermissionError,
+    PolarisUnreachable,
+    PolarisUsageError,
+)
+from airflow_provider_polaris.retries import MAX_PAUSE, MAX_TRIES, Retry
+from airflow_provider_polaris.transport import Transport
+from tests.conftest import API_KEY
+
+
+@pytest.fixture
+def transport(polaris):
+    transport = Transport(PolarisConnection(f"{polaris.url}/v1/projects/{polaris.project_id}", "p", API_KEY))
+    yield transport
+    transport.close()
+
+
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+def refused() -> Transport:
+    return Transport(PolarisConnection(f"http://127.0.0.1:{unused_port()}/v1/projects/p", "p", API_KEY))
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
+def test_transient_answers_are_tried_again(polaris, transport, moved_clock, status):
+    polaris.fail_next(2, status=status)
+    assert transport.request("GET", "jobs")["values"] is not None
+    assert len(polaris.requests) == 3
+    assert len(moved_clock.slept) == 2
+
+
+@pytest.mark.parametrize("how", ["before", "mid-body", "after"])
+def test_a_line_that_is_cut_is_tried_again(polaris, transport, moved_clock, how):
+    polaris.drop_next(2, when=how)
+    assert transport.request("GET", "jobs")
+    assert len(polaris.requests) == 3
+
+
+def test_it_gives_up_after_some_tries_with_growing_pauses(polaris, transport, moved_clock):
+    polaris.fail_next(99)
+    with pytest.raises(PolarisUnreachable, match="503"):
+        transport.request("GET", "jobs")
+    assert len(polaris.requests) == MAX_TRIES
+    assert all(0 <= pause <= MAX_PAUSE for pause in moved_clock.slept)
+
+
+def test_a_poll_is_not_tried_again(polaris, transport, moved_clock):
+    polaris.fail_next(1)
+    with pytest.raises(PolarisUnreachable):
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+    assert len(polaris.requests) == 1
+    assert not moved_clock.slept
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, PolarisBadRequest),
+        (401, PolarisAuthError),
+        (403, PolarisPermissionError),
+        (404, PolarisNotFound),
+        (409, PolarisBadRequest),
+        (415, PolarisBadRequest),
+        (418, PolarisBadRequest),
+    ],
+)
+def test_final_answers_are_not(polaris, transport, moved_clock, status, kind):
+    polaris.fail_next(1, status=status)
+    with pytest.raises(kind) as caught:
+        transport.request("GET", "jobs")
+    assert type(caught.value) is kind
+    assert caught.value.status == status
+    assert len(polaris.requests) == 1
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_a_redirect_is_never_followed(polaris, transport, moved_clock, status, method):
+    polaris.answer_next(9, status=status, body="", headers={"Location": f"{polaris.url}/elsewhere"})
+    with pytest.raises(PolarisUnreachable, match="not the Polaris API"):
+        transport.request(method, "jobs", retry=Retry.NEVER)
+    assert len(polaris.requests) == 1
+
+
+@pytest.mark.parametrize("body", ["<html>Sign in</html>", '{"values": [', "[" * 100_000, "\xff"])
+def test_what_is_not_json_is_no_answer(polaris, transport, moved_clock, body):
+    polaris.answer_next(9, body=body)
+    with pytest.raises(PolarisUnreachable, match="not JSON"):
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+@pytest.mark.parametrize("body", ["", "<h1>404</h1>", "{}", '{"message": "no such route"}', "[]"])
+def test_a_404_that_is_not_the_services_own_is_transient(polaris, transport, moved_clock, body):
+    polaris.answer_next(1, status=404, body=body)
+    with pytest.raises(PolarisUnreachable, match="404"):
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+def test_an_error_tells_all_that_the_service_said(polaris, transport):
+    polaris.answer_next(
+        1,
+        status=400,
+        body='{"code": "Bad", "message": "No", "target": "spec", "details": [{"code": "D", "message": "why"}],'
+        ' "innererror": {"code": "I", "message": "deeper"}}',
+    )
+    with pytest.raises(PolarisBadRequest, match=r"Bad, No \(field: spec\); D, why; I, deeper") as caught:
+        transport.request("GET", "jobs", "x")
+    assert f"GET {polaris.url}/…/jobs/x" in str(caught.value)
+    assert caught.value.code == "Bad"
+
+
+@pytest.mark.parametrize(
+    ("asked", "least", "most"),
+    [("7", 7, 8), ("0", 0, 1), ("999999", 30, 30), ("9" * 400, 30, 30), ("soon", 0, 2), ("-3", 0, 2), ("", 0, 2)],
+)
+def test_retry_after_in_seconds_is_honoured_up_to_a_cap(polaris, transport, moved_clock, asked, least, most):
+    polaris.fail_next(1, status=429, retry_after=asked)
+    transport.request("GET", "jobs")
+    assert least <= moved_clock.slept[0] <= most
+
+
+def test_retry_after_as_a_date_is_honoured(polaris, transport, moved_clock):
+    then = datetime.fromtimestamp(moved_clock.time, timezone.utc) + timedelta(seconds=9)
+    polaris.fail_next(1, status=503, retry_after=format_datetime(then, usegmt=True))
+    transport.request("GET", "jobs")
+    assert 9 <= moved_clock.slept[0] <= 10
+
+
+@pytest.mark.parametrize("cut", ["before", "after", "mid-body"])
+def test_what_may_have_been_received_is_not_sent_twice(polaris, transport, moved_clock, cut):
+    polaris.drop_next(1, when=cut)
+    with pytest.raises(PolarisUnreachable) as caught:
+        transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
+    assert caught.value.received
+    assert len(polaris.requests) == 1
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_5xx_may_have_made_the_job(polaris, transport, moved_clock, status):
+    polaris.fail_next(1, status=status)
+    with pytest.raises(PolarisUnreachable):
+        transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
+    assert len(polaris.requests) == 1
+
+
+def test_what_was_turned_away_is_sent_again(polaris, transport, moved_clock):
+    polaris.fail_next(2, status=429)
+    with pytest.raises(PolarisBadRequest):
+        transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
+    assert len(polaris.requests) == 3
+
+
+def test_a_connection_that_is_refused_was_not_received(moved_clock):
+    with pytest.raises(PolarisUnreachable) as caught:
+        refused().request("POST", "jobs", body={}, retry=Retry.UNSENT)
+    assert not caught.value.received
+    assert "refused" in str(caught.value)
+    assert len(moved_clock.slept) == MAX_TRIES - 1
+
+
+def test_a_name_that_does_not_resolve_was_not_received(moved_clock):
+    transport = Transport(PolarisConnection("https://polaris.invalid/v1/projects/p", "p", API_KEY))
+    with pytest.raises(PolarisUnreachable) as caught:
+        transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
+    assert not caught.value.received
+
+
+def test_a_read_timeout_ends_the_request(polaris, moved_clock):
+    transport = Transport(
+        PolarisConnection(f"{polaris.url}/v1/projects/{polaris.project_id}", "p", API_KEY, timeout=0.1)
+    )
+    polaris.delay_next(1, seconds=0.5)
+    with pytest.raises(PolarisUnreachable, match="timed out") as caught:
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+    assert caught.value.received
+    transport.close()
+
+
+def test_tls_that_fails_is_said(polaris, moved_clock):
+    transport = Transport(
+        PolarisConnection(polaris.url.replace("http://", "https://") + "/v1/projects/p", "p", API_KEY)
+    )
+    with pytest.raises(PolarisUnreachable, match="SSL"):
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_a_ca_bundle_that_is_none_is_said(tmp_path, content):
+    bundle = tmp_path / "ca.pem"
+    if content:
+        bundle.write_text(content)
+    with pytest.raises(PolarisUsageError, match=r"ca\.pem"):
+        Transport(PolarisConnection("https://127.0.0.1:1/v1/projects/p", "p", API_KEY, verify=str(bundle)))
+
+
+def test_what_another_request_met_says_nothing_of_this_one(polaris, transport, moved_clock):
+    """A POST sent while the caller handles an error of another service is still not sent twice."""
+    polaris.drop_next(1, when="after", match="POST")
+    try:
+        refused().request("GET", "jobs", retry=Retry.NEVER)
+    except PolarisUnreachable:
+        with pytest.raises(PolarisUnreachable) as caught:
+            transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
+    assert caught.value.received
+    assert len(polaris.requests) == 1
+
+
+def test_an_answer_that_drips_ends_in_time():
+    """The timeout that requests knows is for each piece of an answer anew."""
+
+    def drip(server):
+        line, _ = server.accept()
+        with line:
+            line.recv(65536)
+            line.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+            try:
+                for _ in range(100):
+                    line.sendall(b" ")
+                    time.sleep(0.05)
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1/projects/p"
+        start = time.monotonic()
+        with pytest.raises(PolarisUnreachable, match="not whole after"):
+            Transport(PolarisConnection(url, "p", API_KEY, timeout=0.3)).request("GET", "jobs", retry=Retry.NEVER)
+        assert time.monotonic() - start < 2
+        thread.join()
+
+
+def test_an_answer_without_end_is_cut_off(polaris, transport, monkeypatch):
+    monkeypatch.setattr("airflow_provider_polaris.transport.MAX_BODY", 1000)
+    polaris.answer_next(1, body="x" * 5000)
+    with pytest.raises(PolarisUnreachable, match="longer than 1,000 bytes"):
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+def test_the_environments_proxy_is_not_asked_for_this_machine(polaris, transport, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
+    assert transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+def test_the_environments_proxy_is_asked_for_any_other(polaris, monkeypatch, moved_clock):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{unused_port()}")
+    transport = Transport(PolarisConnection("https://polaris.invalid/v1/projects/p", "p", API_KEY))
+    with pytest.raises(PolarisUnreachable, match="the proxy failed"):
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+def test_segments_stay_segments(polaris, transport):
+    with pytest.raises(PolarisApiError):
+        transport.request("GET", "jobs", "a/../../x?y#z", retry=Retry.NEVER)
+    assert polaris.requests[0].path == f"/v1/projects/{polaris.project_id}/jobs/a%2F..%2F..%2Fx%3Fy%23z"
+    assert polaris.requests[0].query == ""
+
+
+@pytest.mark.parametrize("auth", ["api_key", "basic"])
+def test_netrc_changes_nothing(polaris, monkeypatch, tmp_path, auth):
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    transport = Transport(PolarisConnection(f"{polaris.url}/v1/projects/{polaris.project_id}", "p", API_KEY, auth=auth))
+    assert transport.request("GET", "jobs", retry=Retry.NEVER)
+    transport.close()
+
+
+def test_cookies_are_not_kept(polaris, transport):
+    polaris.answer_next(1, body="{}", headers={"Set-Cookie": "a=b"})
+    transport.request("GET", "jobs")
+    assert not list(transport._session.cookies)
+
+
+ECHOES = [
+    API_KEY,
+    f"Basic {API_KEY}",
+    base64.b64encode(f"{API_KEY}:".encode()).decode(),
+    base64.urlsafe_b64encode(API_KEY.encode()).decode(),
+]
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+@pytest.mark.parametrize("padding", [0, 180, 290])
+@pytest.mark.parametrize("status", [200, 400, 401, 500])
+def test_a_key_that_is_echoed_is_not_told_on(polaris, transport, echo, status, padding):
+    polaris.answer_next(9, status=status, body=f"{'x' * padding} You sent {echo}")
+    with pytest.raises(PolarisApiError) as caught:
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+    assert ("***" in str(caught.value)) == (padding < 190)  # beyond that the text is cut
+    assert not [part for part in (echo[:12], echo[-12:].rstrip("=")) if part in str(caught.value)]
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_a_key_that_is_echoed_as_json_is_not_told_on(polaris, transport, echo):
+    polaris.answer_next(1, status=400, body=json.dumps({"code": echo, "message": echo, "details": [{"target": echo}]}))
+    with pytest.raises(PolarisApiError) as caught:
+        transport.request("GET", "jobs", retry=Retry.NEVER)
+    assert echo.rstrip("=") not in f"{caught.value} {caught.value.code}"
+    polaris.answer_next(1, body=json.dumps({"id": echo}))
+    assert echo.rstrip("=") not in str(transport.request("GET", "jobs", retry=Retry.NEVER))

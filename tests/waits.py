@@ -1,0 +1,86 @@
+"""Runs a task the way Airflow does, in each of its modes, on fresh instances, and says how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.airflow_versions import (
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    FakeTaskInstance,
+    TaskDeferred,
+    context_of,
+    event_through_the_database,
+    trigger_through_the_database,
+)
+
+
+@dataclass
+class Outcome:
+    """How a task ended: ``success``, ``skipped``, ``rescheduled``, ``deferred``, ``timeout``, or an error's name."""
+
+    kind: str
+    xcom: Any = None
+    error: BaseException | None = None
+    pushed: dict[str, Any] = field(default_factory=dict)
+    event: Any = None
+    deferrals: int = 0
+
+
+def outcome_of(run: Callable[[], Any], ti: FakeTaskInstance) -> Outcome:
+    try:
+        xcom = run()
+    except AirflowSkipException as error:
+        return Outcome("skipped", error=error, pushed=ti.pushed)
+    except AirflowRescheduleException as error:
+        return Outcome("rescheduled", error=error, pushed=ti.pushed)
+    except AirflowSensorTimeout as error:
+        return Outcome("timeout", error=error, pushed=ti.pushed)
+    except AirflowTaskTimeout as error:
+        return Outcome("execution_timeout", error=error, pushed=ti.pushed)
+    except TaskDeferred as error:
+        return Outcome("deferred", error=error, pushed=ti.pushed)
+    except Exception as error:
+        return Outcome(type(error).__name__, error=error, pushed=ti.pushed)
+    return Outcome("success", xcom=xcom, pushed=ti.pushed)
+
+
+async def all_events(trigger: Any) -> list[Any]:
+    return [event async for event in trigger.run()]
+
+
+def one_event(trigger: Any) -> Any:
+    """Run a trigger to its end; it must fire exactly once."""
+    events = asyncio.run(all_events(trigger))
+    assert len(events) == 1, events
+    return events[0]
+
+
+def run_task(make: Callable[[], Any], between: Callable[[], None] | None = None, most_deferrals: int = 3) -> Outcome:
+    """Execute, and as often as the task defers: run its trigger, and resume on a fresh instance.
+
+    :param between: called after each deferral, before the trigger runs.
+    """
+    ti = FakeTaskInstance()
+    outcome = outcome_of(lambda: make().execute(context_of(ti)), ti)
+    deferrals = 0
+    while outcome.kind == "deferred":
+        deferrals += 1
+        assert deferrals <= most_deferrals, "it defers for ever"
+        assert not ti.pushed, "pushed before deferring"
+        if between:
+            between()
+        deferred = outcome.error
+        event = event_through_the_database(one_event(trigger_through_the_database(deferred.trigger)))
+        outcome = outcome_of(
+            lambda: make().resume_execution(deferred.method_name, {"event": event}, context_of(ti)),  # noqa: B023
+            ti,
+        )
+        outcome.event = event
+    outcome.deferrals = deferrals
+    return outcome
