@@ -139,7 +139,7 @@ def test_the_cancel_example_when_all_goes_well(polaris):
 
 
 def test_the_cancel_example_when_the_gate_times_out(polaris, monkeypatch):
-    monkeypatch.setattr(polaris._store, "rows_per_second", 50)
+    monkeypatch.setattr(polaris, "rows_per_second", 50)
     seen = run_dag(load_dag("polaris_cancel"))
     assert seen.tasks == {"create_job": "success", "gate": "failed", "cancel": "success"}
     assert seen.xcom("cancel")["execution_status"] == "canceled"

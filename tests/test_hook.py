@@ -21,6 +21,7 @@ ROWS = (
 SPEC = {
     "type": "batch",
     "ingestionMode": "append",
+    "createTableIfNotExists": True,
     "target": {"type": "table", "tableName": "cities"},
     "source": {
         "type": "inline",

@@ -7,6 +7,7 @@ import ipaddress
 import signal
 import threading
 
+from airflow_provider_polaris.local.app import PERMISSIONS
 from airflow_provider_polaris.local.server import LocalPolaris
 
 
@@ -18,6 +19,21 @@ def main() -> None:
     parser.add_argument("--project-id", help="default: a new one")
     parser.add_argument("--api-key", help="default: a new one")
     parser.add_argument("--rows-per-second", type=float, help="read no faster than that")
+    parser.add_argument(
+        "--available-after",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="when a completed job's rows can be queried (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=sorted(PERMISSIONS),
+        metavar="PERMISSION",
+        help=f"a permission that the key lacks: {', '.join(sorted(PERMISSIONS))}",
+    )
     options = parser.parse_args()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -27,11 +43,14 @@ def main() -> None:
         port=options.port,
         project_id=options.project_id,
         api_key=options.api_key,
+        permissions=PERMISSIONS.difference(options.without),
         rows_per_second=options.rows_per_second,
+        available_after=options.available_after,
     ) as polaris:
         print(f"URL         {polaris.url}")
         print(f"API key     {polaris.api_key}")
         print(f"Project id  {polaris.project_id}")
+        print(f"Page        {polaris.page_url}/")
         print()
         print(f"export AIRFLOW_CONN_POLARIS_DEFAULT='{polaris.connection_json}'", flush=True)
         if not _is_loopback(options.host):

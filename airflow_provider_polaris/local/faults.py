@@ -7,6 +7,9 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+#: As long as a request that hangs would be answered after, in seconds.
+FOR_EVER = 7 * 24 * 3600.0
+
 
 @dataclass
 class Fault:
@@ -19,7 +22,7 @@ class Fault:
         ``"mid-body"``.
     """
 
-    times: int
+    times: int = 1
     match: str = ""
     status: int | None = None
     body: bytes | None = None
@@ -27,31 +30,38 @@ class Fault:
     delay: float = 0.0
     cut: str | None = None
 
+    def __post_init__(self) -> None:
+        re.compile(self.match)
+        if self.cut not in (None, "before", "after", "mid-body"):
+            raise ValueError(f"A line is cut before, after or mid-body, not {self.cut!r}")
+        if not 0 <= self.delay <= FOR_EVER:
+            raise ValueError(f"A delay is 0 to {FOR_EVER:.0f} seconds")
+
 
 class Faults:
     """The faults still to come, first in first out. Safe to fill from another thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: list[Fault] = []
+        self.waiting: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
         """Queue one."""
         with self._lock:
-            self._waiting.append(fault)
+            self.waiting.append(fault)
 
     def clear(self) -> None:
         """Let everything go right again."""
         with self._lock:
-            self._waiting.clear()
+            self.waiting.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
         """Return the fault for this request, if there is one, and count it."""
         with self._lock:
-            for fault in self._waiting:
+            for fault in self.waiting:
                 if re.search(fault.match, f"{method} {path}"):
                     fault.times -= 1
                     if fault.times <= 0:
-                        self._waiting.remove(fault)
+                        self.waiting.remove(fault)
                     return fault
         return None

@@ -9,43 +9,37 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import uvicorn
-from starlette.responses import JSONResponse, Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_provider_polaris.local.app import Api, error_body
-from airflow_provider_polaris.local.faults import Fault, Faults
+from airflow_provider_polaris.local.admin import AdminApi
+from airflow_provider_polaris.local.app import PERMISSIONS, Gatekeeper
+from airflow_provider_polaris.local.behaviours import Behaviour, Kind
+from airflow_provider_polaris.local.faults import FOR_EVER, Fault, Faults
+from airflow_provider_polaris.local.files_api import FilesApi
+from airflow_provider_polaris.local.jobs_api import JobsApi
+from airflow_provider_polaris.local.runner import Runner
+from airflow_provider_polaris.local.shell import SeenRequest, Shell, protocol
 from airflow_provider_polaris.local.store import Store
-
-#: At least so many of the last requests are remembered.
-REMEMBERED = 50_000
-
-
-@dataclass
-class SeenRequest:
-    """A request that arrived, its path still quoted, without what would give the key away."""
-
-    method: str
-    path: str
-    query: str
-    body: Any = None
 
 
 class LocalPolaris:
     """A Polaris project on this machine; use it as a context manager.
 
-    It takes batch jobs with ``inline`` nd-json and with files that were uploaded to it, and reads them row by row.
-    ``sql`` and ``streaming`` jobs are scripted: they do what :meth:`set_status` says.
+    It takes every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json, csv, tsv; plain or gz) are
+    read row by row, and deletions are carried out. Any other job waits to be told what becomes of it, by
+    :meth:`next_job`, :meth:`script` or :meth:`set_status`.
 
     :param host: loopback unless you say otherwise; then anyone who reaches the port needs the key, and nothing else.
     :param port: 0 picks a free one.
+    :param permissions: what the key may do: some of ``ManageIngestionJobs``, ``ManageFiles``, ``ViewTables`` and
+        ``ManageTables``; all by default.
     :param rows_per_second: read no faster, so that there is something to wait for; ``None`` for full speed.
     :param cancel_looks: how many looks a scripted job survives after its cancellation was taken.
+    :param available_after: how many seconds after a job completed its rows can be queried; the table says
+        ``unavailable`` until then.
     :param certfile: serve https with this certificate; ``keyfile`` holds its key.
     """
 
@@ -56,23 +50,31 @@ class LocalPolaris:
         port: int = 0,
         project_id: str | None = None,
         api_key: str | None = None,
+        permissions: Iterable[str] = PERMISSIONS,
         rows_per_second: float | None = None,
         cancel_looks: int = 1,
+        available_after: float = 0.0,
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> None:
         self._scheme = "https" if certfile else "http"
         self.project_id = project_id or str(uuid.uuid4())
         self.requests: list[SeenRequest] = []
-        self._store = Store(rows_per_second=rows_per_second, cancel_looks=cancel_looks)
-        self._faults = Faults()
-        self._api = Api(self._store, self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
+        self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
+        self.permissions = permissions
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family)
+        self._store = Store(cancel_looks=cancel_looks, available_after=available_after)
+        self._runner = Runner(self._store, rows_per_second=rows_per_second)
+        self._faults = Faults()
         self._lines: dict[Any, asyncio.Transport] = {}
+        app = self._gatekeeper.app(
+            [*JobsApi(self._store, self._runner).endpoints(), *FilesApi(self._store).endpoints()],
+            AdminApi(self._store, self._faults, self.requests).endpoints(),
+        )
         config = uvicorn.Config(
-            _Shell(self._api.app(), self._faults, self.requests, self._lines),
-            http=_protocol(self._lines),
+            Shell(app, self._faults, self.requests, self._lines),
+            http=protocol(self._lines),
             log_config=None,
             log_level="warning",
             access_log=False,
@@ -97,11 +99,28 @@ class LocalPolaris:
     @property
     def api_key(self) -> str:
         """The one key it takes; assign another to rotate it."""
-        return self._api.api_key
+        return self._gatekeeper.api_key
 
     @api_key.setter
     def api_key(self, key: str) -> None:
-        self._api.api_key = key
+        self._gatekeeper.api_key = key
+
+    @property
+    def permissions(self) -> frozenset[str]:
+        """What the key may do; assign others to take some away, or give them back."""
+        return self._gatekeeper.permissions
+
+    @permissions.setter
+    def permissions(self, permissions: Iterable[str]) -> None:
+        given = frozenset(permissions)
+        if unknown := given - PERMISSIONS:
+            raise ValueError(f"No such permission: {', '.join(sorted(unknown))}")
+        self._gatekeeper.permissions = given
+
+    @property
+    def page_url(self) -> str:
+        """A page that shows what goes on, for a browser: the key is in it."""
+        return self.url.replace("://", f"://{self.api_key}:@", 1)
 
     @property
     def cancel_looks(self) -> int:
@@ -111,6 +130,15 @@ class LocalPolaris:
     @cancel_looks.setter
     def cancel_looks(self, looks: int) -> None:
         self._store.cancel_looks = looks
+
+    @property
+    def rows_per_second(self) -> float | None:
+        """How fast data is read at most, by jobs that start from now on."""
+        return self._runner.rows_per_second
+
+    @rows_per_second.setter
+    def rows_per_second(self, speed: float | None) -> None:
+        self._runner.rows_per_second = speed
 
     @property
     def connection_json(self) -> str:
@@ -136,6 +164,7 @@ class LocalPolaris:
         self._server.should_exit = True
         self._thread.join(10)
         self._socket.close()
+        self._runner.close()
         self._store.close()
 
     def add_job(self, *, metrics: Mapping[str, Any] | None = None, **body: Any) -> str:
@@ -150,6 +179,27 @@ class LocalPolaris:
     def set_status(self, job_id: str, status: str, **changes: Any) -> None:
         """Move a job to a status; ``changes`` are further fields of the API: ``health={"status": "warn", …}``."""
         self._store.update(self._store.jobs[job_id], executionStatus=status, **changes)
+
+    def next_job(
+        self,
+        kind: Kind,
+        *,
+        times: int = 1,
+        at: float = 0.8,
+        table: str | None = None,
+        metrics: Mapping[str, int] | None = None,
+        health: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Say what becomes of the next jobs that are created.
+
+        :param kind: ``"complete"``; ``"fail"`` after the share ``at`` of its rows; ``"hang"`` there until it is
+            canceled; ``"flap"`` between ``running`` and ``unknown`` for six looks before it completes.
+        :param times: of how many jobs.
+        :param table: only of jobs into this table.
+        :param metrics: the counters, by the API's names, of a job whose data is not read here.
+        :param health: with which it ends.
+        """
+        self._store.behaviours.add(Behaviour(kind, times, at, table, dict(metrics or {}), health))
 
     def script(self, job_id: str, *changes: Mapping[str, Any]) -> None:
         """Let each further look at a job find it changed: one mapping of the API's fields for each look."""
@@ -175,6 +225,26 @@ class LocalPolaris:
         """Forget a job, as the clean-up of old history does."""
         with self._store.lock:
             del self._store.jobs[job_id]
+
+    def add_table(self, name: str, **fields: Any) -> None:
+        """Make a table, empty and available; ``fields`` are the API's own."""
+        with self._store.lock:
+            self._store.tables.add(name, **fields)
+
+    def set_table(self, name: str, **fields: Any) -> None:
+        """Change fields of a table to anything: ``availability="deleting"``."""
+        with self._store.lock:
+            self._store.tables[name].fields.update(fields)
+
+    def script_table(self, name: str, *changes: Mapping[str, Any]) -> None:
+        """Let each further look at a table find it changed: one mapping of the API's fields for each look."""
+        with self._store.lock:
+            self._store.tables[name].script = [dict(change) for change in changes]
+
+    def remove_table(self, name: str) -> None:
+        """Forget a table."""
+        with self._store.lock:
+            self._store.tables.drop(name)
 
     def fail_next(self, times: int = 1, *, status: int = 503, retry_after: object = None, match: str = "") -> None:
         """Answer the next requests with an error in the service's shape.
@@ -212,86 +282,11 @@ class LocalPolaris:
         """Let the next requests wait before they are carried out."""
         self._faults.add(Fault(times, match, delay=seconds))
 
+    def hang_next(self, times: int = 1, *, match: str = "") -> None:
+        """Never answer the next requests."""
+        self._faults.add(Fault(times, match, delay=FOR_EVER))
+
     def clear_faults(self) -> None:
-        """Let everything go right again."""
+        """Let everything go right again, with requests and with jobs that will be created."""
         self._faults.clear()
-
-
-class _Shell:
-    """Around the API: notes each request, and makes go wrong what was asked to."""
-
-    def __init__(
-        self, app: ASGIApp, faults: Faults, requests: list[SeenRequest], lines: dict[Any, asyncio.Transport]
-    ) -> None:
-        self._app = app
-        self._faults = faults
-        self._requests = requests
-        self._lines = lines
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        method, path = scope["method"], scope["path"]
-        seen = SeenRequest(method, scope["raw_path"].decode("ascii"), scope["query_string"].decode("latin-1"))
-        scope["local_polaris.seen"] = seen
-        self._requests.append(seen)
-        if len(self._requests) > 2 * REMEMBERED:
-            del self._requests[:REMEMBERED]
-        fault = self._faults.take(method, path)
-        if fault is None:
-            await self._app(scope, receive, send)
-            return
-        if fault.delay:
-            await asyncio.sleep(fault.delay)
-        if fault.cut:
-            await self._cut(fault.cut, scope, receive, send)
-        elif fault.status is not None:
-            await _answer(fault)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
-
-    async def _cut(self, when: str, scope: Scope, receive: Receive, send: Send) -> None:
-        line = self._lines[tuple(scope["client"])]
-        if when == "mid-body":
-            start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]}
-            await send(start)
-            await send({"type": "http.response.body", "body": b'{"id": ', "more_body": True})
-            line.close()
-        elif when == "after":
-
-            async def swallow(message: Message) -> None:
-                pass
-
-            await self._app(scope, receive, swallow)
-            line.abort()
-        else:
-            line.abort()
-        await asyncio.sleep(
-            0.01
-        )  # let uvicorn see that the line is gone: it complains of an unfinished answer otherwise
-
-
-def _answer(fault: Fault) -> Response:
-    assert fault.status is not None  # noqa: S101
-    if fault.body is not None:
-        return Response(fault.body, fault.status, dict(fault.headers))
-    return JSONResponse(
-        error_body(fault.status, "The local Polaris was asked to fail"), fault.status, dict(fault.headers)
-    )
-
-
-def _protocol(lines: dict[Any, asyncio.Transport]) -> type[H11Protocol]:
-    """Return uvicorn's HTTP protocol, which here notes its line, so that it can be cut."""
-
-    class Protocol(H11Protocol):
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            self._name = tuple(transport.get_extra_info("peername")[:2])
-            lines[self._name] = transport
-            # asyncio does so itself only for sockets whose protocol number is set, which these do not have. Without it
-            # every answer on a kept-alive line takes 40 ms: head and body are two writes.
-            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            super().connection_made(transport)
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            lines.pop(self._name, None)
-            super().connection_lost(exc)
-
-    return Protocol
+        self._store.behaviours.clear()

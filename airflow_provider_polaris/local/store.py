@@ -1,34 +1,31 @@
-"""The jobs and files of a local Polaris, and what becomes of them."""
+"""The jobs, files and tables of a local Polaris, and how a job moves from state to state."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
-import time
 import uuid
-import zlib
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_polaris.local.ingest import Counters, RowReader, inline_lines, lines_of
+from airflow_provider_polaris.local.behaviours import FLAPPING, Behaviour, Behaviours
+from airflow_provider_polaris.local.clock import timestamp
+from airflow_provider_polaris.local.specs import READ_HERE, sql_target
+from airflow_provider_polaris.local.tables import Tables
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
-OVER = {"completed", "failed", "canceled"}
-#: A summary, as the list gives it, has every field of a job but these.
-NOT_IN_SUMMARY = {"spec", "mappings", "source"}
-#: Rows between two looks at the clock, and at whether the job is still wanted.
-BATCH = 200
-
-
-def timestamp() -> str:
-    """Return the time as Polaris writes it: RFC 3339, UTC, nanoseconds."""
-    nanoseconds = time.time_ns()
-    seconds = datetime.fromtimestamp(nanoseconds // 10**9, tz=timezone.utc)
-    return f"{seconds:%Y-%m-%dT%H:%M:%S}.{nanoseconds % 10**9:09d}Z"
+OVER = ("completed", "failed", "canceled")
+#: A summary, as the list gives it, has every field of a job but these, and of the source only the head.
+NOT_IN_SUMMARY = {"spec", "mappings", "query", "context", "parameters"}
+#: What of a source its summary keeps; the vendor's client requires them there.
+IN_SOURCE_SUMMARY = ("type", "data", "connectionName", "tableName")
+#: What of a job's spec the job itself shows too.
+_SHOWN = {
+    "type", "target", "source", "ingestionMode", "mappings", "query", "context", "parameters", "maxParseExceptions",
+    "filterExpression", "readFromPoint", "interval", "deleteAll", "versions",
+}  # fmt: skip
 
 
 @dataclass
@@ -47,38 +44,42 @@ class StoredJob:
     metrics: dict[str, Any] | None = None
     logs: list[dict[str, Any]] = field(default_factory=list)
     progress: float = 0.0
-    #: Whether a worker reads its data; any other is moved on by a test, or by nobody.
+    #: Whether a worker does what it says; any other is moved on by its script, or by nobody.
     is_run: bool = False
+    #: How it was asked to behave.
+    behaviour: Behaviour | None = None
     #: Of a job that nothing runs: how many looks at it its cancellation still takes.
     looks_until_canceled: int = 0
     canceled: threading.Event = field(default_factory=threading.Event)
     #: Changes of fields still to come, one for each further look at the job.
     script: list[dict[str, Any]] = field(default_factory=list)
+    #: What the next looks at it see instead of its status.
+    masks: list[str] = field(default_factory=list)
+
+    @property
+    def status(self) -> Any:
+        """Its ``executionStatus``: a test may have set it to anything."""
+        return self.body.get("executionStatus")
 
 
 class Store:
     """All state of one project, behind one lock.
 
-    :param rows_per_second: read no faster, so that there is something to wait for; ``None`` for full speed.
     :param cancel_looks: how many looks a scripted job survives after its cancellation was taken.
+    :param available_after: how many seconds after a job completed its rows can be queried.
     """
 
-    def __init__(self, *, rows_per_second: float | None = None, cancel_looks: int = 1) -> None:
+    def __init__(self, *, cancel_looks: int = 1, available_after: float = 0.0) -> None:
         self.lock = threading.RLock()
         self.jobs: dict[str, StoredJob] = {}
         self.files: dict[str, StoredFile] = {}
-        self.rows_per_second = rows_per_second
+        self.tables = Tables(USER, available_after)
+        self.behaviours = Behaviours()
         self.cancel_looks = cancel_looks
         self._folder = tempfile.TemporaryDirectory(prefix="local-polaris-")
-        self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="local-polaris-ingest")
-        self._stopping = threading.Event()
 
     def close(self) -> None:
-        """Stop what runs, and forget all of it."""
-        self._stopping.set()
-        for job in list(self.jobs.values()):
-            job.canceled.set()  # wakes the worker that reads for it
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        """Forget all of it."""
         self._folder.cleanup()
 
     def new_file_path(self) -> Path:
@@ -107,27 +108,53 @@ class Store:
         return job
 
     def submit(self, spec: Mapping[str, Any]) -> StoredJob:
-        """Store the job that a spec asks for, and run it if it reads data that is here."""
-        shown = {
-            key: value
-            for key, value in spec.items()
-            if key in {"type", "target", "source", "ingestionMode", "mappings"}
-        }
-        job = self.add_job({**shown, "spec": dict(spec)})
-        if spec["type"] == "batch":
-            job.is_run = True
-            self._workers.submit(self._run, job, spec)
+        """Store the job that a spec asks for, and its table if it makes one."""
+        target = spec.get("target") or {"type": "table", "tableName": sql_target(spec.get("query"))}
+        shown = {key: value for key, value in spec.items() if key in _SHOWN}
+        with self.lock:
+            job = self.add_job({**shown, "target": target, "spec": dict(spec)})
+            job.is_run = spec["type"] in ("delete_data", "drop_table") or (
+                spec["type"] == "batch" and spec["source"]["type"] in READ_HERE
+            )
+            if spec.get("createTableIfNotExists") is True:
+                aggregates = any(mapping.get("isAggregation") for mapping in spec.get("mappings") or [])
+                self.tables.add(target["tableName"], **({"type": "aggregate"} if aggregates else {}))
+            job.behaviour = self.behaviours.take(target["tableName"])
+            self._prepare(job)
         return job
+
+    def _prepare(self, job: StoredJob) -> None:
+        if job.behaviour and job.behaviour.kind == "flap":
+            job.masks = list(FLAPPING)
+        if job.is_run:
+            return
+        if job.behaviour:
+            job.metrics = {"totals": dict(job.behaviour.metrics)}
+            job.script = job.behaviour.life(job.body["type"])
+        else:
+            message = "The local Polaris does not do what this job asks for: it waits to be scripted"
+            job.logs = [{"timestamp": timestamp(), "healthStatus": "ok", "message": message}]
 
     def update(self, job: StoredJob, **changes: Any) -> None:
         """Change fields of a job's body. Of a job that is over, only scripts may."""
+        now = timestamp()
         with self.lock:
-            job.body.update(changes, lastUpdatedTimestamp=timestamp())
-            status = changes.get("executionStatus")
+            was, status = job.status, changes.get("executionStatus", job.status)
+            is_new = status in OVER and was not in OVER
             if status == "running":
-                job.body.setdefault("startedTimestamp", job.body["lastUpdatedTimestamp"])
-            elif status in OVER:
-                job.body["completedTimestamp"] = job.body["lastUpdatedTimestamp"]
+                job.body.setdefault("startedTimestamp", now)
+            job.body.update({"lastUpdatedTimestamp": now} | ({"completedTimestamp": now} if is_new else {}) | changes)
+            if is_new and status == "completed":
+                job.progress = 1.0
+                self._load_scripted(job)
+
+    def _load_scripted(self, job: StoredJob) -> None:
+        """Put the rows that a job counts into its table, where nothing read them."""
+        totals = (job.metrics or {}).get("totals") or {}
+        rows = sum(totals.get(name) or 0 for name in ("numRowsProcessed", "numRowsProcessedWithWarning"))
+        table = job.body["target"].get("tableName") if isinstance(job.body.get("target"), dict) else None
+        if table and not job.is_run and job.body.get("type") in ("batch", "sql"):
+            self.tables.load(table, {0: rows} if rows else {}, 0, replaced=None)
 
     def cancel(self, job: StoredJob) -> None:
         """Take the wish to cancel; the job ends later."""
@@ -136,94 +163,32 @@ class Store:
             job.canceled.set()
             job.looks_until_canceled = self.cancel_looks
 
-    def look(self, job: StoredJob) -> dict[str, Any]:
-        """Return the job's body as of now; a scripted job that is being canceled gets there look by look."""
-        with self.lock:
-            if job.script:
-                job.body.update(job.script.pop(0))
-            body = dict(job.body)
-            waits = job.canceled.is_set() and not job.is_run and body["executionStatus"] not in OVER
-            if waits:
-                job.looks_until_canceled -= 1
-                if job.looks_until_canceled < 0:
-                    self._end_canceled(job)
-                    body = dict(job.body)
-            return body
-
-    def _end_canceled(self, job: StoredJob) -> None:
+    def end_canceled(self, job: StoredJob) -> None:
+        """Let a job be over because a user wanted it."""
         health = {"status": "error", "code": "canceled", "message": "The job was canceled by a user"}
         self.update(job, executionStatus="canceled", health=health)
 
-    def _run(self, job: StoredJob, spec: Mapping[str, Any]) -> None:
-        counters = Counters(aggregated=any(mapping.get("isAggregation") for mapping in spec.get("mappings") or []))
-        if not job.canceled.is_set():
-            self.update(job, executionStatus="running")
-        try:
-            failure = self._read(job, spec, counters)
-        except (OSError, EOFError, ValueError, zlib.error) as error:  # a file that is no gzip, damaged, or broken off
-            failure = _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
-        except Exception as error:  # noqa: BLE001 - a job must end, whatever became of its file or its spec
-            failure = _failure("internal_error", f"{type(error).__name__}: {error}")
+    def look(self, job: StoredJob) -> dict[str, Any]:
+        """Return the job's body as of now; a scripted job moves on, look by look."""
         with self.lock:
-            job.metrics = {"totals": counters.totals()}
-            if job.canceled.is_set() or self._stopping.is_set():
-                self._end_canceled(job)
-            elif failure:
-                # Batch jobs do not log each row that did not parse; only streaming ones do.
-                entry = {"timestamp": timestamp(), "healthStatus": "error", **failure}
-                job.logs = [{key: value for key, value in entry.items() if key != "status"}]
-                self.update(job, executionStatus="failed", health=failure)
-            else:
-                job.progress = 1.0
-                empty = counters.processed + counters.with_warning == 0
-                health = {"status": "warn", "code": "no_rows_found"} if empty else {"status": "ok"}
-                self.update(job, executionStatus="completed", health=health)
-
-    def _read(self, job: StoredJob, spec: Mapping[str, Any], counters: Counters) -> dict[str, Any] | None:
-        """Read every row; return the health with which the job fails, if it does."""
-        reader = RowReader(spec)
-        most = spec.get("maxParseExceptions", 2147483647)
-        size = self._size(spec)
-        started = time.monotonic()
-        for number, line in enumerate(self._lines(spec), start=1):
-            counters.bytes += len(line)
-            reader.count(line, counters)
-            if counters.skipped_by_error > most:
-                return _failure(
-                    "cannot_parse_source",
-                    f"{counters.skipped_by_error} rows could not be parsed, and maxParseExceptions is {most}",
-                )
-            if number % BATCH == 0:
-                job.metrics = {"totals": counters.totals()}
-                job.progress = min(0.99, counters.bytes / size) if size else 0.0
-                ahead = number / self.rows_per_second - (time.monotonic() - started) if self.rows_per_second else 0.0
-                if job.canceled.wait(max(0.0, ahead)) or self._stopping.is_set():
-                    break
-        return None
-
-    def _lines(self, spec: Mapping[str, Any]) -> Iterator[bytes]:
-        source = spec["source"]
-        if source["type"] == "inline":
-            yield from inline_lines(source["data"])
-            return
-        for name in source["fileList"]:
-            with self.lock:
-                path = self.files[name].path
-            with path.open("rb") as data:
-                yield from lines_of(data, gzipped=name.endswith(".gz"))
-
-    def _size(self, spec: Mapping[str, Any]) -> int:
-        """Return about how many bytes there are to read: a gzip's own are a guess at what is in it."""
-        source = spec["source"]
-        if source["type"] == "inline":
-            return len(source["data"])
-        with self.lock:
-            return sum(
-                self.files[name].metadata["sizeBytes"] * (8 if name.endswith(".gz") else 1)
-                for name in source["fileList"]
-            )
+            if job.script and (changes := job.script.pop(0)):
+                self.update(job, **changes)
+            if job.canceled.is_set() and not job.is_run and job.status not in OVER:
+                job.looks_until_canceled -= 1
+                if job.looks_until_canceled < 0:
+                    job.script.clear()
+                    self.end_canceled(job)
+            if not job.masks:
+                return dict(job.body)
+            body = {**job.body, "executionStatus": job.masks.pop(0), "health": {"status": "ok"}}
+            body.pop("completedTimestamp", None)
+            return body
 
 
-def _failure(code: str, message: str) -> dict[str, Any]:
-    """Return the health of a job that fails."""
-    return {"status": "error", "code": code, "message": message}
+def summary_of(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a job as the list shows it."""
+    summary = {key: value for key, value in body.items() if key not in NOT_IN_SUMMARY}
+    source = summary.get("source")
+    if isinstance(source, dict):
+        summary["source"] = {key: source[key] for key in IN_SOURCE_SUMMARY if key in source}
+    return summary

@@ -1,0 +1,138 @@
+"""The local Polaris's own paths: rehearse a bad night over HTTP, and a page that shows what goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from airflow_provider_polaris.local.answers import ApiError, Endpoint, object_of, whole
+from airflow_provider_polaris.local.behaviours import Behaviour
+from airflow_provider_polaris.local.faults import FOR_EVER, Fault, Faults
+from airflow_provider_polaris.local.page import render
+from airflow_provider_polaris.local.shell import SeenRequest
+from airflow_provider_polaris.local.store import Store
+
+_FAULT_FIELDS = ("times", "match", "status", "body", "retry_after", "delay", "hang", "cut")
+_BEHAVIOUR_FIELDS = ("kind", "times", "at", "table", "metrics", "health")
+Thing = TypeVar("Thing", Fault, Behaviour)
+
+
+class AdminApi:
+    """Answers what has nothing to do with Polaris itself, from under ``/local``. It takes the key, as all does."""
+
+    def __init__(self, store: Store, faults: Faults, requests: list[SeenRequest]) -> None:
+        self._store = store
+        self._faults = faults
+        self._requests = requests
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return the calls."""
+        return [
+            Endpoint("GET", "/", self._page),
+            Endpoint("GET", "/local/requests", self._list_requests),
+            Endpoint("GET", "/local/faults", self._list_faults),
+            Endpoint("POST", "/local/faults", self._add_fault),
+            Endpoint("DELETE", "/local/faults", self._clear_faults),
+            Endpoint("GET", "/local/behaviours", self._list_behaviours),
+            Endpoint("POST", "/local/behaviours", self._add_behaviour),
+            Endpoint("DELETE", "/local/behaviours", self._clear_behaviours),
+            Endpoint("PATCH", "/local/jobs/{job}", self._change_job),
+            Endpoint("PATCH", "/local/tables/{table}", self._change_table),
+        ]
+
+    async def _page(self, _request: Request) -> Response:
+        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
+        return HTMLResponse(render(self._store, self._faults, self._requests), headers=policy)
+
+    async def _list_requests(self, request: Request) -> Response:
+        last = whole(request.query_params, "last", 100, 1, 10_000)
+        return JSONResponse({"values": [asdict(seen) for seen in self._requests[-last:]]})
+
+    async def _list_faults(self, _request: Request) -> Response:
+        faults = [asdict(fault) for fault in self._faults.waiting]
+        return JSONResponse({"values": [{**fault, "body": _text(fault["body"])} for fault in faults]})
+
+    async def _add_fault(self, request: Request) -> Response:
+        given = await object_of(request, _FAULT_FIELDS)
+        retry_after = given.pop("retry_after", None)
+        if given.pop("hang", False):
+            given["delay"] = FOR_EVER
+        if retry_after is not None:
+            given["headers"] = {"Retry-After": str(retry_after)}
+            given.setdefault("status", 429)
+        if "body" in given:
+            given["body"] = str(given["body"]).encode()
+            given.setdefault("status", 200)
+        fault = _made(Fault, given)
+        if not (fault.status or fault.delay or fault.cut):
+            raise ApiError(400, f"It must say what goes wrong, with one of {', '.join(_FAULT_FIELDS[2:])}")
+        self._faults.add(fault)
+        return Response(status_code=204)
+
+    async def _clear_faults(self, _request: Request) -> Response:
+        self._faults.clear()
+        return Response(status_code=204)
+
+    async def _list_behaviours(self, _request: Request) -> Response:
+        return JSONResponse({"values": [asdict(behaviour) for behaviour in self._store.behaviours.waiting]})
+
+    async def _add_behaviour(self, request: Request) -> Response:
+        given = await object_of(request, _BEHAVIOUR_FIELDS)
+        self._store.behaviours.add(_made(Behaviour, given))
+        return Response(status_code=204)
+
+    async def _clear_behaviours(self, _request: Request) -> Response:
+        self._store.behaviours.clear()
+        return Response(status_code=204)
+
+    async def _change_job(self, request: Request) -> Response:
+        job = self._store.jobs.get(request.path_params["job"])
+        if job is None:
+            raise ApiError(404, "There is no such job", "jobId")
+        changes = await object_of(request, ("executionStatus", "health", "metrics", "logs"))
+        with self._store.lock:
+            if (metrics := _of_type(changes, "metrics", dict)) is not None:
+                job.metrics = {"totals": metrics}
+            if (logs := _of_type(changes, "logs", list)) is not None:
+                job.logs = logs
+            self._store.update(job, **changes)
+            return JSONResponse(dict(job.body))
+
+    async def _change_table(self, request: Request) -> Response:
+        changes = await object_of(request, ("availability", "totalRows"))
+        name = request.path_params["table"]
+        with self._store.lock:
+            if name not in self._store.tables:
+                raise ApiError(404, "There is no such table", "tableName")
+            self._store.tables[name].fields.update(changes)
+            return JSONResponse(self._store.tables.look(name))
+
+
+def _made(kind: Callable[..., Thing], given: dict[str, Any]) -> Thing:
+    """Return a fault or a behaviour, if what was given makes one."""
+    numbers = {"times": int, "status": int, "delay": (int, float), "at": (int, float), "metrics": dict, "match": str}
+    for name, value in given.items():
+        if name in numbers and (isinstance(value, bool) or not isinstance(value, numbers[name])):  # type: ignore[arg-type]
+            raise ApiError(400, "It is of the wrong type", name)
+    if not 200 <= given.get("status", 200) <= 599:
+        raise ApiError(400, "It must be an HTTP status, 200 to 599", "status")
+    try:
+        return kind(**given)
+    except (TypeError, ValueError, re.error) as error:
+        raise ApiError(400, str(error)) from None
+
+
+def _of_type(changes: dict[str, Any], name: str, kind: type) -> Any:
+    value = changes.pop(name, None)
+    if value is not None and not isinstance(value, kind):
+        raise ApiError(400, "It is of the wrong type", name)
+    return value
+
+
+def _text(body: bytes | None) -> str | None:
+    return None if body is None else body.decode("utf-8", "replace")

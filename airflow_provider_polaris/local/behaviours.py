@@ -1,0 +1,89 @@
+"""How the next jobs behave, on demand: what a test or a rehearsal wants to become of jobs that a DAG will create."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+Kind = Literal["complete", "fail", "hang", "flap"]
+KINDS: tuple[str, ...] = get_args(Kind)
+#: How a job that flaps looks, look by look, before it shows what it really is.
+FLAPPING = ("running", "unknown") * 3
+_FAILURE = {
+    "status": "error",
+    "code": "internal_error",
+    "message": "The local Polaris was asked to let this job fail",
+}
+
+
+@dataclass
+class Behaviour:
+    """What becomes of the next ``times`` jobs that are created.
+
+    A job whose data is read here (``inline``, ``uploaded``) is read as usual, up to where it fails or hangs. Any other
+    goes through its states look by look.
+
+    :param kind: ``complete``; ``fail`` after the share ``at`` of its rows; ``hang`` there until it is canceled;
+        ``flap`` between ``running`` and ``unknown`` for six looks before it completes.
+    :param at: a share of the rows, 0 to 1.
+    :param table: only jobs into this table.
+    :param metrics: the counters, by the API's names, of a job whose data is not read here.
+    :param health: with which it ends.
+    """
+
+    kind: Kind
+    times: int = 1
+    at: float = 0.8
+    table: str | None = None
+    metrics: Mapping[str, int] = field(default_factory=dict)
+    health: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"A job can {', '.join(KINDS)}, not {self.kind!r}")
+        if not 0 <= self.at <= 1:
+            raise ValueError("at is a share of the rows, 0 to 1")
+
+    @property
+    def final_health(self) -> dict[str, Any]:
+        """With which the job ends."""
+        return dict(self.health or (_FAILURE if self.kind == "fail" else {"status": "ok"}))
+
+    def life(self, job_type: str) -> list[dict[str, Any]]:
+        """Return the states that a job whose data is not read here goes through, look by look."""
+        running = {"executionStatus": "running"}
+        if self.kind == "hang" or (job_type == "streaming" and self.kind != "fail"):
+            return [{}, running]  # a streaming job never completes
+        over = "failed" if self.kind == "fail" else "completed"
+        return [{}, running, {"executionStatus": over, "health": self.final_health}]
+
+
+class Behaviours:
+    """The behaviours still to come, first in first out. Safe to fill from another thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.waiting: list[Behaviour] = []
+
+    def add(self, behaviour: Behaviour) -> None:
+        """Queue one."""
+        with self._lock:
+            self.waiting.append(behaviour)
+
+    def clear(self) -> None:
+        """Let jobs be as they are."""
+        with self._lock:
+            self.waiting.clear()
+
+    def take(self, table: str) -> Behaviour | None:
+        """Return the behaviour of a job that is created now, if one was asked for, and count it."""
+        with self._lock:
+            for behaviour in self.waiting:
+                if behaviour.table in (None, table):
+                    behaviour.times -= 1
+                    if behaviour.times <= 0:
+                        self.waiting.remove(behaviour)
+                    return behaviour
+        return None

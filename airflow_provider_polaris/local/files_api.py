@@ -1,0 +1,166 @@
+"""The Files and Tables calls of the local Polaris."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from airflow_provider_polaris.local.answers import ApiError, Endpoint, bounded, dig, one_of, whole
+from airflow_provider_polaris.local.clock import timestamp
+from airflow_provider_polaris.local.store import USER, Store, StoredFile
+
+MANAGE_FILES = ("ManageFiles",)
+SEE_TABLES = ("ViewTables", "ManageTables")
+#: How much can be staged, in bytes.
+SPACE = 10 * 1024**3
+
+_DATA_FORMATS = {
+    "nd-json": (".json", ".jsonl", ".ndjson"),
+    "csv": (".csv", ".tsv", ".txt"),
+    "parquet": (".parquet",),
+    "orc": (".orc",),
+    "avro_ocf": (".avro",),
+}
+_COMPRESSIONS = {"gz": ".gz", "bz2": ".bz2", "xz": ".xz", "zstd": ".zst", "sz": ".sz"}
+_SORT_KEYS: Mapping[str, tuple[str, ...]] = {
+    "compression_format": ("compressionFormat",),
+    "data_format": ("dataFormat",),
+    "digest_algo": ("digest", "algo"),
+    "digest_hash": ("digest", "hash"),
+    "name": ("name",),
+    "size_bytes": ("sizeBytes",),
+    "uploaded_by_user_name": ("uploadedBy", "username"),
+    "uploaded_on_dt": ("uploadedOnDatetime",),
+}
+
+
+class FilesApi:
+    """Answers the calls on files and tables from the store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return the calls, their paths under the project."""
+        return [
+            Endpoint("GET", "/files", self._list_files, MANAGE_FILES),
+            Endpoint("POST", "/files", self._upload, MANAGE_FILES),
+            Endpoint("GET", "/files/{name:path}", self._get_file, MANAGE_FILES),
+            Endpoint("DELETE", "/files/{name:path}", self._delete_file, MANAGE_FILES),
+            Endpoint("GET", "/tables", self._list_tables, SEE_TABLES),
+            Endpoint("GET", "/tables/{table}", self._get_table, SEE_TABLES),
+        ]
+
+    async def _upload(self, request: Request) -> Response:
+        query = request.query_params
+        try:
+            async with bounded(request, SPACE - self._used()).form(max_files=1, max_fields=5) as form:
+                upload = form.get("file")
+                if upload is None or isinstance(upload, str):
+                    raise ApiError(400, "A part named 'file', with a file name, is missing", "file")
+                name = _checked(upload.filename or "")
+                data_format, compression = _formats(name)
+                metadata: dict[str, Any] = {
+                    "name": name,
+                    "dataFormat": one_of(query, "dataFormat", data_format, _DATA_FORMATS),
+                    "compressionFormat": one_of(query, "compressionFormat", compression, ["none", *_COMPRESSIONS]),
+                    "uploadedBy": USER,
+                    "uploadedOnDatetime": timestamp(),
+                }
+                path = self._store.new_file_path()
+                size, digest = await run_in_threadpool(_copy, upload.file, path)
+        except ApiError:
+            raise
+        except HTTPException as error:
+            raise ApiError(400, str(error.detail), "file") from None
+        metadata |= {"id": path.name, "sizeBytes": size, "digest": {"algo": "md5", "hash": digest}}
+        with self._store.lock:
+            taken = self._store.files.setdefault(name, StoredFile(path, metadata)).path != path
+        if taken:
+            path.unlink()
+            raise ApiError(409, f"There is a file named {name!r} already", "file")
+        return JSONResponse(metadata, 201)
+
+    def _used(self) -> int:
+        return sum(file.metadata["sizeBytes"] for file in self._store.files.values())
+
+    async def _list_files(self, request: Request) -> Response:
+        query = request.query_params
+        limit = whole(query, "paginationLimit", 1000, 1, 1000)
+        offset = whole(query, "paginationOffset", 0, 0, 2**31)
+        key = _SORT_KEYS[one_of(query, "sortColumn", "uploaded_on_dt", _SORT_KEYS)]
+        order = one_of(query, "sortOrder", "DESC", ("ASC", "DESC"))
+        text = query.get("searchString", "").lower()
+        with self._store.lock:
+            files = [file.metadata for file in self._store.files.values() if text in file.metadata["name"].lower()]
+            used = self._used()
+        files.sort(
+            key=lambda file: file["sizeBytes"] if key == ("sizeBytes",) else dig(file, key), reverse=order == "DESC"
+        )
+        space = {"allocatedBytes": SPACE, "usedBytes": used, "remainingBytes": SPACE - used}
+        page = files[offset : offset + limit]
+        return JSONResponse({"files": page, "space": space, "totalCount": len(files), "links": {}})
+
+    def _file(self, request: Request) -> StoredFile:
+        file = self._store.files.get(request.path_params["name"])
+        if file is None:
+            raise ApiError(404, "There is no such file", "name")
+        return file
+
+    async def _get_file(self, request: Request) -> Response:
+        return JSONResponse(self._file(request).metadata)
+
+    async def _delete_file(self, request: Request) -> Response:
+        file = self._file(request)
+        with self._store.lock:
+            self._store.files.pop(file.metadata["name"], None)
+        file.path.unlink(missing_ok=True)
+        return Response(status_code=204)
+
+    async def _list_tables(self, request: Request) -> Response:
+        query = request.query_params
+        with self._store.lock:
+            tables = self._store.tables.look_at_all()
+        for name in ("partitioningGranularity", "segmentCount"):
+            if name in query:
+                tables = [table for table in tables if str(table[name]) == query[name]]
+        return JSONResponse({"values": tables})
+
+    async def _get_table(self, request: Request) -> Response:
+        name = request.path_params["table"]
+        with self._store.lock:
+            if name not in self._store.tables:
+                raise ApiError(404, "There is no such table", "tableName")
+            return JSONResponse(self._store.tables.look(name))
+
+
+def _checked(name: str) -> str:
+    """Return the name of a file; it is no path of this machine, but must be one of a URL."""
+    if not 1 <= len(name) <= 1024 or not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
+        raise ApiError(400, "It must be a name of 1 to 1,024 printable characters that a URL can end with", "file")
+    return name
+
+
+def _formats(name: str) -> tuple[str, str]:
+    """Return what is in a file, and how it is compressed, by its name."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    compression = next((word for word, suffix in _COMPRESSIONS.items() if suffix in suffixes[-1:]), "none")
+    data_format = next((word for word, ends in _DATA_FORMATS.items() if set(ends) & set(suffixes[-2:])), "nd-json")
+    return data_format, compression
+
+
+def _copy(source: Any, path: Path) -> tuple[int, str]:
+    """Write a file; return its size and its md5."""
+    size, digest = 0, hashlib.md5(usedforsecurity=False)
+    with path.open("wb") as target:
+        while chunk := source.read(1 << 16):
+            digest.update(chunk)
+            size += target.write(chunk)
+    return size, digest.hexdigest()

@@ -1,0 +1,175 @@
+"""The Jobs calls of the local Polaris."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from airflow_provider_polaris.local.answers import ApiError, Endpoint, dig, error_body, json_of, one_of, whole
+from airflow_provider_polaris.local.runner import Runner
+from airflow_provider_polaris.local.specs import faults_of
+from airflow_provider_polaris.local.store import OVER, USER, Store, StoredJob, summary_of
+
+PERMISSION = ("ManageIngestionJobs",)
+
+#: What the list can be sorted by: where a job keeps it. What the service sorts by for ``source_name`` is not
+#: documented; here it is the connection's or the table's name.
+_SORT_KEYS: Mapping[str, tuple[str, ...]] = {
+    "created_by_user_name": ("createdBy", "username"),
+    "created_date_time": ("createdTimestamp",),
+    "execution_status": ("executionStatus",),
+    "last_updated_date_time": ("lastUpdatedTimestamp",),
+    "source_name": ("source", "connectionName"),
+    "source_type": ("source", "type"),
+    "source_connection_name": ("source", "connectionName"),
+    "source_table_name": ("source", "tableName"),
+    "target_table_name": ("target", "tableName"),
+    "type": ("type",),
+}
+#: What the list can be filtered by: where a job keeps it.
+_FILTERS: Mapping[str, tuple[str, ...]] = {
+    "executionStatus": ("executionStatus",),
+    "healthStatus": ("health", "status"),
+    "type": ("type",),
+    "connectionName": ("source", "connectionName"),
+    "targetTableName": ("target", "tableName"),
+}
+_SEARCHED = (("id",), ("target", "tableName"), ("source", "connectionName"), ("source", "type"), ("type",))
+
+
+class JobsApi:
+    """Answers the Jobs calls from the store."""
+
+    def __init__(self, store: Store, runner: Runner) -> None:
+        self._store = store
+        self._runner = runner
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return the calls, their paths under the project."""
+        return [
+            Endpoint(method, path, answer, PERMISSION)
+            for method, path, answer in (
+                ("GET", "/jobs", self._list),
+                ("POST", "/jobs", self._create),
+                ("GET", "/jobs/{job}", self._get),
+                ("PUT", "/jobs/{job}", self._update),
+                ("GET", "/jobs/{job}/status", self._get_status),
+                ("POST", "/jobs/{job}/status", self._update_status),
+                ("GET", "/jobs/{job}/metrics", self._get_metrics),
+                ("GET", "/jobs/{job}/logs", self._get_logs),
+                ("GET", "/jobs/{job}/progress", self._get_progress),
+                ("POST", "/jobs/{job}/reset", self._reset),
+            )
+        ]
+
+    def _job(self, request: Request) -> StoredJob:
+        job = self._store.jobs.get(request.path_params["job"])
+        if job is None:
+            raise ApiError(404, "There is no such job", "jobId")
+        return job
+
+    async def _list(self, request: Request) -> Response:
+        query = request.query_params
+        limit = whole(query, "paginationLimit", 100, 1, 1000)
+        offset = whole(query, "paginationOffset", 0, 0, 2**31)
+        key = _SORT_KEYS[one_of(query, "sortColumn", "last_updated_date_time", _SORT_KEYS)]
+        order = one_of(query, "sortOrder", "DESC", ("ASC", "DESC"))
+        fits = self._filter(query)
+        with self._store.lock:
+            bodies = [self._store.look(job) for job in self._store.jobs.values()]
+        fitting = [body for body in bodies if fits(body)]
+        fitting.sort(key=lambda body: dig(body, key), reverse=order == "DESC")
+        page = [summary_of(body) for body in fitting[offset : offset + limit]]
+        return JSONResponse({"values": page, "moreResultsAvailable": offset + limit < len(fitting)})
+
+    def _filter(self, query: QueryParams) -> Callable[[Mapping[str, Any]], bool]:
+        """Return what a job must be: values of one name are alternatives, different names must all hold."""
+        wanted = [(path, set(query.getlist(name))) for name, path in _FILTERS.items() if name in query]
+        table = query.get("targetTableName", "x")
+        if not 1 <= len(table) <= 255:
+            raise ApiError(400, "It must be a text of 1 to 255 characters", "targetTableName")
+        text = query.get("searchString", "").lower()
+        ids = set(query.getlist("targetTableId"))
+        tables = self._store.tables
+
+        def fits(body: Mapping[str, Any]) -> bool:
+            return (
+                all(dig(body, path) in values for path, values in wanted)
+                and (not ids or tables.id_of(dig(body, ("target", "tableName"))) in ids)
+                and (not text or any(text in dig(body, path).lower() for path in _SEARCHED))
+            )
+
+        return fits
+
+    async def _create(self, request: Request) -> Response:
+        spec = await json_of(request)
+        with self._store.lock:
+            faults = faults_of(
+                spec, {name: file.metadata for name, file in self._store.files.items()}, self._store.tables
+            )
+            if faults:
+                first, *more = faults
+                details = [error_body(400, fault.message, fault.target) for fault in faults] if more else None
+                raise ApiError(400, first.message, first.target, details=details)
+            job = self._store.submit(spec)
+            body = dict(job.body)
+        self._runner.start(job)
+        return JSONResponse(body, 201, headers={"Location": f"{request.url.path}/{body['id']}"})
+
+    async def _get(self, request: Request) -> Response:
+        return JSONResponse(self._store.look(self._job(request)))
+
+    async def _get_status(self, request: Request) -> Response:
+        body = self._store.look(self._job(request))
+        return JSONResponse({"executionStatus": body.get("executionStatus")})
+
+    async def _update(self, request: Request) -> Response:
+        return JSONResponse(await self._updated(request))
+
+    async def _update_status(self, request: Request) -> Response:
+        body = await self._updated(request)
+        return JSONResponse({"executionStatus": body.get("executionStatus")})
+
+    async def _updated(self, request: Request) -> dict[str, Any]:
+        job = self._job(request)
+        spec = await json_of(request)
+        wish = spec.get("desiredExecutionStatus") if isinstance(spec, dict) else None
+        if wish not in ("running", "suspended", "canceled"):
+            raise ApiError(400, "It must be running, suspended or canceled", "desiredExecutionStatus")
+        with self._store.lock:
+            if job.status in OVER:
+                raise ApiError(400, f"The job is {job.status} and cannot be updated")
+            if job.body.get("type") in ("delete_data", "drop_table"):
+                raise ApiError(400, f"Jobs of type {job.body['type']} cannot be updated")
+            if wish == "canceled":
+                self._store.cancel(job)
+            elif job.body.get("type") != "streaming":
+                raise ApiError(400, "Only streaming jobs can be suspended and resumed", "desiredExecutionStatus")
+            elif job.canceled.is_set():
+                raise ApiError(400, "The job is being canceled and cannot be updated")
+            else:
+                self._store.update(job, desiredExecutionStatus=wish, executionStatus=wish, lastModifiedBy=USER)
+            return dict(job.body)
+
+    async def _get_metrics(self, request: Request) -> Response:
+        return JSONResponse(self._job(request).metrics or {"totals": {}})
+
+    async def _get_logs(self, request: Request) -> Response:
+        return JSONResponse({"logs": self._job(request).logs})
+
+    async def _get_progress(self, request: Request) -> Response:
+        job = self._job(request)
+        if job.body.get("type") == "streaming":
+            raise ApiError(400, "A streaming job has no end, and so no progress")
+        return JSONResponse({"overallProgress": job.progress})
+
+    async def _reset(self, request: Request) -> Response:
+        job = self._job(request)
+        if job.body.get("type") != "streaming":
+            raise ApiError(404, "There is no such streaming job", "jobId")
+        self._store.update(job, lastModifiedBy=USER)
+        return Response(status_code=200)

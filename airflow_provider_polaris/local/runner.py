@@ -1,0 +1,183 @@
+"""Doing what a job says: reading its data into a table, or deleting from one."""
+
+from __future__ import annotations
+
+import io
+import math
+import threading
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import IO, Any
+
+from airflow_provider_polaris.local.clock import timestamp
+from airflow_provider_polaris.local.rows import Counters, OutOfBounds, Row, RowReader, lines_of
+from airflow_provider_polaris.local.store import Store, StoredJob
+
+#: Rows between two looks at whether the job is still wanted.
+BATCH = 500
+#: A job that may not read at full speed moves on about so often in a second.
+STEPS_PER_SECOND = 5
+
+
+class Runner:
+    """Two workers, which do one job after the other.
+
+    :param rows_per_second: read no faster, so that there is something to wait for; ``None`` for full speed.
+    """
+
+    def __init__(self, store: Store, *, rows_per_second: float | None = None) -> None:
+        self.rows_per_second = rows_per_second
+        self.store = store
+        self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="local-polaris-ingest")
+        self._stopping = threading.Event()
+
+    def close(self) -> None:
+        """Stop what runs."""
+        self._stopping.set()
+        for job in list(self.store.jobs.values()):
+            job.canceled.set()  # wakes the worker that reads for it
+        self._workers.shutdown(wait=True, cancel_futures=True)
+
+    def start(self, job: StoredJob) -> None:
+        """Run a job when a worker gets free."""
+        if job.is_run:
+            self._workers.submit(self._run, job)
+
+    def _run(self, job: StoredJob) -> None:
+        spec = job.body["spec"]
+        counters = Counters(aggregated=any(mapping.get("isAggregation") for mapping in spec.get("mappings") or []))
+        if not job.canceled.is_set():
+            self.store.update(job, executionStatus="running")
+        try:
+            failure = _Ingestion(self, job, counters).read() if spec["type"] == "batch" else None
+        except OutOfBounds as error:
+            failure = _failure("timestamp_out_of_bounds", str(error))
+        except (OSError, EOFError, ValueError, zlib.error) as error:  # a file that is no gzip, damaged, or broken off
+            failure = _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a job must end, whatever became of its file or its spec
+            failure = _failure("internal_error", f"{type(error).__name__}: {error}")
+        with self.store.lock:
+            if spec["type"] == "batch":
+                job.metrics = {"totals": counters.totals()}
+            if job.canceled.is_set() or self._stopping.is_set():
+                self.store.end_canceled(job)
+            elif failure:
+                self._fail(job, failure)
+            else:
+                self._complete(job, counters)
+
+    def _fail(self, job: StoredJob, health: dict[str, Any]) -> None:
+        """End a failed job. Batch jobs do not log each row that did not parse; only streaming ones do."""
+        entry = _log_entry("error", health.get("code"), str(health.get("message", "")))
+        job.logs = [entry]
+        self.store.update(job, executionStatus="failed", health={**health, "log": entry})
+
+    def _complete(self, job: StoredJob, counters: Counters) -> None:
+        spec = job.body["spec"]
+        tables, table, intervals = self.store.tables, spec["target"]["tableName"], spec["target"].get("intervals")
+        health: dict[str, Any] = job.behaviour.final_health if job.behaviour else {"status": "ok"}
+        if spec["type"] == "drop_table":
+            tables.drop(table)
+        elif spec["type"] == "delete_data":
+            tables.delete(table, intervals or [])
+        else:
+            replaced = (intervals or []) if spec.get("ingestionMode") == "replace" else None
+            tables.load(table, counters.days, counters.bytes, replaced=replaced)
+            if health == {"status": "ok"}:
+                health = _health_of(counters)
+        job.logs = [health["log"]] if "log" in health else []
+        self.store.update(job, executionStatus="completed", health=health)
+
+    def goes_on(self, job: StoredJob, seconds: float = 0.0) -> bool:
+        """Wait; return whether the job is still wanted after that."""
+        return not job.canceled.wait(max(0.0, seconds)) and not self._stopping.is_set()
+
+
+class _Ingestion:
+    """One job's data, read to its end or to where the job ends."""
+
+    def __init__(self, runner: Runner, job: StoredJob, counters: Counters) -> None:
+        self._runner = runner
+        self._store = runner.store
+        self._job = job
+        self._spec: Mapping[str, Any] = job.body["spec"]
+        self._counters = counters
+        self._reader = RowReader(self._spec)
+        self._position = 0.0  # the share of the bytes that were read
+
+    def read(self) -> dict[str, Any] | None:
+        """Read every row; return the health with which the job fails, if it does."""
+        behaviour, counters, speed = self._job.behaviour, self._counters, self._runner.rows_per_second
+        ends_early = behaviour is not None and behaviour.kind in ("fail", "hang")
+        # Counting costs a pass over the data. Without it, progress goes by the bytes of the file, in large steps.
+        total = sum(1 for _ in self._rows(Counters())) if ends_early or speed else None
+        last = math.ceil(behaviour.at * (total or 0)) if behaviour and ends_early else math.inf
+        most = self._spec.get("maxParseExceptions", 2147483647)
+        rows = self._rows(counters)
+        started = time.monotonic()
+        step = max(1, min(BATCH, int(speed / STEPS_PER_SECOND))) if speed else BATCH
+        while counters.read < last and (batch := list(islice(rows, int(min(step, last - counters.read))))):
+            self._reader.count(batch, counters)
+            if counters.skipped_by_error > most:
+                many = f"{counters.skipped_by_error} rows could not be parsed, and maxParseExceptions is {most}"
+                return _failure("cannot_parse_source", many)
+            self._job.metrics = {"totals": counters.totals()}
+            self._job.progress = min(0.99, counters.read / total if total else self._position)
+            ahead = counters.read / speed - (time.monotonic() - started) if speed else 0.0
+            if not self._runner.goes_on(self._job, ahead):
+                return None
+        if behaviour and behaviour.kind == "fail":
+            return behaviour.final_health
+        while behaviour and behaviour.kind == "hang" and self._runner.goes_on(self._job, 3600):
+            pass
+        return None
+
+    def _rows(self, counters: Counters) -> Iterator[Row | None]:
+        """Yield the rows of all files, one after the other."""
+        source = self._spec["source"]
+        if source["type"] == "inline":
+            data = source["data"].encode()
+            yield from self._rows_of(io.BytesIO(data), len(data), 0, gzipped=False, counters=counters)
+            return
+        with self._store.lock:
+            files = [self._store.files[name] for name in source["fileList"]]
+        size = sum(file.metadata["sizeBytes"] for file in files)
+        before = 0
+        for file in files:
+            gzipped = file.metadata["compressionFormat"] == "gz"
+            with file.path.open("rb") as data_file:
+                yield from self._rows_of(data_file, size, before, gzipped=gzipped, counters=counters)
+            before += file.metadata["sizeBytes"]
+
+    def _rows_of(
+        self, data: IO[bytes], size: int, before: int, *, gzipped: bool, counters: Counters
+    ) -> Iterator[Row | None]:
+        lines = lines_of(data, gzipped=gzipped, counters=counters)
+        rows = self._reader.rows_of(lines)
+        while batch := list(islice(rows, BATCH)):
+            self._position = (before + data.tell()) / size if size else 0.0
+            yield from batch
+
+
+def _health_of(counters: Counters) -> dict[str, Any]:
+    """Return the health of a job that read all its data."""
+    if counters.processed + counters.with_warning == 0:
+        code, message = "no_rows_found", "The input has no row that could be ingested"
+    elif counters.skipped_by_error or counters.with_warning:
+        lost, part = counters.skipped_by_error, counters.with_warning
+        code, message = "invalid_rows_found", f"{lost} rows were skipped, {part} ingested in part"
+    else:
+        return {"status": "ok"}
+    return {"status": "warn", "code": code, "log": _log_entry("warn", code, message)}
+
+
+def _failure(code: str, message: str) -> dict[str, Any]:
+    """Return the health of a job that fails."""
+    return {"status": "error", "code": code, "message": message}
+
+
+def _log_entry(status: str, code: str | None, message: str) -> dict[str, Any]:
+    return {"timestamp": timestamp(), "healthStatus": status, "code": code, "message": message}

@@ -1,0 +1,123 @@
+"""Around the API: notes each request, and lets go wrong what was asked to."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from airflow_provider_polaris.local.answers import error_body
+from airflow_provider_polaris.local.faults import Fault, Faults
+
+#: At least so many of the last requests are remembered.
+REMEMBERED = 50_000
+#: Requests that are the local Polaris's own: no fault befalls them, and they are not noted.
+OWN = ("/", "/local")
+
+
+@dataclass
+class SeenRequest:
+    """A request that arrived, its path still quoted, without what would give the key away."""
+
+    method: str
+    path: str
+    query: str
+    body: Any = None
+    #: When it came, in seconds since the epoch.
+    at: float = field(default_factory=time.time)
+    #: What it was answered with; ``None`` as long as it was not, or if the line was cut.
+    status: int | None = None
+
+
+class Shell:
+    """The application that is served: the API behind its faults."""
+
+    def __init__(
+        self, app: ASGIApp, faults: Faults, requests: list[SeenRequest], lines: dict[Any, asyncio.Transport]
+    ) -> None:
+        self._app = app
+        self._faults = faults
+        self._requests = requests
+        self._lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        method, path = scope["method"], scope["path"]
+        seen = SeenRequest(method, scope["raw_path"].decode("ascii"), scope["query_string"].decode("latin-1"))
+        scope["local_polaris.seen"] = seen
+        if path in OWN or path.startswith(f"{OWN[1]}/"):
+            await self._app(scope, receive, send)
+            return
+        self._requests.append(seen)
+        if len(self._requests) > 2 * REMEMBERED:
+            del self._requests[:REMEMBERED]
+
+        async def send_and_note(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                seen.status = message["status"]
+            await send(message)
+
+        await self._carry_out(self._faults.take(method, path), scope, receive, send_and_note)
+
+    async def _carry_out(self, fault: Fault | None, scope: Scope, receive: Receive, send: Send) -> None:
+        if fault is None:
+            await self._app(scope, receive, send)
+            return
+        if fault.delay:
+            await asyncio.sleep(fault.delay)
+        if fault.cut:
+            await self._cut(fault.cut, scope, receive, send)
+        elif fault.status is not None:
+            await _answer(fault, fault.status)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _cut(self, when: str, scope: Scope, receive: Receive, send: Send) -> None:
+        line = self._lines[tuple(scope["client"])]
+        if when == "mid-body":
+            start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]}
+            await send(start)
+            await send({"type": "http.response.body", "body": b'{"id": ', "more_body": True})
+            line.close()
+        elif when == "after":
+
+            async def swallow(message: Message) -> None:
+                pass
+
+            await self._app(scope, receive, swallow)
+            line.abort()
+        else:
+            line.abort()
+        # Let uvicorn see that the line is gone: it complains of an unfinished answer otherwise.
+        await asyncio.sleep(0.01)
+
+
+def _answer(fault: Fault, status: int) -> Response:
+    if fault.body is not None:
+        return Response(fault.body, status, dict(fault.headers))
+    return JSONResponse(error_body(status, "The local Polaris was asked to fail"), status, dict(fault.headers))
+
+
+def protocol(lines: dict[Any, asyncio.Transport]) -> type[H11Protocol]:
+    """Return uvicorn's HTTP protocol, which here notes its line, so that it can be cut."""
+
+    class Protocol(H11Protocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            self._name = tuple(transport.get_extra_info("peername")[:2])
+            lines[self._name] = transport
+            # asyncio does so itself only for sockets whose protocol number is set, which these do not have. Without it
+            # every answer on a kept-alive line takes 40 ms: head and body are two writes.
+            transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lines.pop(self._name, None)
+            super().connection_lost(exc)
+
+    return Protocol

@@ -1,0 +1,147 @@
+"""The tables of a local Polaris: what the jobs that completed have put into them."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from airflow_provider_polaris.local.clock import timestamp
+from airflow_provider_polaris.local.specs import day_bounds
+
+#: What a summary, as the list gives it, lacks.
+NOT_IN_SUMMARY = {"schema", "clusteringColumns"}
+
+
+@dataclass
+class StoredTable:
+    """A table: what the API says of it that does not change by itself, and its rows, by the ordinal of their day."""
+
+    body: dict[str, Any]
+    rows: dict[int, int] = field(default_factory=dict)
+    bytes: int = 0
+    #: What the last job loaded can be queried from here on, by the clock that only goes forward.
+    available_at: float = 0.0
+    #: How many rows could be queried before that.
+    rows_before: int = 0
+    #: What stands above all this: set by a test.
+    fields: dict[str, Any] = field(default_factory=dict)
+    #: Changes of those fields still to come, one for each further look at the table.
+    script: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Tables:
+    """All tables of a project. Whoever calls holds the store's lock.
+
+    :param available_after: how many seconds after a job completed its rows can be queried.
+    """
+
+    def __init__(self, user: Mapping[str, Any], available_after: float) -> None:
+        self.available_after = available_after
+        self._user = user
+        self._tables: dict[str, StoredTable] = {}
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tables
+
+    def __getitem__(self, name: str) -> StoredTable:
+        return self._tables[name]
+
+    def id_of(self, name: str) -> str | None:
+        """Return a table's id, ``None`` if there is no such table."""
+        return self._tables[name].body["id"] if name in self._tables else None
+
+    def add(self, name: str, **fields: Any) -> StoredTable:
+        """Make a table, empty and available, unless there is one."""
+        if name in self._tables:
+            return self._tables[name]
+        now = timestamp()
+        body = {
+            "id": str(uuid.uuid4()),
+            "name": name,
+            "type": "detail",
+            "version": 0,
+            "createdByUser": self._user,
+            "createdOnTimestamp": now,
+            "modifiedByUser": self._user,
+            "modifiedOnTimestamp": now,
+            "partitioningGranularity": "day",
+            "schemaMode": "flexible",
+            "schema": [],
+            "clusteringColumns": [],
+        }
+        table = self._tables[name] = StoredTable(body | fields)
+        return table
+
+    def drop(self, name: str) -> None:
+        """Forget a table."""
+        self._tables.pop(name, None)
+
+    def load(self, name: str, rows: Mapping[int, int], size: int, *, replaced: list[str] | None) -> None:
+        """Put a completed job's rows into a table, where they can be queried a little later.
+
+        :param rows: how many for each day.
+        :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
+        """
+        table = self.add(name)
+        before = self._visible(table)
+        if replaced is not None:
+            self._remove(table, replaced)
+        for day, count in rows.items():
+            table.rows[day] = table.rows.get(day, 0) + count
+        table.bytes = size + (table.bytes if replaced != [] else 0)
+        self._changed(table, before)
+
+    def delete(self, name: str, intervals: list[str]) -> None:
+        """Delete the rows of these intervals; all of them if there are none."""
+        table = self[name]
+        before = self._visible(table)
+        self._remove(table, intervals)
+        self._changed(table, before)
+
+    def _remove(self, table: StoredTable, intervals: list[str]) -> None:
+        bounds = day_bounds(intervals)
+        table.rows = {
+            day: count
+            for day, count in table.rows.items()
+            if bounds and not any(start <= day < end for start, end in bounds)
+        }
+
+    def _changed(self, table: StoredTable, visible_before: int) -> None:
+        table.rows_before = visible_before
+        table.available_at = time.monotonic() + self.available_after
+        table.body["modifiedOnTimestamp"] = timestamp()
+
+    def _visible(self, table: StoredTable) -> int:
+        return table.rows_before if time.monotonic() < table.available_at else sum(table.rows.values())
+
+    def look(self, name: str) -> dict[str, Any]:
+        """Return a table as of now; a scripted one moves on, look by look."""
+        table = self._tables[name]
+        if table.script:
+            table.fields.update(table.script.pop(0))
+        return self._as_of_now(table)
+
+    def _as_of_now(self, table: StoredTable) -> dict[str, Any]:
+        return {
+            **table.body,
+            "availability": "unavailable" if time.monotonic() < table.available_at else "available",
+            "totalRows": self._visible(table),
+            "segmentCount": len(table.rows),
+            "totalDataSizeBytes": table.bytes,
+            "precachedDataSizeBytes": table.bytes,
+            **table.fields,
+        }
+
+    def look_at_all(self) -> list[dict[str, Any]]:
+        """Return the summaries of all tables, by name."""
+        return [
+            {key: value for key, value in self.look(name).items() if key not in NOT_IN_SUMMARY}
+            for name in sorted(self._tables)
+        ]
+
+    def peek_at_all(self) -> list[dict[str, Any]]:
+        """Return all tables, by name, as if nobody had looked."""
+        return [self._as_of_now(self._tables[name]) for name in sorted(self._tables)]

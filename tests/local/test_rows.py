@@ -1,0 +1,190 @@
+"""The local Polaris reads what it is given, row by row, and counts what came of it."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from datetime import date
+
+import pytest
+
+from airflow_provider_polaris.local import rows as rows_module
+from airflow_provider_polaris.local.rows import Counters, day_of, lines_of
+from tests.local.conftest import T, rows, spec_of, uploaded
+from tests.test_hook import SPEC
+
+NEW_YEAR = date(2026, 1, 1).toordinal()
+
+
+@pytest.mark.parametrize(
+    ("row", "counter"),
+    [
+        ({"timestamp": T}, "processed"),
+        ({"timestamp": T, "count": 3, "amount": 1.5}, "processed"),
+        ({"timestamp": T, "count": None}, "processed"),
+        ({"timestamp": T, "count": "3"}, "processed"),
+        ({"timestamp": T, "count": ""}, "processed"),
+        ({"timestamp": "2026-11-01T00:00:00.123456789Z"}, "processed"),
+        ({"timestamp": "2026-11-01"}, "processed"),
+        ({"timestamp": T, "count": "N/A"}, "warned"),
+        ({"timestamp": T, "amount": "12,50"}, "warned"),
+        ({"timestamp": T, "count": True}, "warned"),
+        ({"timestamp": T, "count": [1]}, "warned"),
+        ({"timestamp": T, "count": "N/A", "amount": "N/A"}, "warned"),
+        ({}, "skipped"),
+        ({"timestamp": None}, "skipped"),
+        ({"timestamp": "yesterday"}, "skipped"),
+        ({"timestamp": "12:00"}, "skipped"),
+        ({"timestamp": 1}, "skipped"),
+        ([1], "skipped"),
+        ("null", "skipped"),
+        ("{", "skipped"),
+        (f'{{"timestamp": "{T}", "count": NaN}}', "skipped"),
+        ("<html>", "skipped"),
+        ("[" * 50_000, "skipped"),
+        ("", "nothing"),
+        ("   ", "nothing"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_what_becomes_of_a_row(ingest, row, counter):
+    job, metrics = ingest(spec_of(rows({"timestamp": T}, row)))
+    assert job.execution_status == "completed"
+    assert metrics.rows_processed == 1 + (counter == "processed")
+    assert metrics.rows_processed_with_warning == (counter == "warned")
+    assert metrics.rows_skipped_by_error == (counter == "skipped")
+    assert metrics.rows_persisted == metrics.rows_processed + metrics.rows_processed_with_warning
+    good = counter in {"processed", "nothing"}
+    assert (job.health.status, job.health.code) == (("ok", None) if good else ("warn", "invalid_rows_found"))
+
+
+def test_no_rows_is_a_warning(ingest):
+    job, metrics = ingest(spec_of(""))
+    assert (job.execution_status, job.health.status, job.health.code) == ("completed", "warn", "no_rows_found")
+    assert metrics.rows_processed == 0
+
+
+@pytest.mark.parametrize(("most", "status"), [(1, "failed"), (2, "completed")])
+def test_max_parse_exceptions(ingest, hook, most, status):
+    job, metrics = ingest(spec_of(rows("{", "{", {"timestamp": T}), maxParseExceptions=most))
+    assert job.execution_status == status
+    assert metrics.rows_skipped_by_error == 2
+    if status == "failed":
+        assert (job.health.status, job.health.code) == ("error", "cannot_parse_source")
+        assert "maxParseExceptions is 1" in job.health.message
+        assert [entry.message for entry in hook.get_job_logs(job.id)] == [job.health.message]
+
+
+def test_an_aggregating_job_does_not_say_what_it_stored(ingest):
+    mappings = [*SPEC["mappings"], {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True}]
+    _, metrics = ingest(spec_of(rows({"timestamp": T}), mappings=mappings))
+    assert metrics.rows_persisted is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "data", "counted"),
+    [
+        ({"format": "csv"}, f"timestamp,count,amount\n{T},1,2.5\n{T},x,\n{T},1\n{T},1,2,3\n", (1, 1, 2)),
+        ({"format": "csv"}, f"timestamp,count,amount\r\n{T},1,2.5\r\n\r\n", (1, 0, 0)),
+        ({"format": "csv"}, f'timestamp,count,amount\n{T},"1","2.5"\n{T},1,"2\n{T},1,"a ""b"""\n', (1, 1, 1)),
+        ({"format": "csv"}, f"\ufefftimestamp,count,amount\n{T},1,2.5\n", (1, 0, 0)),
+        ({"format": "csv"}, "timestamp,count,amount\nyesterday,1,2.5\n", (0, 0, 1)),
+        ({"format": "csv", "columns": ["timestamp", "count"]}, f"{T},1\n", (1, 0, 0)),
+        ({"format": "csv", "columns": ["timestamp"], "skipHeaderRows": 2}, f"# one\n# two\n{T}\n", (1, 0, 0)),
+        ({"format": "csv", "delimiter": ";"}, f"timestamp;count\n{T};1\n{T},1\n", (1, 0, 1)),
+        ({"format": "csv", "delimiter": "\t"}, f"timestamp\tcount\n{T}\t1\n", (1, 0, 0)),
+        ({"format": "tsv"}, f"timestamp\tcount\n{T}\t1\n", (1, 0, 0)),
+        ({"format": "csv"}, "", (0, 0, 0)),
+        ({"format": "csv"}, "timestamp,count,amount\n", (0, 0, 0)),
+    ],
+)
+def test_delimited_rows(ingest, settings, data, counted):
+    job, metrics = ingest(spec_of(data, format_settings=settings))
+    assert job.execution_status == "completed"
+    assert (metrics.rows_processed, metrics.rows_processed_with_warning, metrics.rows_skipped_by_error) == counted
+    assert metrics.bytes_processed == len(data.encode())
+
+
+@pytest.mark.parametrize(("name", "settings"), [("rows.json", "nd-json"), ("rows.csv.gz", "csv")])
+def test_uploaded_files_are_read_each_with_its_own_header(ingest, call, name, settings):
+    data = (rows({"timestamp": T}, {"timestamp": T}) if settings == "nd-json" else f"timestamp\n{T}\n{T}\n").encode()
+    names = [f"{number}-{name}" for number in range(2)]
+    for one in names:
+        body = gzip.compress(data) if one.endswith("gz") else data
+        assert call("POST", "files", files={"file": (one, body)}).status_code == 201
+    job, metrics = ingest(uploaded(*names, format_settings={"format": settings}))
+    assert (job.execution_status, metrics.rows_processed, metrics.bytes_processed) == ("completed", 4, 2 * len(data))
+    for one in names:
+        call("DELETE", f"files/{one}")
+
+
+def test_a_gzip_that_breaks_off_fails_the_job(ingest, call):
+    whole = gzip.compress(rows(*({"timestamp": T, "n": n} for n in range(5000))).encode())
+    call("POST", "files", files={"file": ("broken.json.gz", whole[:-2000])})
+    job, _ = ingest(uploaded("broken.json.gz"))
+    assert (job.execution_status, job.health.code) == ("failed", "cannot_parse_source")
+
+
+def test_a_job_ends_whatever_becomes_of_its_file(ingest, call):
+    whole = gzip.compress(rows(*({"timestamp": T, "n": n} for n in range(5000))).encode())
+    call("POST", "files", files={"file": ("damaged.json.gz", whole[:500] + b"\xff" * 500 + whole[1000:])})
+    job, _ = ingest(uploaded("damaged.json.gz"))
+    assert (job.execution_status, job.health.code) == ("failed", "cannot_parse_source")
+
+
+def test_a_file_that_is_deleted_while_its_job_waits_fails_the_job(hook, polaris, call, wait_until, monkeypatch):
+    monkeypatch.setattr(polaris, "rows_per_second", 500)
+    slow = [hook.create_job(spec_of(rows(*[{"timestamp": T}] * 900))).id for _ in range(2)]  # both workers are busy
+    call("POST", "files", files={"file": ("gone.json", b"{}\n")})
+    job_id = hook.create_job(uploaded("gone.json")).id
+    call("DELETE", "files/gone.json")
+    assert wait_until(lambda: hook.get_job(job_id).execution_status.is_over)
+    assert hook.get_job(job_id).health.code == "internal_error"
+    assert len(slow) == 2
+
+
+@pytest.mark.parametrize("size", [1, 7, 50])
+def test_lines_are_the_same_however_they_are_cut(monkeypatch, size):
+    assert rows_module.CHUNK < rows_module.MAX_LINE, "only what goes on over several chunks can be too long"
+    monkeypatch.setattr(rows_module, "CHUNK", size)
+    monkeypatch.setattr(rows_module, "MAX_LINE", 50)
+    data = b"\xef\xbb\xbf"[: 3 if size >= 3 else 0] + b"one\n\n" + b"x" * 51 + b"\ntwo\n" + b"y" * 50 + b"\nlast"
+    counters = Counters()
+    lines = list(lines_of(io.BytesIO(data), gzipped=False, counters=counters))
+    assert lines == [b"one", b"", None, b"two", b"y" * 50, b"last"]
+    assert counters.bytes == len(data)
+
+
+@pytest.mark.parametrize(
+    ("text", "day"),
+    [
+        ("2026-01-01", NEW_YEAR),
+        ("2026-01-01T23:59:59Z", NEW_YEAR),
+        ("2026-01-01T23:59:59.999999999Z", NEW_YEAR),
+        ("2026-01-01T23:30:00-05:00", NEW_YEAR + 1),
+        ("2026-01-01 00:00:00", NEW_YEAR),
+        ("20260101", NEW_YEAR),
+        ("2026-W01-4", NEW_YEAR),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("", None),
+        ("soon", None),
+        (20260101, None),
+        (None, None),
+    ],
+)
+def test_the_day_of_a_row_is_that_in_utc(text, day):
+    assert day_of(text) == day
+
+
+def test_a_row_outside_the_intervals_that_are_replaced_fails_the_job(ingest):
+    spec = spec_of(rows({"timestamp": "2026-11-01"}, {"timestamp": "2026-11-03"}), ingestionMode="replace")
+    spec["target"] = {**spec["target"], "intervals": ["2026-11-01/2026-11-03"]}
+    job, metrics = ingest(spec)
+    assert (job.execution_status, job.health.code) == ("failed", "timestamp_out_of_bounds")
+    assert metrics.rows_processed == 1
+
+
+def test_values_that_look_like_json_are_not_evaluated(ingest):
+    data = "timestamp,count\n" + json.dumps(T) + ",1\n"
+    assert ingest(spec_of(data, format_settings={"format": "csv"}))[1].rows_processed == 1

@@ -1,0 +1,259 @@
+"""The vendor's own client runs against the local Polaris unchanged, and knows no word that we don't."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import inspect
+
+import pytest
+
+from airflow_provider_polaris.gate import Gate
+from airflow_provider_polaris.jobs import WARNING_CODES, ExecutionStatus, HealthStatus, JobType
+from airflow_provider_polaris.local import LocalPolaris
+from tests.local.conftest import T, caller_of, rows, spec_of, uploaded
+from tests.local.test_jobs import S3, SQL, STREAMING
+
+sdk = pytest.importorskip("polaris.sdk.client", reason="a test dependency: make test installs it")
+from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceExistsError  # noqa: E402
+from azure.core.pipeline.transport import AsyncioRequestsTransport  # noqa: E402
+from polaris.sdk import async_client  # noqa: E402
+from polaris.sdk.project_api import models  # noqa: E402
+from polaris.sdk.project_api._serialization import Model  # noqa: E402
+
+pytestmark = [
+    # The aio client's upload forgets to await its read; nothing that we answer can change that.
+    pytest.mark.filterwarnings("ignore:coroutine 'AsyncHttpResponseImpl.read' was never awaited:RuntimeWarning"),
+    pytest.mark.filterwarnings("ignore:.*AsyncHttpResponseImpl.read:pytest.PytestUnraisableExceptionWarning"),
+]
+
+#: So that the body is there before the aio client's upload forgets to read it.
+WHOLE = {"stream": False}
+NOWHERE = "00000000-0000-4000-8000-000000000000"
+CANCEL = {"desiredExecutionStatus": "canceled"}
+
+
+@pytest.fixture(scope="module")
+def world():
+    """A local Polaris with one job in each state that the calls need, by name."""
+    with LocalPolaris(rows_per_second=None) as polaris:
+        polaris.add_table("cities")
+        yield polaris
+
+
+def sync_client(polaris, key=None):
+    def call(group, name, *args, **kwargs):
+        with sdk.ProjectClient.from_endpoint(polaris.project_id, polaris.url, key or polaris.api_key) as client:
+            return getattr(getattr(client, group), name)(*args, **kwargs)
+
+    return call
+
+
+def aio_client(polaris, key=None):
+    def call(group, name, *args, **kwargs):
+        async def run():
+            async with async_client.ProjectClient.from_endpoint(
+                polaris.project_id, polaris.url, key or polaris.api_key, transport=AsyncioRequestsTransport()
+            ) as client:
+                return await getattr(getattr(client, group), name)(*args, **kwargs)
+
+        return asyncio.run(run())
+
+    return call
+
+
+CLIENTS = pytest.mark.parametrize("client", [sync_client, aio_client], ids=["sync", "aio"])
+
+
+def lacking(model, path="") -> list[str]:
+    """Return the paths of what a model requires and has not, down to the last field."""
+    found = []
+    for name, value in vars(model).items():
+        here = f"{path}.{name}"
+        if model._validation.get(name, {}).get("required") and value is None:
+            found.append(here)
+        for part in value if isinstance(value, list) else [value]:
+            found += lacking(part, here) if isinstance(part, Model) else []
+    return found
+
+
+def fresh(polaris, **fields):
+    """Add a job with all that the client requires, and return its id."""
+    spec = {
+        "type": fields.get("type", "batch"),
+        "target": {"type": "table", "tableName": "cities"},
+        "source": S3["source"],
+    }
+    body = {"spec": spec, "target": spec["target"], "source": {**S3["source"], "inputSchema": []}, **fields}
+    return polaris.add_job(metrics={"numRowsProcessed": 1}, **body)
+
+
+def staged(polaris):
+    """Upload a file, and return its name."""
+    name = f"staged-{len(polaris.requests)}.json"
+    assert caller_of(polaris)("POST", "files", files={"file": (name, b"{}")}).status_code == 201
+    return name
+
+
+#: Of each call that the contract lists: how it is made to succeed, what it is decoded into, how it is made to fail,
+#: and what that is decoded into: ``ErrorResponse``, or an exception where the client models no such answer.
+CALLS = {
+    ("jobs", "list_jobs"): (lambda _: ((), {"sort_column": "created_date_time"}), "JobListResponse", None),
+    ("jobs", "create_job"): (lambda _: ((spec_of(rows({"timestamp": T})),), {}), "BatchJobResponse", ({"type": "x"},)),
+    ("jobs", "describe_job"): (lambda p: ((fresh(p),), {}), "BatchJobResponse", (NOWHERE,)),
+    ("jobs", "update_job"): (
+        lambda p: ((fresh(p, executionStatus="running"), CANCEL), {}),
+        "BatchJobResponse",
+        (NOWHERE, CANCEL),
+    ),
+    ("jobs", "describe_job_status"): (lambda p: ((fresh(p),), {}), "JobStatusResponse", (NOWHERE,)),
+    ("jobs", "update_job_status"): (
+        lambda p: ((fresh(p, executionStatus="running"), CANCEL), {}),
+        "JobStatusResponse",
+        (NOWHERE, CANCEL),
+    ),
+    ("jobs", "describe_job_metrics"): (lambda p: ((fresh(p),), {}), "JobMetricsResponse", (NOWHERE,)),
+    ("jobs", "describe_job_logs"): (lambda p: ((fresh(p),), {}), "JobLogsResponse", (NOWHERE,)),
+    ("jobs", "describe_job_overall_progress"): (lambda p: ((fresh(p),), {}), "JobProgressResponse", (NOWHERE,)),
+    ("jobs", "reset_job"): (lambda p: ((fresh(p, type="streaming"),), {}), "NoneType", (NOWHERE,)),
+    ("files", "upload_file"): (
+        lambda p: (
+            ({"file": (f"new-{len(p.requests)}.json.gz", gzip.compress(b"{}"))},),
+            {"data_format": "nd-json", **WHOLE},
+        ),
+        "FileMetadata",
+        ({"other": ("x", b"")},),
+    ),
+    ("files", "list_files"): (lambda _: ((), {}), "FileListResponse", None),
+    ("files", "get_file_metadata"): (lambda p: ((staged(p),), {}), "FileMetadata", ("none",)),
+    ("files", "delete_file"): (lambda p: ((staged(p),), {}), "NoneType", ("none",)),
+    ("tables", "list_tables"): (lambda _: ((), {}), "TableListResponse", None),
+    ("tables", "describe_table"): (lambda _: (("cities",), {}), "DetailTablePayload", ("none",)),
+}
+
+
+@CLIENTS
+@pytest.mark.parametrize(("group", "name"), CALLS, ids=[name for _, name in CALLS])
+def test_each_call_is_decoded_whole_and_so_is_its_error(world, client, group, name):
+    right, expected, wrong = CALLS[group, name]
+    arguments, options = right(world)
+    answer = client(world)(group, name, *arguments, **options)
+    assert type(answer).__name__ == expected
+    assert not isinstance(answer, Model) or lacking(answer) == []
+    if wrong:
+        error = client(world)(group, name, *wrong, **(WHOLE if name == "upload_file" else {}))
+        assert isinstance(error, models.ErrorResponse)
+        assert lacking(error) == []
+        assert error.target
+    with pytest.raises(ClientAuthenticationError):
+        client(world, "wrong")(group, name, *arguments, **options)
+
+
+@CLIENTS
+@pytest.mark.parametrize(("group", "name"), [("jobs", "list_jobs"), ("files", "list_files")])
+def test_a_wrong_list_is_an_error_of_its_own(world, client, group, name):
+    error = client(world)(group, name, sort_column="x")
+    assert (error.code, error.target) == ("BadRequest", "sortColumn")
+
+
+@pytest.mark.parametrize("client", [sdk.ProjectClient, async_client.ProjectClient], ids=["sync", "aio"])
+def test_no_call_on_jobs_and_files_is_left_out(world, client):
+    it = client.from_endpoint(
+        "p",
+        "http://localhost",
+        "k",
+        **({"transport": AsyncioRequestsTransport()} if client is async_client.ProjectClient else {}),
+    )
+    for group in ("jobs", "files"):
+        there = {name for name, _ in inspect.getmembers(getattr(it, group), callable) if not name.startswith("_")}
+        assert there - {"models"} == {name for its, name in CALLS if its == group}
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (ExecutionStatus.known, models.JobExecutionStatusV2),
+        (ExecutionStatus.known, models.JobResponseExecutionStatus),
+        (HealthStatus.known, models.JobHealthStatusV2),
+        (JobType.known, models.JobTypeV2),
+    ],
+    ids=["status", "status in an answer", "health", "type"],
+)
+def test_the_vendor_knows_no_value_that_we_do_not(ours, theirs):
+    assert {value.value for value in theirs} - {"unknown"} == ours - {"unknown"}
+
+
+def test_the_warnings_that_refuse_by_default_are_codes_of_the_vendor():
+    assert {code.value for code in models.JobWarningCodeV2} == WARNING_CODES
+    assert Gate().fail_on_warnings <= WARNING_CODES
+
+
+@CLIENTS
+@pytest.mark.parametrize(
+    ("spec", "kind"),
+    [
+        (spec_of(rows({"timestamp": T})), "Batch"),
+        (S3, "Batch"),
+        (SQL, "Sql"),
+        (STREAMING, "Streaming"),
+        ({"type": "delete_data", "deleteAll": True, "target": S3["target"]}, "DeleteData"),
+        ({"type": "restore_data", "interval": "2026-11-01/2026-11-02", "target": S3["target"]}, "RestoreData"),
+        ({"type": "drop_table", "target": {"type": "table", "tableName": "dropped"}}, "DropTable"),
+    ],
+    ids=["inline", "s3", "sql", "streaming", "delete_data", "restore_data", "drop_table"],
+)
+def test_jobs_of_all_types_are_decoded_whole_one_by_one_and_in_the_list(world, client, spec, kind):
+    world.add_table("dropped")
+    call = client(world)
+    created = call("jobs", "create_job", spec)
+    assert type(created).__name__ == f"{kind}JobResponse"
+    assert lacking(created) == lacking(call("jobs", "describe_job", created.id)) == []
+    listed = call("jobs", "list_jobs", type=[spec["type"]], search_string=created.id).values
+    assert [(one.id, type(one).__name__) for one in listed] == [(created.id, f"{kind}JobSummaryResponse")]
+    assert lacking(listed[0]) == []
+
+
+@CLIENTS
+def test_it_sees_a_load_from_the_upload_to_the_table(world, client, wait_until):
+    call = client(world)
+    name = f"{client.__name__}.json.gz"
+    call("files", "upload_file", {"file": (name, gzip.compress(rows({"timestamp": T}).encode()))}, **WHOLE)
+    created = call("jobs", "create_job", uploaded(name, target={"type": "table", "tableName": name}))
+    assert wait_until(lambda: call("jobs", "describe_job_status", created.id).execution_status == "completed")
+    job = call("jobs", "describe_job", created.id)
+    assert (job.health.status, job.spec.type, job.started_timestamp <= job.completed_timestamp) == ("ok", "batch", True)
+    assert call("jobs", "describe_job_metrics", created.id).totals.num_rows_processed == 1
+    assert call("jobs", "describe_job_overall_progress", created.id).overall_progress == 1.0
+    table = call("tables", "describe_table", name)
+    assert (table.availability, table.total_rows) == ("available", 1)
+    with pytest.raises(ResourceExistsError):
+        call("files", "upload_file", {"file": (name, b"")}, **WHOLE)
+
+
+@CLIENTS
+def test_it_sees_why_a_job_failed(world, client, wait_until):
+    call = client(world)
+    created = call("jobs", "create_job", spec_of("no row\n", maxParseExceptions=0))
+    assert wait_until(lambda: call("jobs", "describe_job_status", created.id).execution_status == "failed")
+    health = call("jobs", "describe_job", created.id).health
+    assert (health.status, health.code) == ("error", "cannot_parse_source")
+    assert "maxParseExceptions is 0" in health.message
+    (entry,) = call("jobs", "describe_job_logs", created.id).logs
+    assert (entry.code, entry.message) == (health.log.code, health.log.message) == (health.code, health.message)
+
+
+@CLIENTS
+def test_what_cannot_be_updated_is_an_error_of_its_own(world, client):
+    over = fresh(world, executionStatus="completed")
+    assert client(world)("jobs", "update_job", over, CANCEL).code == "BadRequest"
+    with pytest.raises(HttpResponseError):  # the client models no 400 there
+        client(world)("jobs", "update_job_status", over, CANCEL)
+
+
+@CLIENTS
+def test_a_documented_warning_is_the_one_thing_that_it_cannot_read(world, client, wait_until):
+    call = client(world)
+    created = call("jobs", "create_job", spec_of(rows({"timestamp": T}, "broken")))
+    assert wait_until(lambda: call("jobs", "describe_job_status", created.id).execution_status == "completed")
+    health = call("jobs", "describe_job", created.id).health
+    assert (type(health).__name__, hasattr(health, "code")) == ("JobHealthV2", False)
