@@ -20,7 +20,7 @@ UV     := .venv/tools/bin/uv
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke live mutants lint format constraints build clean
+.PHONY: help demo test smoke bench live mutants lint format constraints build clean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -32,7 +32,10 @@ smoke:  ## Run the demo's two DAG runs on each Airflow between the oldest and th
 	@for series in 3.0 3.1 3.2; do $(MAKE) --no-print-directory demo AIRFLOW=$$series ARGS=--quick || exit 1; done
 
 test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11 for the oldest Airflow
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+bench: .venv/$(NEWEST)/.installed  ## Print what the local Polaris can bear
+	@$(NEWBIN)/python -m benchmarks.local_polaris
 
 live: .venv/$(NEWEST)/.installed  ## Check a real project, reading only; skipped without POLARIS_URL, …_PROJECT_ID, …_API_KEY
 	@$(NEWBIN)/python -m scripts.live

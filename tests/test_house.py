@@ -54,7 +54,7 @@ def test_imports_point_one_way(path):
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("airflow")
     }
-    forbidden = {"airflow_provider_polaris.local"} if own[0] != "local" else set()
+    forbidden = {"airflow_provider_polaris.local"} if own[0] not in {"local", "pytest_plugin.py"} else set()
     if own[0] in {
         "jobs.py",
         "gate.py",
@@ -64,6 +64,7 @@ def test_imports_point_one_way(path):
         "errors.py",
         "clock.py",
         "local",
+        "pytest_plugin.py",
     }:
         forbidden |= {"airflow.", "airflow_provider_polaris._compat", "airflow_provider_polaris.hooks"}
     if own[0] in {"hooks", "waiting.py"}:
@@ -84,8 +85,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
         (entry_points,) = (wheel.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"airflow_provider_polaris"}
     assert {"airflow_provider_polaris/py.typed", "airflow_provider_polaris/local/server.py"} <= set(names)
-    assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+    assert not [name for name in names if "/test" in name or name.endswith(".pyc")]
     assert "[apache_airflow_provider]" in entry_points
+    assert "[pytest11]\npolaris_local = airflow_provider_polaris.pytest_plugin\n" in entry_points
     for requirement in ("apache-airflow>=2.11", "requests", "pendulum", "tenacity", "starlette"):
         assert f"Requires-Dist: {requirement}" in metadata
     assert "License-Expression: Apache-2.0" in metadata

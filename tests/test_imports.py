@@ -42,6 +42,19 @@ def test_a_dag_file_loads_nothing_heavy():
     assert not [name for name in added if name.startswith(HEAVY)]
 
 
+def test_the_pytest_plugin_loads_nothing_and_says_what_it_needs():
+    """Pytest loads it wherever the provider is installed, without the extra ``local`` too."""
+    program = (
+        "import sys, airflow_provider_polaris.pytest_plugin as plugin;"
+        "heavy = {'airflow', 'starlette', 'uvicorn', 'requests'};"
+        "print([name for name in sys.modules if name.split('.')[0] in heavy]);"
+        "sys.modules['uvicorn'] = None; next(plugin.local_polaris.__wrapped__())"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.stdout.strip() == "[]"
+    assert "pip install 'airflow-provider-polaris[local]'" in run.stderr
+
+
 def test_the_provider_is_found_without_importing_airflow():
     program = (
         "import sys; from airflow_provider_polaris.get_provider_info import get_provider_info; get_provider_info();"

@@ -125,7 +125,7 @@ def test_the_local_polaris_prints_its_key_only_to_be_copied():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         killer = threading.Timer(20, process.kill)
         killer.start()
-        head = "".join(process.stdout.readline() for _ in range(5))
+        head = "".join(process.stdout.readline() for _ in range(6))
         url = re.search(r"URL\s+(\S+)", head).group(1)
         project = re.search(r"Project id\s+(\S+)", head).group(1)
         own_key = re.search(r"API key\s+(\S+)", head).group(1)

@@ -13,28 +13,7 @@ from airflow_provider_polaris.local.server import LocalPolaris
 
 def main() -> None:
     """Serve, and print how to connect."""
-    parser = argparse.ArgumentParser(prog="python -m airflow_provider_polaris.local", description=__doc__)
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8181, help="port to listen on, 0 for any (default: %(default)s)")
-    parser.add_argument("--project-id", help="default: a new one")
-    parser.add_argument("--api-key", help="default: a new one")
-    parser.add_argument("--rows-per-second", type=float, help="read no faster than that")
-    parser.add_argument(
-        "--available-after",
-        type=float,
-        default=1.0,
-        metavar="SECONDS",
-        help="when a completed job's rows can be queried (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--without",
-        action="append",
-        default=[],
-        choices=sorted(PERMISSIONS),
-        metavar="PERMISSION",
-        help=f"a permission that the key lacks: {', '.join(sorted(PERMISSIONS))}",
-    )
-    options = parser.parse_args()
+    options = _options()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
@@ -54,11 +33,34 @@ def main() -> None:
         print()
         print(f"export AIRFLOW_CONN_POLARIS_DEFAULT='{polaris.connection_json}'", flush=True)
         if not _is_loopback(options.host):
-            print(
-                f"\nListening on {options.host}: anyone who can reach this port and has the key can use it.",
-                flush=True,
-            )
+            warning = f"Listening on {options.host}: anyone who can reach this port and has the key can use it."
+            print(f"\n{warning}", flush=True)
         stop.wait()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m airflow_provider_polaris.local", description=__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8181, help="port to listen on, 0 for any (default: %(default)s)")
+    parser.add_argument("--project-id", help="default: a new one")
+    parser.add_argument("--api-key", help="default: a new one")
+    parser.add_argument("--rows-per-second", type=float, help="read no faster than that")
+    parser.add_argument(
+        "--available-after",
+        type=float,
+        default=1.0,
+        metavar="SECONDS",
+        help="when a completed job's rows can be queried (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=sorted(PERMISSIONS),
+        metavar="PERMISSION",
+        help=f"a permission that the key lacks, more than once if need be: {', '.join(sorted(PERMISSIONS))}",
+    )
+    return parser.parse_args()
 
 
 def _is_loopback(host: str) -> bool:

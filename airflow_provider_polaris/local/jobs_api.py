@@ -80,10 +80,11 @@ class JobsApi:
         order = one_of(query, "sortOrder", "DESC", ("ASC", "DESC"))
         fits = self._filter(query)
         with self._store.lock:
-            bodies = [self._store.look(job) for job in self._store.jobs.values()]
-        fitting = [body for body in bodies if fits(body)]
-        fitting.sort(key=lambda body: dig(body, key), reverse=order == "DESC")
-        page = [summary_of(body) for body in fitting[offset : offset + limit]]
+            jobs = self._store.jobs.values()
+            bodies = [self._store.look(job) if job.is_restless else job.body for job in jobs]
+            fitting = [body for body in bodies if fits(body)]
+            fitting.sort(key=lambda body: dig(body, key), reverse=order == "DESC")
+            page = [summary_of(body) for body in fitting[offset : offset + limit]]
         return JSONResponse({"values": page, "moreResultsAvailable": offset + limit < len(fitting)})
 
     def _filter(self, query: QueryParams) -> Callable[[Mapping[str, Any]], bool]:

@@ -33,18 +33,20 @@ class Runner:
         self.store = store
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="local-polaris-ingest")
         self._stopping = threading.Event()
+        self._started: list[StoredJob] = []  # one may be forgotten by the store while it runs
 
     def close(self) -> None:
         """Stop what runs."""
         self._stopping.set()
-        for job in list(self.store.jobs.values()):
+        for job in list(self._started):
             job.canceled.set()  # wakes the worker that reads for it
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def start(self, job: StoredJob) -> None:
         """Run a job when a worker gets free."""
         if job.is_run:
-            self._workers.submit(self._run, job)
+            self._started.append(job)
+            self._workers.submit(self._run, job).add_done_callback(lambda _: self._started.remove(job))
 
     def _run(self, job: StoredJob) -> None:
         spec = job.body["spec"]

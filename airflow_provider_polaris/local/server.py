@@ -224,7 +224,7 @@ class LocalPolaris:
     def remove_job(self, job_id: str) -> None:
         """Forget a job, as the clean-up of old history does."""
         with self._store.lock:
-            del self._store.jobs[job_id]
+            self._store.jobs.pop(job_id).canceled.set()  # nobody waits for what it reads any more
 
     def add_table(self, name: str, **fields: Any) -> None:
         """Make a table, empty and available; ``fields`` are the API's own."""

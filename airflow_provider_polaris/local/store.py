@@ -36,7 +36,7 @@ class StoredFile:
     metadata: dict[str, Any]
 
 
-@dataclass
+@dataclass(eq=False)
 class StoredJob:
     """A job: what the API answers for it, kept in the API's own form."""
 
@@ -60,6 +60,11 @@ class StoredJob:
     def status(self) -> Any:
         """Its ``executionStatus``: a test may have set it to anything."""
         return self.body.get("executionStatus")
+
+    @property
+    def is_restless(self) -> bool:
+        """Whether a look at it moves it on, or sees something else than its body."""
+        return bool(self.script or self.masks or self.canceled.is_set())
 
 
 class Store:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import pytest
 import requests
 
+from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from tests.local.conftest import T, caller_of, rows, spec_of
 from tests.local.test_jobs import S3, SQL, STREAMING
@@ -292,3 +295,25 @@ def test_the_page_shows_what_goes_on_and_escapes_it(night):
 def test_a_browser_is_asked_for_the_key(polaris):
     answer = requests.get(polaris.url, timeout=5)
     assert (answer.status_code, "Basic" in answer.headers["WWW-Authenticate"]) == (401, True)
+
+
+def test_the_plugins_fixtures_lead_to_each_other(local_polaris, local_polaris_connection):
+    hook = PolarisHook(local_polaris_connection)
+    assert hook.get_job(local_polaris.add_job()).execution_status == "pending"
+    assert [request.method for request in local_polaris.requests] == ["GET"]
+    hook.close()
+
+
+@pytest.mark.parametrize(("host", "says"), [("127.0.0.1", False), ("0.0.0.0", True)])  # noqa: S104 - that is the point
+def test_it_says_so_when_it_listens_to_more_than_this_machine(host, says):
+    command = [sys.executable, "-m", "airflow_provider_polaris.local", "--port", "0", "--host", host]
+    with subprocess.Popen([*command, "--without", "ManageFiles"], stdout=subprocess.PIPE, text=True) as process:
+        head = [process.stdout.readline() for _ in range(6)]
+        key, project = (head[number].split()[-1] for number in (1, 2))
+        url = head[0].split()[-1].replace("0.0.0.0", "127.0.0.1")  # noqa: S104
+        get = f"{url}/v1/projects/{project}/files"
+        assert requests.get(get, headers={"Authorization": f"Basic {key}"}, timeout=5).status_code == 403
+        process.terminate()
+        rest = process.stdout.read()
+    assert ("anyone who can reach this port" in rest) == says
+    assert process.returncode == 0

@@ -1,0 +1,26 @@
+"""What the local Polaris can bear, measured by the command that prints it: ``make bench``."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.airflow_versions import AIRFLOW_3
+
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads CPU time and memory from /proc"),
+    pytest.mark.skipif(not AIRFLOW_3, reason="no line of Airflow is in it: once is enough"),
+]
+
+
+def test_a_million_rows_in_bounded_memory_and_2000_jobs_beside_200_requests_a_second():
+    command = [sys.executable, "-m", "benchmarks.local_polaris", "--json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
+    figures = json.loads(run.stdout)
+    assert figures["peak_mb"] < 100, figures
+    assert figures["rows_per_cpu_second"] >= 100_000, figures
+    assert figures["mixed_per_cpu_second"] >= 200, figures
