@@ -17,10 +17,10 @@ from airflow_provider_polaris._compat import (
     PokeReturnValue,
     default_deferrable,
 )
-from airflow_provider_polaris.deferring import backstop, deadline_of, execution_limit, read_event, say_when
+from airflow_provider_polaris.deferring import deadline_of, execution_limit
 from airflow_provider_polaris.errors import PolarisUsageError
 from airflow_provider_polaris.exceptions import PolarisGateRefused
-from airflow_provider_polaris.links.polaris import LinksToJob
+from airflow_provider_polaris.gated import THRESHOLDS, WaitsAtGate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.waiting import Ending, Watch
 
 
-class PolarisJobSensor(LinksToJob, BaseSensorOperator):
+class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
     """Wait for an ingestion job of Imply Polaris, and succeed only if the job did what the gate asks for.
 
     It watches and never cancels: clearing or killing this task leaves the job alone. It waits in poke, reschedule or
@@ -59,15 +59,7 @@ class PolarisJobSensor(LinksToJob, BaseSensorOperator):
     :param timeout: seconds until the wait ends; a retry starts anew.
     """
 
-    template_fields: Sequence[str] = (
-        "job_id",
-        "polaris_conn_id",
-        "project_id",
-        "min_rows_processed",
-        "max_rows_skipped_by_error",
-        "max_rows_with_warning",
-        "max_error_ratio",
-    )
+    template_fields: Sequence[str] = ("job_id", "polaris_conn_id", "project_id", *THRESHOLDS)
     ui_color = "#d6ecfa"
 
     def __init__(
@@ -93,31 +85,31 @@ class PolarisJobSensor(LinksToJob, BaseSensorOperator):
         if wait_for not in ("completed", "running"):  # not templated, so that a mistyped one need not wait for a run
             raise PolarisUsageError(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
         self.job_id = job_id
-        self.polaris_conn_id = polaris_conn_id
-        self.project_id = project_id
         self.wait_for = wait_for
-        self.fail_on_warnings = fail_on_warnings
-        self.fail_on_unhealthy = fail_on_unhealthy
-        self.min_rows_processed = min_rows_processed
-        self.max_rows_skipped_by_error = max_rows_skipped_by_error
-        self.max_rows_with_warning = max_rows_with_warning
-        self.max_error_ratio = max_error_ratio
-        self.max_unreachable = max_unreachable
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
-        self._watch: Watch | None = None
         self._began = 0.0
+        self.set_gate(
+            polaris_conn_id=polaris_conn_id,
+            project_id=project_id,
+            fail_on_warnings=fail_on_warnings,
+            fail_on_unhealthy=fail_on_unhealthy,
+            min_rows_processed=min_rows_processed,
+            max_rows_skipped_by_error=max_rows_skipped_by_error,
+            max_rows_with_warning=max_rows_with_warning,
+            max_error_ratio=max_error_ratio,
+            max_unreachable=max_unreachable,
+        )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once. Deferrable, a first look that decides nothing hands over to the triggerer."""
         self._began = self._began or clock.now()
         watch = self._watch
         if watch is None:
-            watch = self._watch = self._start_watch()
+            watch = self._start_watch()
             self.note_job_url(watch.hook, watch.job_id, context)
         ending = watch.poll()
         if ending:
-            return PokeReturnValue(True, self._finish(ending, context))
+            return PokeReturnValue(True, self.report(ending, context))
         if self.deferrable:
             self._hand_over(watch, deadline_of(self, context, self._began, self.timeout))
         if clock.now() >= self._began + self.timeout and not self.reschedule:
@@ -127,109 +119,41 @@ class PolarisJobSensor(LinksToJob, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
-        watch = self._watch = self._start_watch()
-        self.note_job_url(watch.hook, watch.job_id)
-        event = read_event(event, self.job_id)
-        watch.patience.resume(event.get("failing"), clock.now())
-        watch.notes.resume(event.get("job"), event)
-        ending = watch.judge(watch.notes.last) if event["outcome"] == "job" and watch.notes.last else None
+        watch = self._start_watch()
+        ending, event = self.take_up(watch, event)
         if ending:
-            return self._finish(ending, context)
+            return self.report(ending, context)
         if event["outcome"] == "job" and clock.now() < event["deadline"]:
             self._hand_over(watch, event["deadline"])
         raise self._timed_out()
 
-    def _start_watch(self) -> Watch:
-        """Check the options, rendered by now, before anything is sent."""
-        from airflow_provider_polaris.connection import check_id
-        from airflow_provider_polaris.gate import Gate
-        from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.jobs import WARNING_CODES
-        from airflow_provider_polaris.patience import Patience
-        from airflow_provider_polaris.waiting import Watch
+    def refusal(self, ending: Ending, message: str) -> Exception:  # noqa: ARG002
+        """Return the error that no retry can change."""
+        if self.soft_fail or self.never_fail:  # Airflow makes a skip of it, and says nothing of why
+            self.log.warning("The gate refuses. %s", message)
+        return PolarisGateRefused(message)
 
-        for name in self._given:
-            if getattr(self, name) is None:
-                raise PolarisUsageError(
-                    f"{name} was given, and rendered to None: that must not mean that it is not set"
-                )
-        job_id = check_id(self.job_id, "job_id")
-        gate = Gate.from_options(
-            wait_for=self.wait_for,
-            fail_on_warnings=self.fail_on_warnings,
-            fail_on_unhealthy=self.fail_on_unhealthy,
-            min_rows_processed=self.min_rows_processed,
-            max_rows_skipped_by_error=self.max_rows_skipped_by_error,
-            max_rows_with_warning=self.max_rows_with_warning,
-            max_error_ratio=self.max_error_ratio,
-        )
-        if gate.unknown_warnings:
-            self.log.warning(
-                "fail_on_warnings names %s, which nobody documents: mistyped? Documented are %s",
-                ", ".join(gate.unknown_warnings),
-                ", ".join(sorted(WARNING_CODES)),
-            )
-        limit = self.max_unreachable
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
-            raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
-        has_memory = self.deferrable or not self.reschedule
-        patience = Patience(limit if has_memory else None, self.poke_interval)
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
-        return Watch(hook, job_id, gate, patience, self.poke_interval, self.log)
+    def _start_watch(self) -> Watch:
+        return self.start_watch(self.job_id, self.poke_interval, has_memory=self.deferrable or not self.reschedule)
 
     def _hand_over(self, watch: Watch, deadline: float) -> NoReturn:
-        from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
-
-        self.log.info("Waiting in the triggerer: %s", say_when(self.poke_interval, deadline))
-        self.defer(
-            trigger=PolarisJobTrigger(
-                job_id=watch.job_id,
-                polaris_conn_id=self.polaris_conn_id,
-                project_id=self.project_id,
-                wait_for=self.wait_for,
-                fail_on_unhealthy=self.fail_on_unhealthy,
-                poll_interval=self.poke_interval,
-                deadline=deadline,
-                max_unreachable=self.max_unreachable,
-                exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
-                failing=watch.patience.to_dict(clock.now()),
-                last_job=watch.notes.last.to_event() if watch.notes.last else None,
-            ),
-            method_name="execute_complete",
-            timeout=backstop(deadline),
+        self.hand_over(
+            watch,
+            deadline,
+            exponential_backoff=self.exponential_backoff,
+            max_wait=self.max_wait.total_seconds() if self.max_wait else None,
         )
-        raise AssertionError("defer() raises")
 
     def _timed_out(self) -> BaseException:
         limit = execution_limit(self, self.timeout)
         if limit is not None:
-            return AirflowTaskTimeout(f"The task's execution_timeout of {limit:,.0f} s passed. {self._last_known()}")
+            return AirflowTaskTimeout(
+                f"The task's execution_timeout of {limit:,.0f} s passed. {self.last_known(self.job_id)}"
+            )
         return self._sensor_timeout()
 
     def _sensor_timeout(self) -> AirflowSensorTimeout:
-        message = f"The sensor's timeout of {self.timeout:,.0f} s passed. {self._last_known()}"
+        message = f"The sensor's timeout of {self.timeout:,.0f} s passed. {self.last_known(self.job_id)}"
         if self.soft_fail or self.never_fail:  # Airflow makes a skip of it, and says nothing of why
             self.log.warning(message)
         return AirflowSensorTimeout(message)
-
-    def _last_known(self) -> str:
-        known = self._watch.notes.last_known if self._watch else f"Job {self.job_id} was not seen yet"
-        return f"{known}. The job was not canceled" + (f"\n{self.job_url}" if self.job_url else "")
-
-    def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
-        """Report the ending, once, on the worker: in the log, in XCom, and as an exception if the gate refuses."""
-        result = ending.result
-        if self.do_xcom_push:
-            context["ti"].xcom_push(key="metrics", value=result["metrics"])
-        if not ending.passed:
-            message = f"{ending}\n{self.job_url}" if self.job_url else str(ending)
-            if self.soft_fail or self.never_fail:  # Airflow makes a skip of it, and says nothing of why
-                self.log.warning("The gate refuses. %s", message)
-            raise PolarisGateRefused(message)
-        polls = self._watch.notes if self._watch else ""
-        if ending.decision.warn:
-            self.log.warning("The gate opens, with a warning. %s %s", ending, polls)
-        else:
-            self.log.info("The gate opens. %s %s", ending, polls)
-        return result

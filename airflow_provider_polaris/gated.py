@@ -1,0 +1,165 @@
+"""What every task that waits at a gate shares: its options, its wait, its hand-over to the triggerer, its report.
+
+Imports nothing that a DAG file would have to pay for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris.deferring import backstop, read_event, say_when
+from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.links.polaris import LinksToJob
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.waiting import Ending, Watch
+
+#: The options of a gate that count rows; they are templated.
+THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
+
+
+class WaitsAtGate(LinksToJob):
+    """Mixed into an operator or a sensor, before Airflow's class; its ``__init__`` calls :meth:`set_gate`."""
+
+    if TYPE_CHECKING:
+        log: Any
+        do_xcom_push: bool
+        template_fields: Sequence[str]
+
+        def defer(self, **kwargs: Any) -> NoReturn:
+            """Airflow's own."""
+
+    polaris_conn_id: str
+    project_id: str | None
+    wait_for: Literal["completed", "running"]
+    max_unreachable: float
+    _watch: Watch | None = None
+
+    def set_gate(
+        self,
+        *,
+        polaris_conn_id: str,
+        project_id: str | None,
+        fail_on_warnings: bool | Iterable[str],
+        fail_on_unhealthy: bool,
+        min_rows_processed: int | str | None,
+        max_rows_skipped_by_error: int | str | None,
+        max_rows_with_warning: int | str | None,
+        max_error_ratio: float | str | None,
+        max_unreachable: float,
+    ) -> None:
+        """Keep the options as they were given: they are checked once they are rendered."""
+        self.polaris_conn_id = polaris_conn_id
+        self.project_id = project_id
+        self.fail_on_warnings = fail_on_warnings
+        self.fail_on_unhealthy = fail_on_unhealthy
+        self.min_rows_processed = min_rows_processed
+        self.max_rows_skipped_by_error = max_rows_skipped_by_error
+        self.max_rows_with_warning = max_rows_with_warning
+        self.max_error_ratio = max_error_ratio
+        self.max_unreachable = max_unreachable
+        self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
+
+    def start_watch(self, job_id: Any, interval: float, *, has_memory: bool = True) -> Watch:
+        """Check the options, rendered by now, before anything is sent.
+
+        :param has_memory: whether this process sees the whole wait; a rescheduled poke does not.
+        """
+        from airflow_provider_polaris.connection import check_id
+        from airflow_provider_polaris.hooks.polaris import PolarisHook
+        from airflow_provider_polaris.patience import Patience
+        from airflow_provider_polaris.waiting import Watch
+
+        for name in self._given:
+            if getattr(self, name) is None:
+                raise PolarisUsageError(
+                    f"{name} was given, and rendered to None: that must not mean that it is not set"
+                )
+        job_id = check_id(job_id, "job_id")
+        gate = self.read_gate()
+        limit = self.max_unreachable
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
+            raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
+        patience = Patience(limit if has_memory else None, interval)
+        hook = PolarisHook(self.polaris_conn_id, self.project_id)
+        self._watch = Watch(hook, job_id, gate, patience, interval, self.log)
+        return self._watch
+
+    def read_gate(self) -> Any:
+        """Return the gate, from options that are rendered by now."""
+        from airflow_provider_polaris.gate import Gate
+        from airflow_provider_polaris.jobs import WARNING_CODES
+
+        gate = Gate.from_options(
+            wait_for=self.wait_for,
+            fail_on_warnings=self.fail_on_warnings,
+            fail_on_unhealthy=self.fail_on_unhealthy,
+            **{name: getattr(self, name) for name in THRESHOLDS},
+        )
+        if gate.unknown_warnings:
+            self.log.warning(
+                "fail_on_warnings names %s, which nobody documents: mistyped? Documented are %s",
+                ", ".join(gate.unknown_warnings),
+                ", ".join(sorted(WARNING_CODES)),
+            )
+        return gate
+
+    def hand_over(self, watch: Watch, deadline: float, **backoff: Any) -> NoReturn:
+        """Defer. The task goes on in ``execute_complete``, on another instance."""
+        from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
+
+        self.log.info("Waiting in the triggerer: %s", say_when(watch.interval, deadline))
+        self.defer(
+            trigger=PolarisJobTrigger(
+                job_id=watch.job_id,
+                polaris_conn_id=self.polaris_conn_id,
+                project_id=self.project_id,
+                wait_for=self.wait_for,
+                fail_on_unhealthy=self.fail_on_unhealthy,
+                poll_interval=watch.interval,
+                deadline=deadline,
+                max_unreachable=self.max_unreachable,
+                failing=watch.patience.to_dict(clock.now()),
+                last_job=watch.notes.last.to_event() if watch.notes.last else None,
+                **backoff,
+            ),
+            method_name="execute_complete",
+            timeout=backstop(deadline),
+        )
+        raise AssertionError("defer() raises")
+
+    def take_up(self, watch: Watch, event: Any) -> tuple[Ending | None, dict[str, Any]]:
+        """Go on with what the trigger saw; return the ending, if it is one, and the event."""
+        self.note_job_url(watch.hook, watch.job_id)
+        event = read_event(event, watch.job_id)
+        watch.patience.resume(event.get("failing"), clock.now())
+        watch.notes.resume(event.get("job"), event)
+        job = watch.notes.last if event["outcome"] == "job" else None
+        return (watch.judge(job) if job else None), event
+
+    def report(self, ending: Ending, context: Context) -> dict[str, Any]:
+        """Say once, on the worker, how it ended; return the dict for XCom if the gate opens."""
+        result = ending.result
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="metrics", value=result["metrics"])
+        if not ending.passed:
+            raise self.refusal(ending, f"{ending}\n{self.job_url}" if self.job_url else str(ending))
+        polls = self._watch.notes if self._watch else ""
+        if ending.decision.warn:
+            self.log.warning("The gate opens, with a warning. %s %s", ending, polls)
+        else:
+            self.log.info("The gate opens. %s %s", ending, polls)
+        return result
+
+    def refusal(self, ending: Ending, message: str) -> Exception:
+        """Return what to raise when the gate refuses."""
+        raise NotImplementedError
+
+    def last_known(self, job_id: Any) -> str:
+        """Return what a message about a wait that ended early says of the job."""
+        known = self._watch.notes.last_known if self._watch else f"Job {job_id} was not seen yet"
+        return f"{known}. The job was not canceled" + (f"\n{self.job_url}" if self.job_url else "")
