@@ -59,3 +59,8 @@ def read_event(event: Any, job_id: Any) -> dict[str, Any]:
         if known and isinstance(event.get("deadline"), (int, float)):
             return event
     raise PolarisError(f"Job {job_id}: the trigger reported something of an unknown shape: {event!r}")
+
+
+def seconds(value: timedelta | float) -> float:
+    """Return a time that was given either way in seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else value

@@ -7,6 +7,10 @@ raised                                    means                                 
 :class:`PolarisApiError` and its kinds    could not find out; the job may still be running    yes
 :class:`PolarisConnectionMissing`         the Airflow connection is not defined there         yes
 :class:`PolarisUsageError`                the DAG or the connection asks the impossible       yes
+:class:`PolarisJobFailed`                 the job that the task created failed                yes
+:class:`PolarisJobCanceled`               somebody canceled the job that the task created     no
+:class:`PolarisJobLost`                   an earlier spec may have made a job                 no
+:class:`PolarisJobTimeout`                the job was not over in time                        yes
 :class:`PolarisCancelTimeout`             the job was not over in time after a cancel         yes
 :class:`PolarisJobAlreadyOver`            ``fail_if_finished``, and it had finished           no
 ``AirflowSensorTimeout``                  the gate's ``timeout`` passed                       no
@@ -39,7 +43,11 @@ __all__ = [
     "PolarisError",
     "PolarisGateRefused",
     "PolarisJobAlreadyOver",
+    "PolarisJobCanceled",
+    "PolarisJobFailed",
+    "PolarisJobLost",
     "PolarisJobNotFound",
+    "PolarisJobTimeout",
     "PolarisNotFound",
     "PolarisPermissionError",
     "PolarisUnreachable",
@@ -49,6 +57,22 @@ __all__ = [
 
 class PolarisGateRefused(PolarisError, AirflowFailException):
     """The job is over and not good, or not good enough for the gate: waiting again cannot change it."""
+
+
+class PolarisJobFailed(PolarisError, AirflowException):
+    """The job that this task created failed and has loaded nothing: a new one may succeed."""
+
+
+class PolarisJobCanceled(PolarisError, AirflowFailException):
+    """Somebody canceled the job that this task created: a retry would undo what a person did."""
+
+
+class PolarisJobLost(PolarisError, AirflowFailException):
+    """A job may have been created that cannot be found: creating another might load the data twice."""
+
+
+class PolarisJobTimeout(PolarisError, AirflowException):
+    """The job that this task created was not over in time."""
 
 
 class PolarisCancelTimeout(PolarisError, AirflowException):

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.gate import Gate
+    from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.waiting import Ending, Watch
 
 #: The options of a gate that count rows; they are templated.
@@ -64,7 +66,9 @@ class WaitsAtGate(LinksToJob):
         self.max_unreachable = max_unreachable
         self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
 
-    def start_watch(self, job_id: Any, interval: float, *, has_memory: bool = True) -> Watch:
+    def start_watch(
+        self, job_id: Any, interval: float, *, has_memory: bool = True, hook: PolarisHook | None = None
+    ) -> Watch:
         """Check the options, rendered by now, before anything is sent.
 
         :param has_memory: whether this process sees the whole wait; a rescheduled poke does not.
@@ -74,22 +78,26 @@ class WaitsAtGate(LinksToJob):
         from airflow_provider_polaris.patience import Patience
         from airflow_provider_polaris.waiting import Watch
 
+        self.check_given()
+        job_id = check_id(job_id, "job_id")
+        gate = self.read_gate()
+        patience = Patience(self.max_unreachable if has_memory else None, interval)
+        hook = hook or PolarisHook(self.polaris_conn_id, self.project_id)
+        self._watch = Watch(hook, job_id, gate, patience, interval, self.log)
+        return self._watch
+
+    def check_given(self) -> None:
+        """Refuse what was given and rendered to nothing, and limits that are none."""
         for name in self._given:
             if getattr(self, name) is None:
                 raise PolarisUsageError(
                     f"{name} was given, and rendered to None: that must not mean that it is not set"
                 )
-        job_id = check_id(job_id, "job_id")
-        gate = self.read_gate()
         limit = self.max_unreachable
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
             raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
-        patience = Patience(limit if has_memory else None, interval)
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
-        self._watch = Watch(hook, job_id, gate, patience, interval, self.log)
-        return self._watch
 
-    def read_gate(self) -> Any:
+    def read_gate(self) -> Gate:
         """Return the gate, from options that are rendered by now."""
         from airflow_provider_polaris.gate import Gate
         from airflow_provider_polaris.jobs import WARNING_CODES
@@ -147,7 +155,7 @@ class WaitsAtGate(LinksToJob):
         if self.do_xcom_push:
             context["ti"].xcom_push(key="metrics", value=result["metrics"])
         if not ending.passed:
-            raise self.refusal(ending, f"{ending}\n{self.job_url}" if self.job_url else str(ending))
+            raise self.refusal(ending, self.with_url(str(ending)))
         polls = self._watch.notes if self._watch else ""
         if ending.decision.warn:
             self.log.warning("The gate opens, with a warning. %s %s", ending, polls)
@@ -161,5 +169,8 @@ class WaitsAtGate(LinksToJob):
 
     def last_known(self, job_id: Any) -> str:
         """Return what a message about a wait that ended early says of the job."""
-        known = self._watch.notes.last_known if self._watch else f"Job {job_id} was not seen yet"
-        return f"{known}. The job was not canceled" + (f"\n{self.job_url}" if self.job_url else "")
+        return self._watch.notes.last_known if self._watch else f"Job {job_id} was not seen yet"
+
+    def with_url(self, message: str) -> str:
+        """Return a message with the place where a person sees the job, if that is known."""
+        return f"{message}\n{self.job_url}" if self.job_url else message

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from airflow_provider_polaris.job_spec import sql_target
+
 #: Data that is here, and read row by row.
 READ_HERE = ("inline", "uploaded")
 _BATCH_SOURCES = (*READ_HERE, "s3", "azure", "table", "connection")
@@ -18,8 +20,6 @@ _WITH_SCHEMA = (*READ_HERE, "s3", "azure")
 _FORMATS = ("nd-json", "csv", "tsv")
 _PLAIN_COLUMN = re.compile(r'"([^"]+)"')
 _TIME_PARSE = re.compile(r'TIME_PARSE\(\s*"([^"]+)"\s*\)', re.IGNORECASE)
-_COMMENTS = re.compile(r"\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/", re.DOTALL)
-_INSERT = re.compile(r'(INSERT|REPLACE)\s+INTO\s+(?:"((?:[^"]|"")+)"|([\w.]+))', re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -45,17 +45,6 @@ def faults_of(spec: Any, files: Mapping[str, Any], tables: Container[object]) ->
     if check is None:
         return [SpecFault("type", f"It must be one of {', '.join(_CHECKS)}")]
     return [*check(spec, files, tables)]
-
-
-def sql_target(query: Any) -> str | None:
-    """Return the table that a query inserts into, ``None`` if it does not."""
-    if not isinstance(query, str):
-        return None
-    start = 0
-    while comment := _COMMENTS.match(query, start):
-        start = comment.end()
-    match = _INSERT.match(query, start)
-    return match and (match[2].replace('""', '"') if match[2] else match[3])
 
 
 def column_in(expression: str) -> str | None:

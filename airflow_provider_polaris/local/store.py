@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from airflow_provider_polaris.job_spec import sql_target
 from airflow_provider_polaris.local.behaviours import FLAPPING, Behaviour, Behaviours
 from airflow_provider_polaris.local.clock import timestamp
-from airflow_provider_polaris.local.specs import READ_HERE, sql_target
+from airflow_provider_polaris.local.specs import READ_HERE
 from airflow_provider_polaris.local.tables import Tables
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}

@@ -1,4 +1,4 @@
-"""PolarisCancelJobOperator: see to it that an ingestion job no longer runs."""
+"""The operators: PolarisCreateJobOperator, from a file of its own, and PolarisCancelJobOperator."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowSkipException, AirflowTaskTimeout, BaseOperator, default_deferrable
-from airflow_provider_polaris.deferring import BACKSTOP, backstop, deadline_of, execution_limit, read_event, say_when
+from airflow_provider_polaris.deferring import (
+    BACKSTOP,
+    backstop,
+    deadline_of,
+    execution_limit,
+    read_event,
+    say_when,
+    seconds,
+)
 from airflow_provider_polaris.errors import PolarisApiError, PolarisBadRequest, PolarisNotFound, PolarisUsageError
 from airflow_provider_polaris.exceptions import PolarisCancelTimeout, PolarisJobAlreadyOver
 from airflow_provider_polaris.links.polaris import LinksToJob
+from airflow_provider_polaris.operators.create import PolarisCreateJobOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +27,9 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.jobs import Job
     from airflow_provider_polaris.waiting import Ending, Watch
+
+
+__all__ = ["PolarisCancelJobOperator", "PolarisCreateJobOperator"]
 
 
 class PolarisCancelJobOperator(LinksToJob, BaseOperator):
@@ -66,8 +78,8 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
         self.wait_for_completion = wait_for_completion
         self.fail_if_finished = fail_if_finished
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self.poll_interval = _seconds(poll_interval)
-        self.timeout = _seconds(timeout)
+        self.poll_interval = seconds(poll_interval)
+        self.timeout = seconds(timeout)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, wait, and return the dict for XCom. See the class."""
@@ -186,7 +198,3 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
             context["ti"].xcom_push(key="metrics", value=ending.result["metrics"])
         self.log.info("%s", ending)
         return ending.result
-
-
-def _seconds(value: timedelta | float) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value

@@ -147,13 +147,14 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
     def _timed_out(self) -> BaseException:
         limit = execution_limit(self, self.timeout)
         if limit is not None:
-            return AirflowTaskTimeout(
-                f"The task's execution_timeout of {limit:,.0f} s passed. {self.last_known(self.job_id)}"
-            )
+            return AirflowTaskTimeout(f"The task's execution_timeout of {limit:,.0f} s passed. {self._last_known()}")
         return self._sensor_timeout()
 
     def _sensor_timeout(self) -> AirflowSensorTimeout:
-        message = f"The sensor's timeout of {self.timeout:,.0f} s passed. {self.last_known(self.job_id)}"
+        message = f"The sensor's timeout of {self.timeout:,.0f} s passed. {self._last_known()}"
         if self.soft_fail or self.never_fail:  # Airflow makes a skip of it, and says nothing of why
             self.log.warning(message)
         return AirflowSensorTimeout(message)
+
+    def _last_known(self) -> str:
+        return self.with_url(f"{self.last_known(self.job_id)}. The job was not canceled")

@@ -1,0 +1,102 @@
+"""A job's specification before it is sent: read, checked, marked. Pure.
+
+What each type requires is what the vendor's client (polaris-sdk 20250425.14.0) requires of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.jobs import JobType
+
+_COMMENTS = re.compile(r"\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/", re.DOTALL)
+_INSERT = re.compile(r'(INSERT|REPLACE)\s+INTO\s+(?:"((?:[^"]|"")+)"|([\w.]+))', re.IGNORECASE)
+
+
+def read_spec(given: Any) -> dict[str, Any]:
+    """Return a job spec that was given as a dict, or as JSON text, and could be sent.
+
+    :raises PolarisUsageError: naming the path of each wrong field.
+    """
+    spec = _parsed(given) if isinstance(given, str) else given
+    if not isinstance(spec, Mapping):
+        raise PolarisUsageError(f"job_spec must be a dict or a JSON object, not {type(spec).__name__}")
+    try:
+        # What is sent is what JSON makes of it; a date or a set in it is said here, and not by a traceback.
+        spec = json.loads(json.dumps(dict(spec), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise PolarisUsageError(f"job_spec cannot be written as JSON: {error}") from None
+    if faults := [f"{path} {fault}" for path, fault in _faults(spec)]:
+        raise PolarisUsageError(f"job_spec cannot make a job: {'; '.join(faults)}")
+    return dict(spec)
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise PolarisUsageError(f"job_spec is not JSON: {error}") from None
+
+
+def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    kind = spec.get("type")
+    if not isinstance(kind, str) or kind not in JobType.known:
+        yield "type", f"must be one of {', '.join(sorted(JobType.known))}, not {kind!r}"
+        return
+    if kind == JobType.SQL:
+        if table_of(spec) is None:
+            yield "query", "must be an INSERT INTO or a REPLACE INTO"
+        return
+    target = spec.get("target")
+    if not isinstance(target, Mapping):
+        yield "target", "is required"
+    else:
+        if target.get("type") != "table":
+            yield "target.type", f"must be 'table', not {target.get('type')!r}"
+        table = target.get("tableName")
+        if not isinstance(table, str) or not 1 <= len(table) <= 255:
+            yield "target.tableName", "must be a name of 1 to 255 characters"
+    if kind in {JobType.BATCH, JobType.STREAMING}:
+        source = spec.get("source")
+        if not isinstance(source, Mapping):
+            yield "source", "is required"
+        elif not isinstance(source.get("type"), str):
+            yield "source.type", "is required"
+    if kind == JobType.RESTORE_DATA and not isinstance(spec.get("interval"), str):
+        yield "interval", "is required"
+
+
+def table_of(spec: Mapping[str, Any]) -> str | None:
+    """Return the name of the table that a job writes to, ``None`` if it cannot be told."""
+    if spec.get("type") == JobType.SQL:
+        return sql_target(spec.get("query"))
+    target = spec.get("target")
+    table = target.get("tableName") if isinstance(target, Mapping) else None
+    return table if isinstance(table, str) else None
+
+
+def sql_target(query: Any) -> str | None:
+    """Return the table that a query inserts into, ``None`` if it does not."""
+    if not isinstance(query, str):
+        return None
+    start = 0
+    while comment := _COMMENTS.match(query, start):
+        start = comment.end()
+    match = _INSERT.match(query, start)
+    return match and (match[2].replace('""', '"') if match[2] else match[3])
+
+
+def can_be_marked(spec: Mapping[str, Any]) -> bool:
+    """Whether the spec has a place for a marker: a comment in a query. No other type has one."""
+    return bool(spec.get("type") == JobType.SQL)
+
+
+def marked(spec: Mapping[str, Any], marker: str) -> dict[str, Any]:
+    """Return the spec with a marker by which its job is found again, if it has a place for one."""
+    if not can_be_marked(spec):
+        return dict(spec)
+    return {**spec, "query": f"{spec['query']}\n/* {marker} */"}

@@ -1,0 +1,202 @@
+"""PolarisCreateJobOperator: create an ingestion job once, and succeed only if it did what the gate asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable
+from airflow_provider_polaris.deferring import deadline_of, execution_limit, seconds
+from airflow_provider_polaris.errors import PolarisError, PolarisUsageError
+from airflow_provider_polaris.exceptions import (
+    PolarisGateRefused,
+    PolarisJobCanceled,
+    PolarisJobFailed,
+    PolarisJobTimeout,
+)
+from airflow_provider_polaris.gated import THRESHOLDS, WaitsAtGate
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.memory import Memory
+    from airflow_provider_polaris.waiting import Ending, Watch
+
+
+class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
+    """Create a job of Imply Polaris, wait for it, and succeed only if its data is good. It never loads twice unasked.
+
+    On Airflow 3.3 and later a retry goes on with the job of the try before, if that had no verdict yet: its worker was
+    lost, Polaris was out of reach, time was up. After a verdict a retry or a clear creates a new job. Before 3.3 a task
+    cannot remember its job: a retry finds that of a ``sql`` spec by a comment in its query, and fails for any other
+    type, saying where to look (:class:`~airflow_provider_polaris.exceptions.PolarisJobLost`); a clear loads again. The
+    same becomes of a spec whose answer was lost.
+
+    Ends with :class:`~airflow_provider_polaris.exceptions.PolarisJobFailed` (retried as usual: nothing was loaded) when
+    the job failed, with :class:`~airflow_provider_polaris.exceptions.PolarisJobCanceled` (never retried) when somebody
+    canceled it, with :class:`~airflow_provider_polaris.exceptions.PolarisGateRefused` (never retried: it has loaded its
+    rows) when it completed and is not good enough, and with
+    :class:`~airflow_provider_polaris.exceptions.PolarisJobTimeout` (retried) when it was not over in time.
+
+    XCom: ``job_id`` as soon as it is known; at the end the dict of the sensor, and its counters under ``metrics``.
+
+    :param job_spec: what the API takes for ``POST /jobs``: a dict, JSON text, or the path of a ``.json`` file.
+        (templated, down to the last value)
+    :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
+    :param project_id: wins over the connection's. (templated)
+    :param wait_for_completion: wait until the job is over; a streaming job, until it runs. Otherwise only until Polaris
+        has taken the spec: the gate's options are not looked at then.
+    :param cancel_on_timeout: cancel the job when ``timeout`` or ``execution_timeout`` ends a deferred wait, or
+        ``timeout`` one on the worker.
+    :param fail_on_warnings: as of the sensor, and so are the gate's options after it.
+    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable``.
+    :param poll_interval: seconds between two polls.
+    :param timeout: seconds until the wait ends; a retry starts anew.
+    """
+
+    template_fields: Sequence[str] = ("job_spec", "polaris_conn_id", "project_id", *THRESHOLDS)
+    template_ext: Sequence[str] = (".json",)
+    template_fields_renderers = {"job_spec": "json"}  # noqa: RUF012 - Airflow's own way to declare it
+    ui_color = "#d6faec"
+
+    def __init__(
+        self,
+        *,
+        job_spec: Mapping[str, Any] | str,
+        polaris_conn_id: str = "polaris_default",
+        project_id: str | None = None,
+        wait_for_completion: bool = True,
+        cancel_on_timeout: bool = False,
+        fail_on_warnings: bool | Iterable[str] = ("no_rows_found", "unable_to_proceed"),
+        fail_on_unhealthy: bool = False,
+        min_rows_processed: int | str | None = None,
+        max_rows_skipped_by_error: int | str | None = None,
+        max_rows_with_warning: int | str | None = None,
+        max_error_ratio: float | str | None = None,
+        max_unreachable: float = 3600,
+        deferrable: bool | None = None,
+        poll_interval: timedelta | float = 30,
+        timeout: timedelta | float = 24 * 3600,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.job_spec = job_spec
+        self.wait_for = "completed"
+        self.wait_for_completion = wait_for_completion
+        self.cancel_on_timeout = cancel_on_timeout
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.poll_interval = seconds(poll_interval)
+        self.timeout = seconds(timeout)
+        self._memory: Memory | None = None
+        self.set_gate(
+            polaris_conn_id=polaris_conn_id,
+            project_id=project_id,
+            fail_on_warnings=fail_on_warnings,
+            fail_on_unhealthy=fail_on_unhealthy,
+            min_rows_processed=min_rows_processed,
+            max_rows_skipped_by_error=max_rows_skipped_by_error,
+            max_rows_with_warning=max_rows_with_warning,
+            max_error_ratio=max_error_ratio,
+            max_unreachable=max_unreachable,
+        )
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Create the job, or find that of an earlier try, and wait. See the class."""
+        from airflow_provider_polaris.creating import Creation
+        from airflow_provider_polaris.hooks.polaris import PolarisHook
+        from airflow_provider_polaris.job_spec import read_spec
+
+        began = clock.now()
+        spec = read_spec(self.job_spec)
+        self._check(spec)
+        memory = self._remember(context)
+        hook = PolarisHook(self.polaris_conn_id, self.project_id)
+        job = Creation(hook, memory, spec, self.log).job()
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="job_id", value=job.id)
+        watch = self.start_watch(job.id, self.poll_interval, hook=hook)
+        self.note_job_url(hook, job.id, context)
+        if not self.wait_for_completion:
+            memory.note("passed", job.id)
+            return job.to_dict()
+        watch.notes.resume(job.to_event())
+        watch.patience.worked = True
+        ending = watch.poll()
+        deadline = deadline_of(self, context, began, self.timeout) if self.deferrable else began + self.timeout
+        if ending is None and self.deferrable:
+            self.hand_over(watch, deadline)
+        return self._finish(ending or self._wait(watch, deadline), context)
+
+    def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
+        """Go on with what the trigger saw. This is another instance than the one that deferred."""
+        job = event.get("job") if isinstance(event, dict) else None
+        if not isinstance(job, dict) or not job.get("id"):
+            raise PolarisError(f"The trigger reported something of an unknown shape: {event!r}")
+        self.wait_for = "running" if job.get("type") == "streaming" else "completed"
+        self._remember(context)
+        watch = self.start_watch(job["id"], self.poll_interval)
+        ending, event = self.take_up(watch, event)
+        if ending:
+            return self._finish(ending, context)
+        if event["outcome"] == "job" and clock.now() < event["deadline"]:
+            self.hand_over(watch, event["deadline"])
+        raise self._timed_out(watch)
+
+    def refusal(self, ending: Ending, message: str) -> Exception:
+        """Return the error for a job that did not do what was asked of it."""
+        status = ending.job.execution_status
+        if status == "failed":
+            return PolarisJobFailed(message)
+        return PolarisJobCanceled(message) if status == "canceled" else PolarisGateRefused(message)
+
+    def _check(self, spec: Mapping[str, Any]) -> None:
+        """Check all options before anything is sent."""
+        self.wait_for = "running" if spec["type"] == "streaming" else "completed"
+        self.check_given()
+        self.read_gate()
+        for name in ("poll_interval", "timeout"):
+            if not getattr(self, name) > 0:
+                raise PolarisUsageError(f"{name} must be more than 0 seconds, not {getattr(self, name)!r}")
+
+    def _remember(self, context: Context) -> Memory:
+        from airflow_provider_polaris.memory import Memory
+
+        self._memory = Memory(context, self.retries or 0)
+        return self._memory
+
+    def _wait(self, watch: Watch, deadline: float) -> Ending:
+        """Wait on the worker."""
+        ending = None
+        while ending is None:
+            left = deadline - clock.now()
+            if left <= 0:
+                raise self._timed_out(watch)
+            clock.sleep(min(self.poll_interval, left))
+            ending = watch.poll()
+        return ending
+
+    def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
+        """Note the verdict for the tries to come, and report it."""
+        loaded = ending.job.execution_status == "completed" or ending.passed
+        if self._memory:
+            self._memory.note(("passed" if ending.passed else "refused") if loaded else "failed", ending.job.id)
+        return self.report(ending, context)
+
+    def _timed_out(self, watch: Watch) -> BaseException:
+        said = "The job was not canceled"
+        if self.cancel_on_timeout:
+            try:
+                watch.hook.cancel_job(watch.job_id)
+                said = "Polaris took its cancellation"
+                if self._memory:
+                    self._memory.note("canceling", watch.job_id)
+            except PolarisError as error:
+                said = f"It could not be canceled: {error}"
+        known = self.with_url(f"{self.last_known(watch.job_id)}. {said}")
+        limit = execution_limit(self, self.timeout)
+        if self.deferrable and limit is not None:  # on a worker Airflow itself sees to that
+            return AirflowTaskTimeout(f"The task's execution_timeout of {limit:,.0f} s passed. {known}")
+        return PolarisJobTimeout(f"The job was not over after {self.timeout:,.0f} s. {known}")
