@@ -14,7 +14,7 @@ from airflow_provider_polaris.errors import PolarisUsageError
 from airflow_provider_polaris.jobs import JobType
 
 _COMMENTS = re.compile(r"\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/", re.DOTALL)
-_INSERT = re.compile(r'(INSERT|REPLACE)\s+INTO\s+(?:"((?:[^"]|"")+)"|([\w.]+))', re.IGNORECASE)
+_INSERT = re.compile(r'(INSERT|REPLACE)\s+INTO\s+(?:"([^"]*(?:""[^"]*)*)"|([\w.]+))', re.IGNORECASE)
 
 
 def read_spec(given: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def sql_target(query: Any) -> str | None:
     while comment := _COMMENTS.match(query, start):
         start = comment.end()
     match = _INSERT.match(query, start)
-    return match and (match[2].replace('""', '"') if match[2] else match[3])
+    return (match[3] or match[2].replace('""', '"') or None) if match else None
 
 
 def can_be_marked(spec: Mapping[str, Any]) -> bool:

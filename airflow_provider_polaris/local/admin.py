@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -19,6 +20,16 @@ from airflow_provider_polaris.local.store import Store
 
 _FAULT_FIELDS = ("times", "match", "status", "body", "retry_after", "delay", "hang", "cut")
 _BEHAVIOUR_FIELDS = ("kind", "times", "at", "table", "metrics", "health")
+_TYPES: dict[str, tuple[type, ...]] = {
+    "times": (int,),
+    "status": (int,),
+    "delay": (int, float),
+    "at": (int, float),
+    "metrics": (dict,),
+    "health": (dict,),
+    "table": (str,),
+}
+_HEADER = re.compile(r"[ -~]{1,100}")
 Thing = TypeVar("Thing", Fault, Behaviour)
 
 
@@ -42,7 +53,7 @@ class AdminApi:
             Endpoint("POST", "/local/behaviours", self._add_behaviour),
             Endpoint("DELETE", "/local/behaviours", self._clear_behaviours),
             Endpoint("PATCH", "/local/jobs/{job}", self._change_job),
-            Endpoint("PATCH", "/local/tables/{table}", self._change_table),
+            Endpoint("PATCH", "/local/tables/{table:path}", self._change_table),
         ]
 
     async def _page(self, _request: Request) -> Response:
@@ -51,7 +62,10 @@ class AdminApi:
 
     async def _list_requests(self, request: Request) -> Response:
         last = whole(request.query_params, "last", 100, 1, 10_000)
-        return JSONResponse({"values": [asdict(seen) for seen in self._requests[-last:]]})
+        shown = ("method", "path", "query", "at", "status")  # bodies can be large, and are seen by the Python face
+        return JSONResponse(
+            {"values": [{name: getattr(seen, name) for name in shown} for seen in self._requests[-last:]]}
+        )
 
     async def _list_faults(self, _request: Request) -> Response:
         faults = [asdict(fault) for fault in self._faults.waiting]
@@ -63,11 +77,18 @@ class AdminApi:
         if given.pop("hang", False):
             given["delay"] = FOR_EVER
         if retry_after is not None:
+            if not (isinstance(retry_after, (int, float, str)) and _HEADER.fullmatch(str(retry_after))):
+                raise ApiError(400, "It must be a number of seconds, or a date", "retry_after")
             given["headers"] = {"Retry-After": str(retry_after)}
             given.setdefault("status", 429)
         if "body" in given:
-            given["body"] = str(given["body"]).encode()
+            body = given["body"]
+            given["body"] = (body if isinstance(body, str) else json.dumps(body)).encode()
             given.setdefault("status", 200)
+        if "match" in given and not (isinstance(given["match"], str) and _is_harmless(given["match"])):
+            raise ApiError(
+                400, "It must be a regular expression without groups, and with two repetitions at most", "match"
+            )
         fault = _made(Fault, given)
         if not (fault.status or fault.delay or fault.cut):
             raise ApiError(400, f"It must say what goes wrong, with one of {', '.join(_FAULT_FIELDS[2:])}")
@@ -95,12 +116,13 @@ class AdminApi:
         if job is None:
             raise ApiError(404, "There is no such job", "jobId")
         changes = await object_of(request, ("executionStatus", "health", "metrics", "logs"))
+        metrics, logs = _of_type(changes, "metrics", dict), _of_type(changes, "logs", list)
+        if metrics and not all(isinstance(count, int) for count in metrics.values()):
+            raise ApiError(400, "It must be counters", "metrics")
         with self._store.lock:
-            if (metrics := _of_type(changes, "metrics", dict)) is not None:
-                job.metrics = {"totals": metrics}
-            if (logs := _of_type(changes, "logs", list)) is not None:
-                job.logs = logs
-            self._store.update(job, **changes)
+            job.metrics = job.metrics if metrics is None else {"totals": metrics}
+            job.logs = job.logs if logs is None else logs
+            self._store.override(job, **changes)
             return JSONResponse(dict(job.body))
 
     async def _change_table(self, request: Request) -> Response:
@@ -115,16 +137,20 @@ class AdminApi:
 
 def _made(kind: Callable[..., Thing], given: dict[str, Any]) -> Thing:
     """Return a fault or a behaviour, if what was given makes one."""
-    numbers = {"times": int, "status": int, "delay": (int, float), "at": (int, float), "metrics": dict, "match": str}
     for name, value in given.items():
-        if name in numbers and (isinstance(value, bool) or not isinstance(value, numbers[name])):  # type: ignore[arg-type]
+        if name in _TYPES and (isinstance(value, bool) or not isinstance(value, _TYPES[name])):
             raise ApiError(400, "It is of the wrong type", name)
     if not 200 <= given.get("status", 200) <= 599:
         raise ApiError(400, "It must be an HTTP status, 200 to 599", "status")
     try:
         return kind(**given)
-    except (TypeError, ValueError, re.error) as error:
+    except (TypeError, ValueError, OverflowError, re.error) as error:
         raise ApiError(400, str(error)) from None
+
+
+def _is_harmless(pattern: str) -> bool:
+    """Whether a pattern from outside can be searched for without holding everything up."""
+    return len(pattern) <= 200 and "(" not in pattern and sum(pattern.count(sign) for sign in "*+{?") <= 2
 
 
 def _of_type(changes: dict[str, Any], name: str, kind: type) -> Any:

@@ -45,6 +45,12 @@ class Behaviour:
             raise ValueError(f"A job can {', '.join(KINDS)}, not {self.kind!r}")
         if not 0 <= self.at <= 1:
             raise ValueError("at is a share of the rows, 0 to 1")
+        if self.times < 1:
+            raise ValueError("times must be 1 or more")
+        if not all(isinstance(count, int) for count in self.metrics.values()):
+            raise ValueError("metrics must be counters")
+        if self.health is not None and not isinstance(self.health, Mapping):
+            raise ValueError("health must be an object with a status")
 
     @property
     def final_health(self) -> dict[str, Any]:

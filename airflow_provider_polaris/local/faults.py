@@ -32,6 +32,8 @@ class Fault:
 
     def __post_init__(self) -> None:
         re.compile(self.match)
+        if self.times < 1:
+            raise ValueError("times must be 1 or more")
         if self.cut not in (None, "before", "after", "mid-body"):
             raise ValueError(f"A line is cut before, after or mid-body, not {self.cut!r}")
         if not 0 <= self.delay <= FOR_EVER:

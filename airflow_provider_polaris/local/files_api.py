@@ -55,7 +55,7 @@ class FilesApi:
             Endpoint("GET", "/files/{name:path}", self._get_file, MANAGE_FILES),
             Endpoint("DELETE", "/files/{name:path}", self._delete_file, MANAGE_FILES),
             Endpoint("GET", "/tables", self._list_tables, SEE_TABLES),
-            Endpoint("GET", "/tables/{table}", self._get_table, SEE_TABLES),
+            Endpoint("GET", "/tables/{table:path}", self._get_table, SEE_TABLES),
         ]
 
     async def _upload(self, request: Request) -> Response:
@@ -80,6 +80,8 @@ class FilesApi:
             raise
         except HTTPException as error:
             raise ApiError(400, str(error.detail), "file") from None
+        except UnicodeError:
+            raise ApiError(400, "The name of the file cannot be read", "file") from None
         metadata |= {"id": path.name, "sizeBytes": size, "digest": {"algo": "md5", "hash": digest}}
         with self._store.lock:
             taken = self._store.files.setdefault(name, StoredFile(path, metadata)).path != path

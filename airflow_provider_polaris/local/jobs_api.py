@@ -143,6 +143,7 @@ class JobsApi:
             raise ApiError(400, "It must be running, suspended or canceled", "desiredExecutionStatus")
         with self._store.lock:
             if job.status in OVER:
+                job.masks.clear()  # it is known now
                 raise ApiError(400, f"The job is {job.status} and cannot be updated")
             if job.body.get("type") in ("delete_data", "drop_table"):
                 raise ApiError(400, f"Jobs of type {job.body['type']} cannot be updated")
@@ -170,7 +171,7 @@ class JobsApi:
 
     async def _reset(self, request: Request) -> Response:
         job = self._job(request)
-        if job.body.get("type") != "streaming":
+        if job.body.get("type") != "streaming" or job.status in OVER:
             raise ApiError(404, "There is no such streaming job", "jobId")
         self._store.update(job, lastModifiedBy=USER)
         return Response(status_code=200)

@@ -12,10 +12,10 @@ from typing import IO, Any, cast
 
 import pendulum
 
-from airflow_provider_polaris.local.specs import column_in, day_bounds
+from airflow_provider_polaris.local.specs import column_in, day_bounds, within
 
 #: A longer line is no row; it is skipped without being held in memory, in bytes.
-MAX_LINE = 10 * 1024 * 1024
+MAX_LINE = 1024 * 1024
 #: How much is read at once, in bytes.
 CHUNK = 256 * 1024
 #: The day of rows whose ``__time`` comes from an expression that is not understood here.
@@ -105,10 +105,8 @@ class RowReader:
             if row is None or day is None:
                 counters.skipped_by_error += 1
                 continue
-            if self._bounds and not any(start <= day < end for start, end in self._bounds):
-                raise OutOfBounds(
-                    f"The input has a row of {row.get(self._time_column or '')}, outside target.intervals"
-                )
+            if self._bounds and not within(self._bounds, day):
+                raise OutOfBounds(f"The input has a row of {date.fromordinal(day or 1)}, outside target.intervals")
             days[day] = days.get(day, 0) + 1
             for name, kind in self._numbers:
                 value = row.get(name)
@@ -139,14 +137,14 @@ def _parses(value: Any, kind: Callable[[Any], Any]) -> bool:
 
 def day_of(value: Any) -> int | None:
     """Return the ordinal of the day, in UTC, that TIME_PARSE would read: ISO 8601 text. ``None`` if it is none."""
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not value.isascii() or not value[:1].isdigit() or "/" in value:
         return None
     try:
         moment = datetime.fromisoformat(value[:-1] if value.endswith("Z") else value)
     except ValueError:
         try:
             parsed: Any = pendulum.parse(value, exact=True)  # nanoseconds, and other ISO forms
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):  # the latter two are pendulum's own, at odd texts
             return None
         if not isinstance(parsed, datetime):
             return parsed.toordinal() if isinstance(parsed, date) else None
@@ -155,7 +153,7 @@ def day_of(value: Any) -> int | None:
         return moment.toordinal()
     try:
         return moment.astimezone(timezone.utc).toordinal()
-    except OverflowError:  # the first or the last day there is, elsewhere
+    except (ValueError, OverflowError):  # an offset of a day, or the first or the last day there is, elsewhere
         return None
 
 
@@ -205,15 +203,18 @@ def _values(line: bytes, delimiter: str) -> list[str] | None:
         return None
 
 
-def lines_of(data: IO[bytes], *, gzipped: bool, counters: Counters) -> Iterator[bytes | None]:
+def lines_of(
+    data: IO[bytes], *, gzipped: bool, counters: Counters, goes_on: Callable[[], bool] = lambda: True
+) -> Iterator[bytes | None]:
     """Yield the lines of a file, ``None`` for one that is too long; count the uncompressed bytes.
 
+    :param goes_on: asked before each chunk: reading ends where it says no.
     :raises OSError, EOFError, zlib.error: for a file that is no gzip, or a broken one.
     """
     stream = cast("IO[bytes]", gzip.GzipFile(fileobj=data)) if gzipped else data
     rest: bytes | None = b""  # of a line that goes on; None within one that is too long
     first = True
-    while chunk := stream.read(CHUNK):
+    while goes_on() and (chunk := stream.read(CHUNK)):
         counters.bytes += len(chunk)
         if first:
             chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False  # a byte order mark is no data

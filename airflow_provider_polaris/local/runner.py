@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from airflow_provider_polaris.local.clock import timestamp
 from airflow_provider_polaris.local.rows import Counters, OutOfBounds, Row, RowReader, lines_of
-from airflow_provider_polaris.local.store import Store, StoredJob
+from airflow_provider_polaris.local.store import OVER, Store, StoredJob
 
 #: Rows between two looks at whether the job is still wanted.
 BATCH = 500
@@ -35,6 +35,17 @@ class Runner:
         self._stopping = threading.Event()
         self._started: list[StoredJob] = []  # one may be forgotten by the store while it runs
 
+    @property
+    def rows_per_second(self) -> float | None:
+        """How fast data is read at most."""
+        return self._rows_per_second
+
+    @rows_per_second.setter
+    def rows_per_second(self, speed: float | None) -> None:
+        if speed is not None and not 0 < speed < math.inf:
+            raise ValueError(f"rows_per_second must be more than 0, or None, not {speed!r}")
+        self._rows_per_second = speed
+
     def close(self) -> None:
         """Stop what runs."""
         self._stopping.set()
@@ -46,30 +57,46 @@ class Runner:
         """Run a job when a worker gets free."""
         if job.is_run:
             self._started.append(job)
-            self._workers.submit(self._run, job).add_done_callback(lambda _: self._started.remove(job))
+            run = self._workers.submit(self._run, job, job.body["spec"])
+            run.add_done_callback(lambda _: self._started.remove(job))
 
-    def _run(self, job: StoredJob) -> None:
-        spec = job.body["spec"]
+    def _run(self, job: StoredJob, spec: Mapping[str, Any]) -> None:
         counters = Counters(aggregated=any(mapping.get("isAggregation") for mapping in spec.get("mappings") or []))
-        if not job.canceled.is_set():
-            self.store.update(job, executionStatus="running")
         try:
-            failure = _Ingestion(self, job, counters).read() if spec["type"] == "batch" else None
-        except OutOfBounds as error:
-            failure = _failure("timestamp_out_of_bounds", str(error))
-        except (OSError, EOFError, ValueError, zlib.error) as error:  # a file that is no gzip, damaged, or broken off
-            failure = _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
-        except Exception as error:  # noqa: BLE001 - a job must end, whatever became of its file or its spec
-            failure = _failure("internal_error", f"{type(error).__name__}: {error}")
-        with self.store.lock:
+            if not job.canceled.is_set():
+                self.store.update(job, executionStatus="running")
+            failure = self._failure_of(job, spec, counters)
+            with self.store.lock:
+                if spec["type"] == "batch":
+                    job.metrics = {"totals": counters.totals()}
+                self._end(job, spec, counters, failure)
+        except Exception as error:  # noqa: BLE001 - a job must end, whatever became of it in the meantime
+            with self.store.lock:
+                if job.status not in OVER:
+                    self._fail(job, _failure("internal_error", f"{type(error).__name__}: {error}"))
+
+    def _failure_of(self, job: StoredJob, spec: Mapping[str, Any], counters: Counters) -> dict[str, Any] | None:
+        """Read the data, if it has some; return the health with which the job fails, if it does."""
+        try:
             if spec["type"] == "batch":
-                job.metrics = {"totals": counters.totals()}
-            if job.canceled.is_set() or self._stopping.is_set():
-                self.store.end_canceled(job)
-            elif failure:
-                self._fail(job, failure)
-            else:
-                self._complete(job, counters)
+                return _Ingestion(self, job, spec, counters).read()
+        except OutOfBounds as error:
+            return _failure("timestamp_out_of_bounds", str(error))
+        except (OSError, EOFError, ValueError, zlib.error) as error:  # no gzip, a damaged one, no file any more
+            return _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
+        return job.behaviour.final_health if job.behaviour and job.behaviour.kind == "fail" else None
+
+    def _end(self, job: StoredJob, spec: Mapping[str, Any], counters: Counters, failure: dict[str, Any] | None) -> None:
+        if job.status in OVER:
+            return  # a test has ended it in the meantime
+        if job.canceled.is_set() or self._stopping.is_set():
+            self.store.end_canceled(job)
+        elif failure:
+            self._fail(job, failure)
+        elif job.behaviour and job.behaviour.kind == "hang":
+            job.is_run = False  # it goes on for ever, without a worker, until a cancellation ends it look by look
+        else:
+            self._complete(job, spec, counters)
 
     def _fail(self, job: StoredJob, health: dict[str, Any]) -> None:
         """End a failed job. Batch jobs do not log each row that did not parse; only streaming ones do."""
@@ -77,8 +104,7 @@ class Runner:
         job.logs = [entry]
         self.store.update(job, executionStatus="failed", health={**health, "log": entry})
 
-    def _complete(self, job: StoredJob, counters: Counters) -> None:
-        spec = job.body["spec"]
+    def _complete(self, job: StoredJob, spec: Mapping[str, Any], counters: Counters) -> None:
         tables, table, intervals = self.store.tables, spec["target"]["tableName"], spec["target"].get("intervals")
         health: dict[str, Any] = job.behaviour.final_health if job.behaviour else {"status": "ok"}
         if spec["type"] == "drop_table":
@@ -101,11 +127,11 @@ class Runner:
 class _Ingestion:
     """One job's data, read to its end or to where the job ends."""
 
-    def __init__(self, runner: Runner, job: StoredJob, counters: Counters) -> None:
+    def __init__(self, runner: Runner, job: StoredJob, spec: Mapping[str, Any], counters: Counters) -> None:
         self._runner = runner
         self._store = runner.store
         self._job = job
-        self._spec: Mapping[str, Any] = job.body["spec"]
+        self._spec = spec
         self._counters = counters
         self._reader = RowReader(self._spec)
         self._position = 0.0  # the share of the bytes that were read
@@ -116,13 +142,16 @@ class _Ingestion:
         ends_early = behaviour is not None and behaviour.kind in ("fail", "hang")
         # Counting costs a pass over the data. Without it, progress goes by the bytes of the file, in large steps.
         total = sum(1 for _ in self._rows(Counters())) if ends_early or speed else None
-        last = math.ceil(behaviour.at * (total or 0)) if behaviour and ends_early else math.inf
+        last = math.ceil(round(behaviour.at * (total or 0), 9)) if behaviour and ends_early else math.inf
         most = self._spec.get("maxParseExceptions", 2147483647)
         rows = self._rows(counters)
         started = time.monotonic()
         step = max(1, min(BATCH, int(speed / STEPS_PER_SECOND))) if speed else BATCH
-        while counters.read < last and (batch := list(islice(rows, int(min(step, last - counters.read))))):
-            self._reader.count(batch, counters)
+        while counters.read < last:
+            before = counters.read
+            self._reader.count(islice(rows, int(min(step, last - before))), counters)
+            if counters.read == before:
+                break
             if counters.skipped_by_error > most:
                 many = f"{counters.skipped_by_error} rows could not be parsed, and maxParseExceptions is {most}"
                 return _failure("cannot_parse_source", many)
@@ -133,8 +162,6 @@ class _Ingestion:
                 return None
         if behaviour and behaviour.kind == "fail":
             return behaviour.final_health
-        while behaviour and behaviour.kind == "hang" and self._runner.goes_on(self._job, 3600):
-            pass
         return None
 
     def _rows(self, counters: Counters) -> Iterator[Row | None]:
@@ -145,6 +172,8 @@ class _Ingestion:
             yield from self._rows_of(io.BytesIO(data), len(data), 0, gzipped=False, counters=counters)
             return
         with self._store.lock:
+            if missing := [name for name in source["fileList"] if name not in self._store.files]:
+                raise FileNotFoundError(f"{missing[0]} was deleted")
             files = [self._store.files[name] for name in source["fileList"]]
         size = sum(file.metadata["sizeBytes"] for file in files)
         before = 0
@@ -157,11 +186,11 @@ class _Ingestion:
     def _rows_of(
         self, data: IO[bytes], size: int, before: int, *, gzipped: bool, counters: Counters
     ) -> Iterator[Row | None]:
-        lines = lines_of(data, gzipped=gzipped, counters=counters)
-        rows = self._reader.rows_of(lines)
-        while batch := list(islice(rows, BATCH)):
+        def goes_on() -> bool:
             self._position = (before + data.tell()) / size if size else 0.0
-            yield from batch
+            return self._runner.goes_on(self._job)
+
+        return self._reader.rows_of(lines_of(data, gzipped=gzipped, counters=counters, goes_on=goes_on))
 
 
 def _health_of(counters: Counters) -> dict[str, Any]:

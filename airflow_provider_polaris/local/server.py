@@ -62,8 +62,6 @@ class LocalPolaris:
         self.requests: list[SeenRequest] = []
         self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
         self.permissions = permissions
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family)
         self._store = Store(cancel_looks=cancel_looks, available_after=available_after)
         self._runner = Runner(self._store, rows_per_second=rows_per_second)
         self._faults = Faults()
@@ -86,9 +84,16 @@ class LocalPolaris:
             ssl_keyfile=keyfile,
         )
         self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="local-polaris", daemon=True
-        )
+        self._thread = threading.Thread(target=self._serve, name="local-polaris", daemon=True)
+        self._failure: BaseException | None = None
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family)
+
+    def _serve(self) -> None:
+        try:
+            self._server.run(sockets=[self._socket])
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - told where it was started
+            self._failure = error
 
     @property
     def url(self) -> str:
@@ -156,7 +161,8 @@ class LocalPolaris:
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
-                raise RuntimeError("The local Polaris did not start")
+                self.__exit__()
+                raise RuntimeError(f"The local Polaris did not start: {self._failure!r}")
             time.sleep(0.005)
         return self
 
@@ -178,7 +184,7 @@ class LocalPolaris:
 
     def set_status(self, job_id: str, status: str, **changes: Any) -> None:
         """Move a job to a status; ``changes`` are further fields of the API: ``health={"status": "warn", …}``."""
-        self._store.update(self._store.jobs[job_id], executionStatus=status, **changes)
+        self._store.override(self._store.jobs[job_id], executionStatus=status, **changes)
 
     def next_job(
         self,

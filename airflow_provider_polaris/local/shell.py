@@ -79,7 +79,9 @@ class Shell:
             await self._app(scope, receive, send)
 
     async def _cut(self, when: str, scope: Scope, receive: Receive, send: Send) -> None:
-        line = self._lines[tuple(scope["client"])]
+        line = self._lines.get(tuple(scope["client"]))
+        if line is None:
+            return  # the client has hung up in the meantime
         if when == "mid-body":
             start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]}
             await send(start)

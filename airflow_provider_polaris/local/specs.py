@@ -6,9 +6,12 @@ What is required comes from the vendor's client (polaris-sdk 20250425.14.0) and 
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from airflow_provider_polaris.job_spec import sql_target
@@ -20,6 +23,12 @@ _WITH_SCHEMA = (*READ_HERE, "s3", "azure")
 _FORMATS = ("nd-json", "csv", "tsv")
 _PLAIN_COLUMN = re.compile(r'"([^"]+)"')
 _TIME_PARSE = re.compile(r'TIME_PARSE\(\s*"([^"]+)"\s*\)', re.IGNORECASE)
+
+
+#: So many faults are told at once.
+MAX_FAULTS = 20
+#: So many intervals may be replaced or deleted at once.
+MAX_INTERVALS = 10_000
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ def faults_of(spec: Any, files: Mapping[str, Any], tables: Container[object]) ->
     check = _CHECKS.get(spec["type"]) if isinstance(spec.get("type"), str) else None
     if check is None:
         return [SpecFault("type", f"It must be one of {', '.join(_CHECKS)}")]
-    return [*check(spec, files, tables)]
+    return list(islice(check(spec, files, tables), MAX_FAULTS))
 
 
 def column_in(expression: str) -> str | None:
@@ -54,18 +63,33 @@ def column_in(expression: str) -> str | None:
 
 
 def day_bounds(intervals: list[str]) -> list[tuple[int, int]]:
-    """Return ISO 8601 intervals as pairs of day ordinals, the end excluded.
+    """Return ISO 8601 intervals as pairs of day ordinals, the end excluded, in order and apart from each other.
 
-    :raises ValueError: if one is no interval, is empty, or does not begin and end with a day.
+    :raises ValueError: if one is no interval, is empty, or does not begin and end with a day; or if they are too many.
     """
-    bounds = []
-    for interval in intervals:
-        start, _, end = interval.partition("/")
-        days = [datetime.fromisoformat(moment.removesuffix("Z")) for moment in (start, end)]
-        if days[0] >= days[1] or any(moment.time() != datetime.min.time() or moment.tzinfo for moment in days):
-            raise ValueError(interval)
-        bounds.append((days[0].toordinal(), days[1].toordinal()))
+    if len(intervals) > MAX_INTERVALS:
+        raise ValueError(f"more than {MAX_INTERVALS:,} intervals")
+    bounds: list[tuple[int, int]] = []
+    for first, last in sorted(_days_of(interval) for interval in intervals):
+        if bounds and first <= bounds[-1][1]:
+            bounds[-1] = (bounds[-1][0], max(last, bounds[-1][1]))
+        else:
+            bounds.append((first, last))
     return bounds
+
+
+def _days_of(interval: str) -> tuple[int, int]:
+    start, _, end = interval.partition("/")
+    days = [datetime.fromisoformat(moment.removesuffix("Z")) for moment in (start, end)]
+    if days[0] >= days[1] or any(moment.time() != datetime.min.time() or moment.tzinfo for moment in days):
+        raise ValueError(interval)
+    return days[0].toordinal(), days[1].toordinal()
+
+
+def within(bounds: list[tuple[int, int]], day: int) -> bool:
+    """Whether a day lies in one of the intervals that :func:`day_bounds` returned."""
+    place = bisect_right(bounds, (day, sys.maxsize)) - 1
+    return place >= 0 and day < bounds[place][1]
 
 
 def _batch(spec: Mapping[str, Any], files: Mapping[str, Any], tables: Container[object]) -> Faults:
@@ -86,12 +110,14 @@ def _batch(spec: Mapping[str, Any], files: Mapping[str, Any], tables: Container[
         if source["type"] in _WITH_SCHEMA:
             yield from _schema(source.get("inputSchema"))
             yield from _mappings(spec.get("mappings"), _names_in(source.get("inputSchema")))
+        else:
+            yield from _mappings_if_given(spec)
 
 
 def _sql(spec: Mapping[str, Any], _files: object, tables: Container[object]) -> Faults:
     table = sql_target(spec.get("query"))
-    if table is None:
-        yield SpecFault("query", "It must be an INSERT INTO or a REPLACE INTO")
+    if table is None or len(table) > 255:
+        yield SpecFault("query", "It must be an INSERT INTO or a REPLACE INTO, of a table of up to 255 characters")
     elif table not in tables and spec.get("createTableIfNotExists") is not True:
         yield SpecFault("query", f"There is no table {table!r}; with createTableIfNotExists the job makes it")
 
@@ -103,6 +129,7 @@ def _streaming(spec: Mapping[str, Any], _files: object, tables: Container[object
         yield SpecFault("source.type", "It must be connection")
     else:
         yield from _text(source, "connectionName", "source.")
+    yield from _mappings_if_given(spec)
 
 
 def _deletion(spec: Mapping[str, Any], _files: object, tables: Container[object]) -> Faults:
@@ -212,7 +239,13 @@ def _format(settings: Any) -> Faults:
     yield from _at_least_0(settings, "skipHeaderRows", path)
 
 
-def _mappings(mappings: Any, inputs: Container[str]) -> Faults:
+def _mappings_if_given(spec: Mapping[str, Any]) -> Faults:
+    """Check the mappings of a job whose input columns are not in its spec."""
+    if spec.get("mappings") is not None:
+        yield from _mappings(spec["mappings"], None)
+
+
+def _mappings(mappings: Any, inputs: Container[str] | None) -> Faults:
     if not isinstance(mappings, list):
         yield SpecFault("mappings", "It must be a list of mappings with columnName and expression")
         return
@@ -224,7 +257,7 @@ def _mappings(mappings: Any, inputs: Container[str]) -> Faults:
         yield from _text(mapping, "columnName", f"{path}.")
         yield from _text(mapping, "expression", f"{path}.")
         column = column_in(mapping["expression"]) if isinstance(mapping.get("expression"), str) else None
-        if column is not None and column not in inputs:
+        if inputs is not None and column is not None and column not in inputs:
             yield SpecFault(f"{path}.expression", f"There is no column {column!r} in source.inputSchema")
     if not any(isinstance(mapping, dict) and mapping.get("columnName") == "__time" for mapping in mappings):
         yield SpecFault("mappings", "A mapping to __time is required")

@@ -22,6 +22,8 @@ OVER = ("completed", "failed", "canceled")
 NOT_IN_SUMMARY = {"spec", "mappings", "query", "context", "parameters"}
 #: What of a source its summary keeps; the vendor's client requires them there.
 IN_SOURCE_SUMMARY = ("type", "data", "connectionName", "tableName")
+#: So much of inline data a summary shows, in characters.
+SUMMARY_DATA = 1_000
 #: What of a job's spec the job itself shows too.
 _SHOWN = {
     "type", "target", "source", "ingestionMode", "mappings", "query", "context", "parameters", "maxParseExceptions",
@@ -82,14 +84,17 @@ class Store:
         self.tables = Tables(USER, available_after)
         self.behaviours = Behaviours()
         self.cancel_looks = cancel_looks
-        self._folder = tempfile.TemporaryDirectory(prefix="local-polaris-")
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
         """Forget all of it."""
-        self._folder.cleanup()
+        if self._folder:
+            self._folder.cleanup()
 
     def new_file_path(self) -> Path:
         """Return where a file may be written; its name tells nothing of the name it is uploaded under."""
+        with self.lock:
+            self._folder = self._folder or tempfile.TemporaryDirectory(prefix="local-polaris-")
         return Path(self._folder.name) / uuid.uuid4().hex
 
     def add_job(self, body: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> StoredJob:
@@ -115,7 +120,8 @@ class Store:
 
     def submit(self, spec: Mapping[str, Any]) -> StoredJob:
         """Store the job that a spec asks for, and its table if it makes one."""
-        target = spec.get("target") or {"type": "table", "tableName": sql_target(spec.get("query"))}
+        is_sql = spec["type"] == "sql"
+        target: Any = {"type": "table", "tableName": sql_target(spec["query"])} if is_sql else spec["target"]
         shown = {key: value for key, value in spec.items() if key in _SHOWN}
         with self.lock:
             job = self.add_job({**shown, "target": target, "spec": dict(spec)})
@@ -153,6 +159,16 @@ class Store:
             if is_new and status == "completed":
                 job.progress = 1.0
                 self._load_scripted(job)
+
+    def override(self, job: StoredJob, **changes: Any) -> None:
+        """Change a job from outside: one that is over by that stays so, whatever it was to become."""
+        with self.lock:
+            if changes.get("executionStatus") in OVER:
+                job.script.clear()
+                job.masks.clear()
+                if job.is_run:
+                    job.canceled.set()  # whoever reads for it may stop
+            self.update(job, **changes)
 
     def _load_scripted(self, job: StoredJob) -> None:
         """Put the rows that a job counts into its table, where nothing read them."""
@@ -196,5 +212,8 @@ def summary_of(body: Mapping[str, Any]) -> dict[str, Any]:
     summary = {key: value for key, value in body.items() if key not in NOT_IN_SUMMARY}
     source = summary.get("source")
     if isinstance(source, dict):
-        summary["source"] = {key: source[key] for key in IN_SOURCE_SUMMARY if key in source}
+        head = {key: source[key] for key in IN_SOURCE_SUMMARY if key in source}
+        if isinstance(head.get("data"), str):
+            head["data"] = head["data"][:SUMMARY_DATA]
+        summary["source"] = head
     return summary

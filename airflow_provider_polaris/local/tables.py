@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from airflow_provider_polaris.local.clock import timestamp
-from airflow_provider_polaris.local.specs import day_bounds
+from airflow_provider_polaris.local.specs import day_bounds, within
 
 #: What a summary, as the list gives it, lacks.
 NOT_IN_SUMMARY = {"schema", "clusteringColumns"}
@@ -96,18 +96,16 @@ class Tables:
 
     def delete(self, name: str, intervals: list[str]) -> None:
         """Delete the rows of these intervals; all of them if there are none."""
-        table = self[name]
+        table = self._tables.get(name)
+        if table is None:
+            return  # another job has dropped it
         before = self._visible(table)
         self._remove(table, intervals)
         self._changed(table, before)
 
     def _remove(self, table: StoredTable, intervals: list[str]) -> None:
         bounds = day_bounds(intervals)
-        table.rows = {
-            day: count
-            for day, count in table.rows.items()
-            if bounds and not any(start <= day < end for start, end in bounds)
-        }
+        table.rows = {day: count for day, count in table.rows.items() if bounds and not within(bounds, day)}
 
     def _changed(self, table: StoredTable, visible_before: int) -> None:
         table.rows_before = visible_before

@@ -209,7 +209,15 @@ def test_a_request_hangs_and_others_do_not(night, ask):
         ("faults", {"status": 42}, "status"),
         ("faults", {"times": True, "status": 503}, "times"),
         ("faults", {"cut": "sideways"}, None),
-        ("faults", {"match": "(", "status": 503}, None),
+        ("faults", {"match": "[", "status": 503}, None),
+        ("faults", {"match": "(a+)+ZZ$", "status": 503}, "match"),
+        ("faults", {"match": "a*b*c*d", "status": 503}, "match"),
+        ("faults", {"match": "a{99999999999999}", "status": 503}, None),
+        ("faults", {"match": 7, "status": 503}, "match"),
+        ("faults", {"retry_after": "1\r\nX: y"}, "retry_after"),
+        ("faults", {"retry_after": "€"}, "retry_after"),
+        ("faults", {"retry_after": [1]}, "retry_after"),
+        ("faults", {"times": 0, "status": 503}, None),
         ("faults", {"delay": -1}, None),
         ("faults", {"typo": 1}, "typo"),
         ("faults", [], None),
@@ -217,6 +225,10 @@ def test_a_request_hangs_and_others_do_not(night, ask):
         ("behaviours", {"kind": "explode"}, None),
         ("behaviours", {"kind": "fail", "at": 80}, None),
         ("behaviours", {"kind": "fail", "metrics": 1}, "metrics"),
+        ("behaviours", {"kind": "fail", "metrics": {"numRowsProcessed": "5"}}, None),
+        ("behaviours", {"kind": "fail", "health": "abc"}, "health"),
+        ("behaviours", {"kind": "fail", "table": ["t"]}, "table"),
+        ("behaviours", {"kind": "fail", "times": 0}, None),
     ],
 )
 def test_what_cannot_be_rehearsed_is_a_400(night, path, asked, target):
@@ -253,7 +265,9 @@ def test_a_job_and_a_table_are_changed_over_http(night):
     assert call("GET", "tables/by_sql").json()["availability"] == "deleting"
     assert call("PATCH", "/local/jobs/none", json={}).status_code == 404
     assert call("PATCH", "/local/tables/none", json={}).status_code == 404
-    assert call("PATCH", f"/local/jobs/{job_id}", json={"metrics": 1}).status_code == 400
+    for wrong in ({"metrics": 1}, {"metrics": {"numRowsProcessed": "5"}}, {"metrics": {}, "logs": 5}):
+        assert call("PATCH", f"/local/jobs/{job_id}", json=wrong).status_code == 400
+    assert call("GET", f"jobs/{job_id}/metrics").json()["totals"] == {"numRowsProcessed": 3}
 
 
 def test_its_own_paths_take_the_key_and_are_not_counted(night):

@@ -140,7 +140,7 @@ def test_a_file_that_is_deleted_while_its_job_waits_fails_the_job(hook, polaris,
     job_id = hook.create_job(uploaded("gone.json")).id
     call("DELETE", "files/gone.json")
     assert wait_until(lambda: hook.get_job(job_id).execution_status.is_over)
-    assert hook.get_job(job_id).health.code == "internal_error"
+    assert hook.get_job(job_id).health.code == "cannot_parse_source"
     assert len(slow) == 2
 
 
