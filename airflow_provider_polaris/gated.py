@@ -31,6 +31,7 @@ class WaitsAtGate(LinksToJob):
         log: Any
         do_xcom_push: bool
         template_fields: Sequence[str]
+        outlets: list[Any]
 
         def defer(self, **kwargs: Any) -> NoReturn:
             """Airflow's own."""
@@ -161,7 +162,15 @@ class WaitsAtGate(LinksToJob):
             self.log.warning("The gate opens, with a warning. %s %s", ending, polls)
         else:
             self.log.info("The gate opens. %s %s", ending, polls)
+        self.tell_outlets(result, context)
         return result
+
+    def tell_outlets(self, result: dict[str, Any], context: Context) -> None:
+        """Let the events of the task's assets (datasets on Airflow 2.11) carry the job: ``extra["polaris_job"]``."""
+        events: Any = context.get("outlet_events")
+        for outlet in self.outlets if events is not None else ():
+            if hasattr(outlet, "uri"):  # not an alias: which assets that stands for only the DAG knows
+                events[outlet].extra["polaris_job"] = result
 
     def refusal(self, ending: Ending, message: str) -> Exception:
         """Return what to raise when the gate refuses."""

@@ -135,6 +135,8 @@ def run_dag(dag: Any, conf: dict[str, Any] | None = None) -> DagRunSeen:
     """Run a DAG through Airflow: its scheduler's rules, its database, its task runner, and its triggers, in line."""
     if AIRFLOW_3:
         _store(dag)
+    else:
+        DAG.bulk_write_to_db([dag])  # so that its datasets are known
     run = dag.test(run_conf=conf)
     return DagRunSeen(str(getattr(run.state, "value", run.state)), states_of(run), run)
 

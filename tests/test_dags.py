@@ -132,6 +132,18 @@ def test_the_gate_example(uploaded, most_skipped, opens):
         assert "orders: 23,988 rows in, 7 lost" in seen.xcom("report")
 
 
+def test_the_create_example_hands_the_job_over_to_a_dag_that_is_scheduled_on_it(uploaded):
+    seen = run_dag(load_dag("polaris_create"))
+    assert seen.tasks == {"load": "success"}, "one task creates the job and waits for it"
+    job = seen.xcom("load")
+    assert seen.xcom("load", "job_id") == job["job_id"]
+    report = run_dag(load_dag("polaris_report"))
+    assert report.xcom("report") == f"orders: 23,988 rows in, 7 lost, after {job['duration_seconds']} s"
+    refused = run_dag(load_dag("polaris_create"), {"max_rows_skipped_by_error": 0})
+    assert refused.tasks == {"load": "failed"}
+    assert run_dag(load_dag("polaris_report")).xcom("report") == report.xcom("report"), "no event for what was refused"
+
+
 def test_the_cancel_example_when_all_goes_well(polaris):
     seen = run_dag(load_dag("polaris_cancel"))
     assert seen.tasks == {"create_job": "success", "gate": "success", "cancel": "success"}

@@ -1,4 +1,7 @@
-"""One table: what every status and health means, in every mode, under every flag, on both Airflows."""
+"""One table: what every status and health means, in every mode, under every flag, on both Airflows.
+
+It holds for the sensor, and for the operator that creates the job it waits for.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,11 @@ import itertools
 
 import pytest
 
+from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.airflow_versions import AIRFLOW_3
+from tests.local.test_jobs import SQL, STREAMING
 from tests.waits import run_task
 
 ABSENT = object()
@@ -162,3 +168,57 @@ def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, st
     else:
         metrics = expected_xcom(job_id, table, wait_for, status, "ok")["metrics"]
         assert outcome.pushed == {"metrics": metrics}
+
+
+OPERATOR_MODES = {"worker": {"deferrable": False}, "first_look": {"deferrable": True}, "deferred": {"deferrable": True}}
+OPERATOR_ROWS = [
+    pytest.param(*row, id="-".join(row)) for row in itertools.product(VERDICTS, STATUSES, HEALTHS, OPERATOR_MODES)
+]
+#: What the operator raises where the gate refuses: only a job that failed has loaded nothing, and may be tried again.
+REFUSALS = {"failed": "PolarisJobFailed", "canceled": "PolarisJobCanceled"}
+
+
+@pytest.mark.usefixtures("moved_clock")
+@pytest.mark.parametrize(("wait_for", "status", "health", "mode"), OPERATOR_ROWS)
+def test_it_means_the_same_to_the_task_that_created_the_job(polaris, monkeypatch, wait_for, status, health, mode):
+    created = []
+
+    def reach() -> None:
+        for name, value in (("executionStatus", STATUSES[status]), ("health", HEALTHS[health])):
+            if value is ABSENT:
+                polaris.remove_field(created[0], name)
+            else:
+                polaris.set_fields(created[0], **{name: value})
+
+    right = PolarisHook.create_job
+
+    def create(hook, spec):
+        job = right(hook, spec)
+        created.append(job.id)
+        polaris.set_metrics(job.id, **COUNTERS)
+        if mode != "deferred":
+            reach()
+        return job
+
+    monkeypatch.setattr(PolarisHook, "create_job", create)
+    spec = SQL if wait_for == "completed" else STREAMING
+
+    def make() -> PolarisCreateJobOperator:
+        return PolarisCreateJobOperator(
+            task_id="load", job_spec=spec, poll_interval=60, timeout=600, **OPERATOR_MODES[mode]
+        )
+
+    outcome = run_task(make, between=reach if mode == "deferred" else None)
+
+    verdict = VERDICTS[wait_for].get((status, health), "wait")
+    expected = {"pass": "success", "wait": "PolarisJobTimeout"}.get(verdict) or REFUSALS.get(
+        status, "PolarisGateRefused"
+    )
+    assert outcome.kind == expected, outcome.error
+    assert len(created) == 1
+    assert outcome.pushed["job_id"] == created[0]
+    metrics = expected_xcom("", "", wait_for, status, "ok")["metrics"]
+    assert outcome.pushed.get("metrics") == (None if verdict == "wait" else metrics)
+    if verdict == "pass":
+        assert (outcome.xcom["job_id"], outcome.xcom["metrics"]) == (created[0], metrics)
+        assert outcome.xcom["execution_status"] == STATUSES[status]

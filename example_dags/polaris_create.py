@@ -1,0 +1,73 @@
+"""Load orders with one task, and let a second DAG run on what it loaded.
+
+``load`` creates the job, waits for it in the triggerer, and succeeds only if the data is good; a retry goes on with the
+job of the try before. Its outlet's event carries the job and its counters; ``polaris_report``, which is scheduled on
+it, reads them.
+
+Needs the files of ``example_dags/data`` uploaded to the project. Try it with ``make demo``.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+try:
+    from airflow.sdk import DAG, Asset, task
+except ImportError:  # Airflow 2.11
+    from airflow import DAG
+    from airflow.datasets import Dataset as Asset
+    from airflow.decorators import task
+
+from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
+
+ORDERS = Asset("polaris://orders")
+COLUMNS = {"timestamp": "string", "order_id": "string", "country": "string", "items": "long", "amount": "double"}
+START = datetime(2026, 11, 1, tzinfo=timezone.utc)
+
+with DAG(
+    "polaris_create",
+    schedule=None,
+    start_date=START,
+    catchup=False,
+    tags=["example", "polaris"],
+    params={
+        "files": ["orders-2026-11-01.json.gz", "orders-2026-11-02.json.gz"],
+        "max_rows_skipped_by_error": 10,
+    },
+):
+    load = PolarisCreateJobOperator(
+        task_id="load",
+        outlets=[ORDERS],
+        deferrable=True,
+        poll_interval=2,
+        timeout=timedelta(hours=2),
+        min_rows_processed=1,
+        max_rows_skipped_by_error="{{ params.max_rows_skipped_by_error }}",
+        job_spec={
+            "type": "batch",
+            "ingestionMode": "append",
+            "createTableIfNotExists": True,
+            "target": {"type": "table", "tableName": "orders"},
+            "source": {
+                "type": "uploaded",
+                "fileList": ["{{ params.files[0] }}", "{{ params.files[1] }}"],
+                "formatSettings": {"format": "nd-json"},
+                "inputSchema": [{"name": name, "dataType": kind} for name, kind in COLUMNS.items()],
+            },
+            "mappings": [{"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'}]
+            + [{"columnName": name, "expression": f'"{name}"'} for name in COLUMNS if name != "timestamp"],
+        },
+    )
+
+with DAG("polaris_report", schedule=[ORDERS], start_date=START, catchup=False, tags=["example", "polaris"]):
+
+    @task(inlets=[ORDERS])
+    def report(inlet_events=None) -> str:
+        job = inlet_events[ORDERS][-1].extra["polaris_job"]
+        metrics = job["metrics"]
+        return (
+            f"{job['table']}: {metrics['numRowsProcessed']:,} rows in, "
+            f"{metrics['numRowsSkippedByError']:,} lost, after {job['duration_seconds']} s"
+        )
+
+    report()
