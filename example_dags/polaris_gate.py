@@ -3,7 +3,7 @@
 ``create_job`` submits the load, ``gate`` waits for it in the triggerer, ``report`` runs when the gate opens. A retry of
 ``create_job`` would load again, so it has none; the gate may be retried and cleared as often as you like.
 
-Needs the files of ``example_dags/data`` uploaded to the project. Try it with ``make demo``.
+``polaris_create`` does both in one task. Needs the files of ``example_dags/data`` uploaded to the project.
 """
 
 from __future__ import annotations
