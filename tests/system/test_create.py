@@ -92,7 +92,7 @@ for mode in ("worker", "deferred"):
             deferrable=mode == "deferred",
             poll_interval=1,
             timeout=120,
-            retries=2,
+            retries=5,
             retry_delay=timedelta(seconds=1),
             job_spec={
                 "type": "{{ dag_run.conf['type'] }}",
@@ -167,7 +167,9 @@ def test_a_worker_that_is_killed_never_loads_twice(airflow, polaris):
     for run_id, (_, step) in runs.items():
         (tries,) = airflow.query("select try_number from task_instance where run_id = ? and task_id = 'load'", run_id)
         assert (airflow.home / "dags" / f"{run_id}.killed").exists(), f"{run_id}: nothing was killed"
-        assert tries[0] == 2, run_id
+        # Mostly two. More where SQLite gave a trigger's id away at once: Airflow then fails the wait that has it now,
+        # and the next try goes on with the same job.
+        assert tries[0] >= 2, run_id
         loaded = 0 if step in {"before the post", "sending noted"} and ended[run_id] == "failed" else 400
         wait_for(lambda: rows_of(polaris, run_id) == loaded, f"the rows of {run_id}")  # noqa: B023
         assert len(jobs_of(polaris, run_id)) == (loaded > 0), run_id
@@ -192,6 +194,9 @@ def test_a_clear_after_a_verdict_loads_again(airflow, polaris, how):
     airflow.run("load_worker", how, {"type": "batch", "step": ""})
     first = airflow.wait_for_state(how, "success", "failed", task_id="load")
     assert first == ("success" if how == "good" else "failed")
+    # A clear while the scheduler ends the run would be overwritten by it.
+    ended = "select 1 from dag_run where run_id = ? and state in ('success', 'failed')"
+    wait_for(lambda: airflow.query(ended, how), "the run to end")
     body = {"dry_run": False, "dag_run_id": how, "task_ids": ["load"], "only_failed": False, "reset_dag_runs": True}
     airflow.api("POST", "dags/load_worker/clearTaskInstances", body)
     wait_for(lambda: len(jobs_of(polaris, how)) == 2, "a second job")
