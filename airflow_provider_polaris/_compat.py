@@ -6,7 +6,7 @@ it that lack names needed here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, PokeReturnValue
@@ -73,6 +73,31 @@ __all__ = [
     "PokeReturnValue",
     "conf",
 ]
+
+
+def task_state(ti: Any) -> str | None:
+    """Return the state in which Airflow has a task instance by now, ``removed`` if it has none such.
+
+    Asks the API server (3.x) or the database (2.11); raises whatever that raises.
+    """
+    if not AIRFLOW_3:
+        from airflow.models.taskinstance import TaskInstance
+        from airflow.utils.session import create_session
+
+        with create_session() as session:
+            columns = session.query(TaskInstance.state).filter_by(
+                dag_id=ti.dag_id, run_id=ti.run_id, task_id=ti.task_id, map_index=ti.map_index
+            )
+            row = columns.one_or_none()
+            return row[0] if row else "removed"
+    from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+    states = RuntimeTaskInstance.get_task_states(
+        dag_id=ti.dag_id, map_index=ti.map_index, task_ids=[ti.task_id], run_ids=[ti.run_id]
+    ).get(ti.run_id, {})
+    name = ti.task_id if ti.map_index in (None, -1) else f"{ti.task_id}_{ti.map_index}"
+    state = states.get(name, "removed")
+    return None if state is None else str(getattr(state, "value", state))
 
 
 def default_deferrable() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,21 +14,35 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.job_spec import can_be_marked, marked, table_of
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.memory import Memory, Remembered
-from airflow_provider_polaris.waiting import Log
+from airflow_provider_polaris.wait_log import Log
 
 #: A spec whose answer was lost may still arrive for so long: only after that does not finding its job prove that there
 #: is none. In seconds; longer than a request and its answer may take.
 IN_FLIGHT = 120.0
 #: How often a job with our marker is looked for in that time, in seconds.
 LOOK_AGAIN = 15.0
+#: How long a job is waited for that is canceled for an earlier try, and how often it is looked at, in seconds.
+CANCELING = 300.0
+CANCELING_LOOK = 5.0
 #: So many of a table's newest jobs are searched for the marker: the list does not show queries.
 SEARCHED = 50
 
 
 class Creation:
-    """One try's way to its job."""
+    """One try's way to its job.
 
-    def __init__(self, hook: PolarisHook, memory: Memory, spec: Mapping[str, Any], log: Log) -> None:
+    :param check: called right before the spec is sent; raises if there is to be no job any more.
+    """
+
+    def __init__(
+        self,
+        hook: PolarisHook,
+        memory: Memory,
+        spec: Mapping[str, Any],
+        log: Log,
+        check: Callable[[], None],
+    ) -> None:
+        self._check = check
         self._hook = hook
         self._memory = memory
         # The end of it is new for each spec that is sent: a run of the same name may have been here before.
@@ -70,15 +84,27 @@ class Creation:
             raise PolarisJobLost(
                 f"An earlier try created job {remembered.job_id}, and Polaris no longer has it. {self._how_to_go_on()}"
             ) from None
-        if remembered.state == "canceling" and not job.execution_status.is_over:
-            raise PolarisJobTimeout(f"{job} is still being canceled: an earlier try's time was up. Try again")
-        asked_again = not same_life or remembered.state == "canceling"
-        if asked_again and job.execution_status in ("failed", "canceled"):
+        # A kill may be too late to note that it has canceled the job.
+        canceling = remembered.state == "canceling" or (not same_life and job.desired_execution_status == "canceled")
+        if canceling:
+            job = self._until_over(job)
+        if (canceling or not same_life) and job.execution_status in ("failed", "canceled"):
             return None  # it has loaded nothing
         self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
         return job
 
+    def _until_over(self, job: Job) -> Job:
+        """Wait until a job that is being canceled is over: it may complete all the same."""
+        give_up_at = clock.now() + CANCELING
+        while not job.execution_status.is_over:
+            if clock.now() >= give_up_at:
+                raise PolarisJobTimeout(f"{job} is still being canceled, for an earlier try. Try again")
+            clock.sleep(CANCELING_LOOK)
+            job = self._hook.get_job(job.id)
+        return job
+
     def _create(self) -> Job:
+        self._check()
         self._memory.note("sending", marker=self._marker)
         sent_at = clock.now()
         try:

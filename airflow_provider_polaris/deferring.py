@@ -47,15 +47,17 @@ def say_when(interval: float, deadline: float) -> str:
 
 
 def read_event(event: Any, job_id: Any) -> dict[str, Any]:
-    """Return the trigger's event, whose ``outcome`` is ``job`` or ``timeout``.
+    """Return the trigger's event, whose ``outcome`` is ``job``, ``table`` or ``timeout``.
 
     :raises PolarisError: the error that the trigger reported, or one that says that the event is of an unknown shape.
     """
     if isinstance(event, dict):
-        outcome, job = event.get("outcome"), event.get("job")
+        outcome, job, table = event.get("outcome"), event.get("job"), event.get("table")
         if outcome == "error":
             raise error_from_dict(event.get("error"))
-        known = outcome == "timeout" or (outcome == "job" and isinstance(job, dict))
+        known = outcome == "timeout" or (outcome in ("job", "table") and isinstance(job, dict))
+        if outcome == "table":
+            known = known and isinstance(table, dict) and isinstance(table.get("state"), str)
         if known and isinstance(event.get("deadline"), (int, float)):
             return event
     raise PolarisError(f"Job {job_id}: the trigger reported something of an unknown shape: {event!r}")

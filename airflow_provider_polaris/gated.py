@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.deferring import backstop, read_event, say_when
-from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
 from airflow_provider_polaris.links.polaris import LinksToJob
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.gate import Gate
     from airflow_provider_polaris.hooks.polaris import PolarisHook
+    from airflow_provider_polaris.triggers.base import PolarisTrigger
     from airflow_provider_polaris.waiting import Ending, Watch
 
 #: The options of a gate that count rows; they are templated.
@@ -40,6 +41,7 @@ class WaitsAtGate(LinksToJob):
     project_id: str | None
     wait_for: Literal["completed", "running"]
     max_unreachable: float
+    wait_until_available: bool
     _watch: Watch | None = None
 
     def set_gate(
@@ -54,6 +56,7 @@ class WaitsAtGate(LinksToJob):
         max_rows_with_warning: int | str | None,
         max_error_ratio: float | str | None,
         max_unreachable: float,
+        wait_until_available: bool,
     ) -> None:
         """Keep the options as they were given: they are checked once they are rendered."""
         self.polaris_conn_id = polaris_conn_id
@@ -65,13 +68,21 @@ class WaitsAtGate(LinksToJob):
         self.max_rows_with_warning = max_rows_with_warning
         self.max_error_ratio = max_error_ratio
         self.max_unreachable = max_unreachable
+        self.wait_until_available = wait_until_available
         self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
 
     def start_watch(
-        self, job_id: Any, interval: float, *, has_memory: bool = True, hook: PolarisHook | None = None
+        self,
+        job_id: Any,
+        interval: float,
+        *,
+        deferrable: bool,
+        has_memory: bool = True,
+        hook: PolarisHook | None = None,
     ) -> Watch:
         """Check the options, rendered by now, before anything is sent.
 
+        :param deferrable: whether what takes time is waited for in a trigger.
         :param has_memory: whether this process sees the whole wait; a rescheduled poke does not.
         """
         from airflow_provider_polaris.connection import check_id
@@ -84,7 +95,9 @@ class WaitsAtGate(LinksToJob):
         gate = self.read_gate()
         patience = Patience(self.max_unreachable if has_memory else None, interval)
         hook = hook or PolarisHook(self.polaris_conn_id, self.project_id)
-        self._watch = Watch(hook, job_id, gate, patience, interval, self.log)
+        where: Literal["here", "in a trigger"] = "in a trigger" if deferrable else "here"
+        table_wait = where if self.wait_until_available else None
+        self._watch = Watch(hook, job_id, gate, patience, interval, self.log, table_wait)
         return self._watch
 
     def check_given(self) -> None:
@@ -97,6 +110,26 @@ class WaitsAtGate(LinksToJob):
         limit = self.max_unreachable
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
             raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
+
+        if not isinstance(self.wait_until_available, bool):
+            raise PolarisUsageError(f"wait_until_available must be True or False, not {self.wait_until_available!r}")
+        if self.wait_until_available and self.wait_for != "completed":
+            raise PolarisUsageError("wait_until_available goes with a job that completes: a streaming job never does")
+
+    def check_table_can_be_read(self, hook: PolarisHook, table: str | None) -> None:
+        """Say at the start, and not hours later when the job is done, that the key may not read tables."""
+        if not self.wait_until_available or table is None:
+            return
+        try:
+            hook.get_table(table, retry=False)
+        except PolarisPermissionError as error:
+            raise PolarisPermissionError(
+                f"wait_until_available is set, and whether table {table!r} is available cannot be asked: {error}",
+                status=error.status,
+                code=error.code,
+            ) from None
+        except PolarisApiError:
+            pass  # there need not be a table yet, and an outage is the wait's business
 
     def read_gate(self) -> Gate:
         """Return the gate, from options that are rendered by now."""
@@ -117,28 +150,36 @@ class WaitsAtGate(LinksToJob):
             )
         return gate
 
-    def hand_over(self, watch: Watch, deadline: float, **backoff: Any) -> NoReturn:
-        """Defer. The task goes on in ``execute_complete``, on another instance."""
-        from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
+    def hand_over(self, watch: Watch, deadline: float, *, cancel_on_kill: bool = False, **backoff: Any) -> NoReturn:
+        """Defer, for the job or for its table. The task goes on in ``execute_complete``, on another instance."""
+        what = "job" if watch.loaded is None else f"table {watch.loaded.table!r}"
+        self.log.info("Waiting for the %s in the triggerer: %s", what, say_when(watch.interval, deadline))
+        wait = {
+            "job_id": watch.job_id,
+            "polaris_conn_id": self.polaris_conn_id,
+            "project_id": self.project_id,
+            "poll_interval": watch.interval,
+            "deadline": deadline,
+            "max_unreachable": self.max_unreachable,
+            "failing": watch.patience.to_dict(clock.now()),
+            "last_job": watch.notes.last.to_event() if watch.notes.last else None,
+            **backoff,
+        }
+        trigger: PolarisTrigger
+        if watch.loaded is not None:
+            from airflow_provider_polaris.triggers.table import PolarisTableTrigger
 
-        self.log.info("Waiting in the triggerer: %s", say_when(watch.interval, deadline))
-        self.defer(
-            trigger=PolarisJobTrigger(
-                job_id=watch.job_id,
-                polaris_conn_id=self.polaris_conn_id,
-                project_id=self.project_id,
+            trigger = PolarisTableTrigger(table=str(watch.loaded.table), **wait)
+        else:
+            from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
+
+            trigger = PolarisJobTrigger(
                 wait_for=self.wait_for,
                 fail_on_unhealthy=self.fail_on_unhealthy,
-                poll_interval=watch.interval,
-                deadline=deadline,
-                max_unreachable=self.max_unreachable,
-                failing=watch.patience.to_dict(clock.now()),
-                last_job=watch.notes.last.to_event() if watch.notes.last else None,
-                **backoff,
-            ),
-            method_name="execute_complete",
-            timeout=backstop(deadline),
-        )
+                cancel_on_kill=cancel_on_kill,
+                **wait,
+            )
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(deadline))
         raise AssertionError("defer() raises")
 
     def take_up(self, watch: Watch, event: Any) -> tuple[Ending | None, dict[str, Any]]:
@@ -147,8 +188,10 @@ class WaitsAtGate(LinksToJob):
         event = read_event(event, watch.job_id)
         watch.patience.resume(event.get("failing"), clock.now())
         watch.notes.resume(event.get("job"), event)
-        job = watch.notes.last if event["outcome"] == "job" else None
-        return (watch.judge(job) if job else None), event
+        table = event.get("table")
+        job = watch.notes.last if event["outcome"] != "timeout" else None
+        state = table["state"] if event["outcome"] == "table" else None
+        return (watch.judge(job, state) if job else None), event
 
     def report(self, ending: Ending, context: Context) -> dict[str, Any]:
         """Say once, on the worker, how it ended; return the dict for XCom if the gate opens."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.errors import (
@@ -19,117 +18,15 @@ from airflow_provider_polaris.gate import Decision, Gate, Verdict, decide, wants
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.jobs import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.patience import Patience
+from airflow_provider_polaris.tables import Readiness, check_leaves_table, judge
+from airflow_provider_polaris.wait_log import Log, WaitLog, explain
 
 T = TypeVar("T")
 
-#: A wait says that it is still waiting this often, in seconds.
-HEARTBEAT = 900.0
 #: Counters may trail the status: how long they are read again before a gate refuses for want of them, in seconds.
 SETTLE = 30.0
 #: Log lines that go into a refusal's message.
 LOG_LINES = 5
-
-
-class Log(Protocol):
-    """What is asked of a logger: Airflow's tasks have a logging.Logger or a structlog one."""
-
-    def log(self, level: int, event: Any, /, *args: Any) -> Any:  # noqa: D102
-        ...
-
-    def info(self, event: Any, /, *args: Any) -> Any:  # noqa: D102
-        ...
-
-    def warning(self, event: Any, /, *args: Any) -> Any:  # noqa: D102
-        ...
-
-
-@dataclass
-class WaitLog:
-    """Says what changed in a wait, not every poll; the same lines on a worker and in a triggerer."""
-
-    job_id: str
-    log: Log
-    #: Whether to say how the job ended; on a worker, the task's last line does.
-    says_end: bool = True
-    last: Job | None = None
-    polls: int = 0
-    failed_polls: int = 0
-    #: Why the last poll had no answer; ``None`` if it had one.
-    trouble: str | None = None
-    _said: tuple[Any, ...] = ()
-    _said_at: float = field(default=0.0, repr=False)
-
-    def saw(self, job: Job, decision: Decision) -> None:
-        """Note an answer: say it if it is news, or if nothing was said for a while."""
-        self.polls += 1
-        self.last = job
-        again = "Polaris answers again. " if self.trouble else ""
-        self.trouble = None
-        if self._is_due(_news(job)) and (self.says_end or decision.verdict is Verdict.WAIT):
-            settled = decision.verdict in {Verdict.WAIT, Verdict.REFUSE}
-            level = logging.WARNING if decision.warn else logging.INFO
-            self.log.log(level, "%s%s %s", again, job, decision.reason if settled else f"is {job.state}")
-
-    def failed(self, error: PolarisApiError) -> None:
-        """Note a poll without an answer that the wait puts up with."""
-        self.failed_polls += 1
-        self.trouble = str(error)
-        if self._is_due((type(error), getattr(error, "status", None))):
-            self.log.warning("Job %s: %s. %s", self.job_id, _trouble(error), error)
-
-    def resume(self, last: Mapping[str, Any] | None, event: Mapping[str, Any] | None = None) -> None:
-        """Take over what was seen where the wait came from, by the worker or by the trigger.
-
-        :param last: the job as last seen, in the form of :meth:`Job.to_event`.
-        :param event: the trigger's event. Its counts go into the worker's log: a triggerer's log may be lost.
-        """
-        if last:
-            self.last = Job.from_api(last)
-            self._said, self._said_at = _news(self.last), clock.now()
-        if event:
-            self.trouble = event.get("trouble")
-            self.polls += int(event.get("polls") or 0)
-            self.failed_polls += int(event.get("failed_polls") or 0)
-
-    @property
-    def last_known(self) -> str:
-        """What a wait that ends without a verdict can say."""
-        known = (
-            f"{self.last} was {self.last.state} when last seen" if self.last else f"Job {self.job_id} was not seen yet"
-        )
-        return known + (f". The last poll failed: {self.trouble}" if self.trouble else "")
-
-    def __str__(self) -> str:
-        asked = self.polls + self.failed_polls
-        vain = f", {self.failed_polls:,} of them without an answer" if self.failed_polls else ""
-        return f"Asked {asked:,} time{'s' if asked != 1 else ''}{vain}."
-
-    def _is_due(self, news: tuple[Any, ...]) -> bool:
-        now = clock.now()
-        due = news != self._said or now - self._said_at >= HEARTBEAT
-        if due:
-            self._said, self._said_at = news, now
-        return due
-
-
-def _trouble(error: PolarisApiError) -> str:
-    if isinstance(error, PolarisNotFound):
-        return "Polaris says that it is not there; asking once more before believing it"
-    if isinstance(error, PolarisAuthError):
-        return "Polaris turns the API key away; looking again for some minutes, in case it is being rotated"
-    return "no usable answer; the wait goes on"
-
-
-def _news(job: Job) -> tuple[Any, ...]:
-    return (job.execution_status, job.health and (job.health.status, job.health.code))
-
-
-def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApiError:
-    """Return the error with which a wait gives up, of the same kind, naming the job and what is known of it."""
-    known = f"When last seen it was {last.state}" if last else "This task has not seen it yet"
-    if not isinstance(error, PolarisNotFound):
-        known = f"The job itself may be running on. {known}"
-    return type(error)(f"Job {job_id}: {error}. {known}", status=error.status, code=error.code)
 
 
 @dataclass(frozen=True)
@@ -162,6 +59,8 @@ class Watch:
 
     :param patience: what failed polls it puts up with.
     :param interval: seconds between polls; counters that are missing are read again for up to three of them.
+    :param table_wait: who looks, once the job is good, whether its table is available: nobody; this process; or a
+        trigger, and then :attr:`loaded` is set when it is time to hand over to it.
     """
 
     def __init__(
@@ -172,13 +71,18 @@ class Watch:
         patience: Patience,
         interval: float,
         log: Log,
+        table_wait: Literal["here", "in a trigger"] | None = None,
     ) -> None:
         self.hook = hook
         self.job_id = job_id
         self.gate = gate
         self.patience = patience
         self.interval = interval
+        self.table_wait = table_wait
+        #: The job, if all that is left to wait for is its table.
+        self.loaded: Job | None = None
         self.notes = WaitLog(job_id, log, says_end=False)
+        self._readiness: Readiness | None = None
 
     def poll(self) -> Ending | None:
         """Ask once. Return the ending, or ``None`` to go on waiting; raise if the wait cannot go on."""
@@ -188,10 +92,13 @@ class Watch:
         except PolarisApiError as error:
             raise explain(error, self.job_id, self.notes.last) from None
 
-    def judge(self, job: Job) -> Ending | None:
-        """Like :meth:`poll`, of a job that the trigger has just seen."""
+    def judge(self, job: Job, table_state: str | None = None) -> Ending | None:
+        """Like :meth:`poll`, of a job that the trigger has just seen.
+
+        :param table_state: what the trigger found the job's table to be, if it was for the table that it waited.
+        """
         try:
-            return self._judge(job)
+            return self._judge(job, table_state)
         except PolarisApiError as error:
             raise explain(error, self.job_id, self.notes.last) from None
 
@@ -216,25 +123,65 @@ class Watch:
         self.notes.failed(error)
         return delay
 
-    def _judge(self, job: Job) -> Ending | None:
-        """Return what the gate makes of the job, with the counters and logs that takes; ``None`` to go on waiting."""
+    def _judge(self, job: Job, table_state: str | None = None) -> Ending | None:
+        """Return what the gate makes of the job, with all that this takes; ``None`` to go on waiting."""
+        if self.table_wait:
+            check_leaves_table(job.type)
         self.patience.worked = True
         decision = decide(job, self.gate)
         self.notes.saw(job, decision)
         if decision.verdict is Verdict.WAIT:
             self.patience.succeeded()
             return None
-        if decision.verdict is not Verdict.UNDECIDED:
-            refused = decision.verdict is Verdict.REFUSE
-            return self.ending_of(job, self._log_lines_if_possible() if refused else ())
         try:
-            ending = self._weigh(job)
+            ending = self._gather(job, decision)
+            held = ending.passed and self.table_wait is not None
+            result = self._with_table(ending, table_state) if held else ending
         except (PolarisUnreachable, PolarisAuthError) as error:
             # What decides is out of reach: one more failed poll, like any other.
             self._bear(error)
             return None
         self.patience.succeeded()
-        return ending
+        return result
+
+    def _gather(self, job: Job, decision: Decision) -> Ending:
+        if decision.verdict is Verdict.UNDECIDED:
+            return self._weigh(job)
+        return self.ending_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
+
+    def _with_table(self, ending: Ending, state: str | None) -> Ending | None:
+        """Hold a good load back until it can be queried; ``None`` to go on waiting."""
+        name = ending.job.table
+        if not name:
+            told = "Polaris does not name its table, and wait_until_available is set"
+            return replace(ending, decision=Decision(Verdict.REFUSE, f"{ending.decision.reason}, but {told}"))
+        if state is not None:
+            decision = judge(name, state)
+        elif self.table_wait == "here":
+            decision = self._look_at_table(name)
+        else:
+            self.loaded = ending.job
+            return None
+        if decision.verdict is Verdict.WAIT:
+            return None
+        joint = "and" if decision.verdict is Verdict.PASS else "but"
+        reason = f"{ending.decision.reason}, {joint} {decision.reason}"
+        return replace(ending, decision=Decision(decision.verdict, reason, ending.decision.warn))
+
+    def _look_at_table(self, name: str) -> Decision:
+        """Look, and where only a second look settles it, wait for that: a rescheduled poke remembers no first one."""
+        readiness = self._readiness = self._readiness or Readiness(name)
+        while True:
+            try:
+                table = self.hook.get_table(name, retry=False)
+            except PolarisNotFound:
+                table = None
+            decision = readiness.saw(table, clock.now())
+            self.notes.saw_table(str(readiness), decision)
+            pause = readiness.second_look_in(clock.now())
+            if not pause:
+                return decision
+            clock.sleep(pause)
 
     def _weigh(self, job: Job) -> Ending:
         """Read counters, and logs where they matter, until the gate decides or they had time enough to settle."""

@@ -91,7 +91,18 @@ MODES = {
 FLAGS = {"plain": {}, "soft_fail": {"soft_fail": True}, "never_fail": {"never_fail": True}}
 COUNTERS = {"numRowsProcessed": 99_999, "numRowsSkippedByError": 2, "numRowsNewlyCounted": 7}
 
-ROWS = [pytest.param(*row, id="-".join(row)) for row in itertools.product(VERDICTS, STATUSES, HEALTHS, MODES, FLAGS)]
+#: Whether it also waits for the table, which is available: that changes nothing of how the task ends.
+TABLE = {"": {}, "available": {"wait_until_available": True}}
+
+
+def rows_of(*columns: object) -> list:
+    """Every combination, but that a streaming job is waited for with its table: no such gate ever opens."""
+    rows = itertools.product(*columns)
+    return [pytest.param(*row, id="-".join(filter(None, row))) for row in rows if row[:: len(row) - 1] != BOTH]
+
+
+BOTH = ("running", "available")
+ROWS = rows_of(VERDICTS, STATUSES, HEALTHS, MODES, FLAGS, TABLE)
 
 
 def expected_xcom(job_id: str, table: str, wait_for: str, status: str, health: str) -> dict:
@@ -119,11 +130,12 @@ def expected_xcom(job_id: str, table: str, wait_for: str, status: str, health: s
 
 
 @pytest.mark.usefixtures("moved_clock")
-@pytest.mark.parametrize(("wait_for", "status", "health", "mode", "flag"), ROWS)
-def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, status, health, mode, flag):
+@pytest.mark.parametrize(("wait_for", "status", "health", "mode", "flag", "available"), ROWS)
+def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, status, health, mode, flag, available):
     if not AIRFLOW_3:  # 2.11 looks the first reschedule up in its database
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
     table = f"{status}-{health}"
+    polaris.add_table(table)
     job_id = polaris.add_job(
         metrics=COUNTERS,
         type="batch" if wait_for == "completed" else "streaming",
@@ -149,6 +161,7 @@ def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, st
             timeout=600,
             **MODES[mode],
             **FLAGS[flag],
+            **TABLE[available],
         )
 
     if mode != "deferred":
@@ -160,7 +173,8 @@ def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, st
     if isinstance(expected, tuple):
         expected = expected[AIRFLOW_3]
     assert outcome.kind == expected, outcome.error
-    assert (outcome.deferrals > 0) == (mode == "deferred" or (mode == "first_look" and verdict == "wait"))
+    waits = verdict == "wait" or (verdict == "pass" and available != "")
+    assert (outcome.deferrals > 0) == (mode == "deferred" or (mode == "first_look" and waits))
     if verdict == "pass":
         assert outcome.xcom == expected_xcom(job_id, table, wait_for, status, health)
     if verdict == "wait":
@@ -171,16 +185,16 @@ def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, st
 
 
 OPERATOR_MODES = {"worker": {"deferrable": False}, "first_look": {"deferrable": True}, "deferred": {"deferrable": True}}
-OPERATOR_ROWS = [
-    pytest.param(*row, id="-".join(row)) for row in itertools.product(VERDICTS, STATUSES, HEALTHS, OPERATOR_MODES)
-]
+OPERATOR_ROWS = rows_of(VERDICTS, STATUSES, HEALTHS, OPERATOR_MODES, TABLE)
 #: What the operator raises where the gate refuses: only a job that failed has loaded nothing, and may be tried again.
 REFUSALS = {"failed": "PolarisJobFailed", "canceled": "PolarisJobCanceled"}
 
 
 @pytest.mark.usefixtures("moved_clock")
-@pytest.mark.parametrize(("wait_for", "status", "health", "mode"), OPERATOR_ROWS)
-def test_it_means_the_same_to_the_task_that_created_the_job(polaris, monkeypatch, wait_for, status, health, mode):
+@pytest.mark.parametrize(("wait_for", "status", "health", "mode", "available"), OPERATOR_ROWS)
+def test_it_means_the_same_to_the_task_that_created_the_job(
+    polaris, monkeypatch, wait_for, status, health, mode, available
+):
     created = []
 
     def reach() -> None:
@@ -205,7 +219,12 @@ def test_it_means_the_same_to_the_task_that_created_the_job(polaris, monkeypatch
 
     def make() -> PolarisCreateJobOperator:
         return PolarisCreateJobOperator(
-            task_id="load", job_spec=spec, poll_interval=60, timeout=600, **OPERATOR_MODES[mode]
+            task_id="load",
+            job_spec=spec,
+            poll_interval=60,
+            timeout=600,
+            **OPERATOR_MODES[mode],
+            **TABLE[available],
         )
 
     outcome = run_task(make, between=reach if mode == "deferred" else None)

@@ -20,8 +20,10 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.triggers import client as client_module
+from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.client import shared_client
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
+from airflow_provider_polaris.triggers.table import PolarisTableTrigger
 from tests.airflow_versions import (
     FakeTaskInstance,
     context_of,
@@ -47,13 +49,18 @@ def trigger(job_id="some-job", **options) -> PolarisJobTrigger:
 
 class TestArguments:
     def test_every_argument_is_serialised_and_comes_back_through_airflow(self):
-        names = set(inspect.signature(PolarisJobTrigger.__init__).parameters) - {"self"}
+        names = {
+            name
+            for kind in (PolarisTrigger, PolarisJobTrigger)
+            for name in inspect.signature(kind.__init__).parameters
+            if name not in {"self", "wait"}
+        }
         odd = {
             "project_id": "p", "wait_for": "running", "fail_on_unhealthy": True, "poll_interval": 1.5, "deadline": 2.5,
             "max_unreachable": 3.5, "exponential_backoff": True, "max_wait": 4.5,
             "failing": {"at": 5.5, "unreachable_since": 4.5, "unauthorized_since": None},
             "polaris_conn_id": "c", "job_id": "j",
-            "last_job": {"id": "j", "executionStatus": "running", "health": None},
+            "last_job": {"id": "j", "executionStatus": "running", "health": None}, "cancel_on_kill": True,
         }  # fmt: skip
         assert set(odd) == names, "a new argument wants a value here, and a default there"
         before = PolarisJobTrigger(**odd)
@@ -73,8 +80,18 @@ class TestArguments:
         }  # fmt: skip
         assert PolarisJobTrigger(**golden).serialize() == (
             "airflow_provider_polaris.triggers.polaris.PolarisJobTrigger",
-            golden,
+            {**golden, "cancel_on_kill": False},
         )
+
+    def test_the_trigger_of_a_table_comes_back_too(self):
+        before = PolarisTableTrigger(
+            job_id="j", polaris_conn_id="c", project_id=None, poll_interval=30.0, deadline=1.0, max_unreachable=3600,
+            exponential_backoff=True, max_wait=60.0, failing=None, last_job=None, table="Koalas Subset",
+        )  # fmt: skip
+        after = trigger_through_the_database(before)
+        assert type(after) is PolarisTableTrigger
+        assert after.serialize() == before.serialize()
+        assert after.serialize()[1]["table"] == "Koalas Subset"
 
     def test_every_option_that_matters_reaches_it(self, polaris, moved_clock):
         """An option of the sensor is the trigger's, or the worker's alone for a stated reason, or this fails."""
@@ -88,6 +105,7 @@ class TestArguments:
         on_the_worker = {
             "min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio",
             "fail_on_warnings",  # weighed when the job is over, and that ends the deferral whatever they are
+            "wait_until_available",  # decides whether another trigger waits then
             "deferrable",
         }  # fmt: skip
         options = set(inspect.signature(PolarisJobSensor.__init__).parameters) - {"self", "kwargs"}
@@ -100,7 +118,7 @@ class TestArguments:
         assert kwargs == {
             **{name: value for name, value in values.items() if name not in {"poke_interval", "timeout"}},
             "poll_interval": 11, "deadline": moved_clock.time + 444, "exponential_backoff": True, "max_wait": 99,
-            "failing": None,
+            "failing": None, "cancel_on_kill": False,
         }  # fmt: skip
 
 
@@ -402,7 +420,7 @@ class TestTheLoop:
         assert took < 2, "it waited for a request that hangs"
 
     def test_a_service_that_hangs_does_not_hold_the_deadline_up(self, hanging, monkeypatch):
-        monkeypatch.setattr("airflow_provider_polaris.triggers.polaris.LAST_ASK", 0.1)
+        monkeypatch.setattr("airflow_provider_polaris.triggers.base.LAST_ASK", 0.1)
 
         async def run():
             deadline = time.time() + 0.5

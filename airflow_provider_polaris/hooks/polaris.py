@@ -20,6 +20,7 @@ from airflow_provider_polaris.errors import (
 )
 from airflow_provider_polaris.jobs import ExecutionStatus, Job, JobMetrics, LogEntry
 from airflow_provider_polaris.retries import Retry
+from airflow_provider_polaris.tables import Table, check_table_name
 from airflow_provider_polaris.transport import Transport
 
 #: The most jobs that one page of the list may hold.
@@ -207,8 +208,7 @@ class PolarisHook(BaseHook):
 
         :param job_type: only of this type: ``batch``, ``sql``, ``streaming``, …
         """
-        if not isinstance(table, str) or not 1 <= len(table) <= 255:
-            raise PolarisUsageError(f"table must be a name of 1 to 255 characters; it is {repr(table)[:100]}")
+        check_table_name(table)
         newest_first = self.list_jobs(
             target_table_name=table,
             type=job_type,
@@ -239,7 +239,7 @@ class PolarisHook(BaseHook):
                 code=error.code,
             ) from None
 
-    def update_job(self, job_id: str, desired_status: str) -> Job:
+    def update_job(self, job_id: str, desired_status: str, *, retry: bool = True) -> Job:
         """Ask for a status: ``running``, ``suspended`` or ``canceled``. Return the job as it stood when asked.
 
         Polaris takes the wish and works on it: the job's execution status follows later.
@@ -247,11 +247,17 @@ class PolarisHook(BaseHook):
         if desired_status not in {"running", "suspended", "canceled"}:
             raise PolarisUsageError(f"desired_status must be running, suspended or canceled, not {desired_status!r}")
         body = {"desiredExecutionStatus": str(desired_status)}
-        return Job.from_api(self._request("PUT", "jobs", check_id(job_id, "job_id"), body=body))
+        answer = self._request("PUT", "jobs", check_id(job_id, "job_id"), body=body, retry=Retry.when(retry))
+        return Job.from_api(answer)
 
-    def cancel_job(self, job_id: str) -> Job:
+    def cancel_job(self, job_id: str, *, retry: bool = True) -> Job:
         """Ask Polaris to cancel the job. A canceled job cannot be resumed. See :meth:`update_job`."""
-        return self.update_job(job_id, ExecutionStatus.CANCELED)
+        return self.update_job(job_id, ExecutionStatus.CANCELED, retry=retry)
+
+    def get_table(self, name: str, *, retry: bool = True) -> Table:
+        """Return a table; its key needs ``ViewTables`` or ``ManageTables``."""
+        check_table_name(name)
+        return Table.from_api(self._get("tables", name, retry=Retry.when(retry)))
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection by listing one job, and say in words what is wrong with it; never raises."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.hooks.polaris import PolarisHook
+    from airflow_provider_polaris.killing import WorkerKill
     from airflow_provider_polaris.memory import Memory
     from airflow_provider_polaris.waiting import Ending, Watch
 
@@ -49,8 +51,10 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
     :param project_id: wins over the connection's. (templated)
     :param wait_for_completion: wait until the job is over; a streaming job, until it runs. Otherwise only until Polaris
         has taken the spec: the gate's options are not looked at then.
-    :param cancel_on_timeout: cancel the job when ``timeout`` or ``execution_timeout`` ends a deferred wait, or
-        ``timeout`` one on the worker.
+    :param cancel_on_timeout: cancel the job when ``timeout`` or ``execution_timeout`` ends the wait.
+    :param cancel_on_kill: cancel the job when a user clears the running task, marks it, or deletes its run; while it is
+        deferred, from Airflow 3.3 on. A worker that is shut down, or lost, leaves the job running, and so does one that
+        cannot find out which of the two it was: the next try goes on with it.
     :param fail_on_warnings: as of the sensor, and so are the gate's options after it.
     :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable``.
     :param poll_interval: seconds between two polls.
@@ -69,6 +73,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         polaris_conn_id: str = "polaris_default",
         project_id: str | None = None,
         wait_for_completion: bool = True,
+        cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
         fail_on_warnings: bool | Iterable[str] = ("no_rows_found", "unable_to_proceed"),
         fail_on_unhealthy: bool = False,
@@ -77,6 +82,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         max_rows_with_warning: int | str | None = None,
         max_error_ratio: float | str | None = None,
         max_unreachable: float = 3600,
+        wait_until_available: bool = False,
         deferrable: bool | None = None,
         poll_interval: timedelta | float = 30,
         timeout: timedelta | float = 24 * 3600,
@@ -86,11 +92,13 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         self.job_spec = job_spec
         self.wait_for = "completed"
         self.wait_for_completion = wait_for_completion
+        self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)
         self._memory: Memory | None = None
+        self._kill: WorkerKill | None = None
         self.set_gate(
             polaris_conn_id=polaris_conn_id,
             project_id=project_id,
@@ -101,23 +109,25 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             max_rows_with_warning=max_rows_with_warning,
             max_error_ratio=max_error_ratio,
             max_unreachable=max_unreachable,
+            wait_until_available=wait_until_available,
         )
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the job, or find that of an earlier try, and wait. See the class."""
         from airflow_provider_polaris.creating import Creation
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.job_spec import read_spec
+        from airflow_provider_polaris.job_spec import read_spec, table_of
 
         began = clock.now()
         spec = read_spec(self.job_spec)
         self._check(spec)
-        memory = self._remember(context)
+        memory, kill = self._get_ready(context)
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
-        job = Creation(hook, memory, spec, self.log).job()
+        self.check_table_can_be_read(hook, table_of(spec))
+        job = Creation(hook, memory, spec, self.log, kill.check).job()
+        watch = self._watch_job(job.id, hook)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="job_id", value=job.id)
-        watch = self.start_watch(job.id, self.poll_interval, hook=hook)
         self.note_job_url(hook, job.id, context)
         if not self.wait_for_completion:
             memory.note("passed", job.id)
@@ -125,10 +135,9 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         watch.notes.resume(job.to_event())
         watch.patience.worked = True
         ending = watch.poll()
-        deadline = deadline_of(self, context, began, self.timeout) if self.deferrable else began + self.timeout
         if ending is None and self.deferrable:
-            self.hand_over(watch, deadline)
-        return self._finish(ending or self._wait(watch, deadline), context)
+            self._hand_over(watch, deadline_of(self, context, began, self.timeout))
+        return self._finish(ending or self._wait(watch, began + self.timeout), context)
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
@@ -136,14 +145,19 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         if not isinstance(job, dict) or not job.get("id"):
             raise PolarisError(f"The trigger reported something of an unknown shape: {event!r}")
         self.wait_for = "running" if job.get("type") == "streaming" else "completed"
-        self._remember(context)
-        watch = self.start_watch(job["id"], self.poll_interval)
+        self._get_ready(context)
+        watch = self._watch_job(job["id"])
         ending, event = self.take_up(watch, event)
         if ending:
             return self._finish(ending, context)
-        if event["outcome"] == "job" and clock.now() < event["deadline"]:
-            self.hand_over(watch, event["deadline"])
+        if event["outcome"] != "timeout" and clock.now() < event["deadline"]:
+            self._hand_over(watch, event["deadline"])
         raise self._timed_out(watch)
+
+    def on_kill(self) -> None:
+        """Cancel the job if a user killed the task; leave it running if only this process is to end."""
+        if self.cancel_on_kill and self._kill:
+            self._kill.handle()
 
     def refusal(self, ending: Ending, message: str) -> Exception:
         """Return the error for a job that did not do what was asked of it."""
@@ -154,28 +168,47 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
 
     def _check(self, spec: Mapping[str, Any]) -> None:
         """Check all options before anything is sent."""
+        from airflow_provider_polaris.tables import check_leaves_table
+
         self.wait_for = "running" if spec["type"] == "streaming" else "completed"
         self.check_given()
         self.read_gate()
+        if self.wait_until_available:
+            check_leaves_table(spec["type"])
         for name in ("poll_interval", "timeout"):
             if not getattr(self, name) > 0:
                 raise PolarisUsageError(f"{name} must be more than 0 seconds, not {getattr(self, name)!r}")
 
-    def _remember(self, context: Context) -> Memory:
+    def _get_ready(self, context: Context) -> tuple[Memory, WorkerKill]:
+        from airflow_provider_polaris.killing import WorkerKill
         from airflow_provider_polaris.memory import Memory
 
         self._memory = Memory(context, self.retries or 0)
-        return self._memory
+        self._kill = WorkerKill(context["ti"], self._memory, self.log)
+        return self._memory, self._kill
+
+    def _watch_job(self, job_id: str, hook: PolarisHook | None = None) -> Watch:
+        watch = self.start_watch(job_id, self.poll_interval, deferrable=self.deferrable, hook=hook)
+        if self._kill:
+            self._kill.waits_for(watch)
+        return watch
+
+    def _hand_over(self, watch: Watch, deadline: float) -> NoReturn:
+        self.hand_over(watch, deadline, cancel_on_kill=self.cancel_on_kill)
 
     def _wait(self, watch: Watch, deadline: float) -> Ending:
         """Wait on the worker."""
         ending = None
-        while ending is None:
-            left = deadline - clock.now()
-            if left <= 0:
-                raise self._timed_out(watch)
-            clock.sleep(min(self.poll_interval, left))
-            ending = watch.poll()
+        try:
+            while ending is None:
+                left = deadline - clock.now()
+                if left <= 0:
+                    raise self._timed_out(watch)
+                clock.sleep(min(self.poll_interval, left))
+                ending = watch.poll()
+        except AirflowTaskTimeout:  # execution_timeout: Airflow's alarm goes off in the middle of this
+            self.log.warning("execution_timeout passed. %s", self._give_up(watch))
+            raise
         return ending
 
     def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
@@ -185,9 +218,11 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             self._memory.note(("passed" if ending.passed else "refused") if loaded else "failed", ending.job.id)
         return self.report(ending, context)
 
-    def _timed_out(self, watch: Watch) -> BaseException:
+    def _give_up(self, watch: Watch) -> str:
+        """Cancel the job if the task is to do that, and return what a message says of it."""
         said = "The job was not canceled"
-        if self.cancel_on_timeout:
+        is_over = watch.notes.last is not None and watch.notes.last.execution_status.is_over
+        if self.cancel_on_timeout and not is_over:
             try:
                 watch.hook.cancel_job(watch.job_id)
                 said = "Polaris took its cancellation"
@@ -195,7 +230,10 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
                     self._memory.note("canceling", watch.job_id)
             except PolarisError as error:
                 said = f"It could not be canceled: {error}"
-        known = self.with_url(f"{self.last_known(watch.job_id)}. {said}")
+        return self.with_url(f"{self.last_known(watch.job_id)}. {said}")
+
+    def _timed_out(self, watch: Watch) -> BaseException:
+        known = self._give_up(watch)
         limit = execution_limit(self, self.timeout)
         if self.deferrable and limit is not None:  # on a worker Airflow itself sees to that
             return AirflowTaskTimeout(f"The task's execution_timeout of {limit:,.0f} s passed. {known}")

@@ -83,7 +83,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, wait, and return the dict for XCom. See the class."""
-        from airflow_provider_polaris.waiting import explain
+        from airflow_provider_polaris.wait_log import explain
 
         if self.job_id in (None, "", "None"):  # what a template makes of a submit task that pushed nothing
             raise AirflowSkipException("Nothing to cancel: there is no job id")

@@ -54,6 +54,9 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
     :param max_error_ratio: refuse a larger share of rows lost, between 0 and 1. (templated)
     :param max_unreachable: end the wait when Polaris could not be reached for so many seconds without a break. A
         rescheduled poke does not know of the last one: in reschedule mode only ``timeout`` ends the wait.
+    :param wait_until_available: once the job has completed and is good enough, wait until its table says twice, 30 s
+        apart, that all its data can be queried. The best evidence there is, not proof. The API key then needs the
+        permission ``ViewTables`` or ``ManageTables``.
     :param deferrable: wait in the triggerer, whatever ``mode`` says; by default as ``[operators] default_deferrable``.
     :param poke_interval: seconds between two polls.
     :param timeout: seconds until the wait ends; a retry starts anew.
@@ -76,6 +79,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
         max_rows_with_warning: int | str | None = None,
         max_error_ratio: float | str | None = None,
         max_unreachable: float = 3600,
+        wait_until_available: bool = False,
         deferrable: bool | None = None,
         poke_interval: timedelta | float = 30,
         timeout: timedelta | float = 24 * 3600,
@@ -98,6 +102,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
             max_rows_with_warning=max_rows_with_warning,
             max_error_ratio=max_error_ratio,
             max_unreachable=max_unreachable,
+            wait_until_available=wait_until_available,
         )
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
@@ -107,9 +112,13 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
         if watch is None:
             watch = self._start_watch()
             self.note_job_url(watch.hook, watch.job_id, context)
+        seen_before = watch.notes.last
         ending = watch.poll()
         if ending:
             return PokeReturnValue(True, self.report(ending, context))
+        job = watch.notes.last
+        if job and not seen_before and not job.execution_status.is_over and self._has_memory:
+            self.check_table_can_be_read(watch.hook, job.table)
         if self.deferrable:
             self._hand_over(watch, deadline_of(self, context, self._began, self.timeout))
         if clock.now() >= self._began + self.timeout and not self.reschedule:
@@ -123,7 +132,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
         ending, event = self.take_up(watch, event)
         if ending:
             return self.report(ending, context)
-        if event["outcome"] == "job" and clock.now() < event["deadline"]:
+        if event["outcome"] != "timeout" and clock.now() < event["deadline"]:
             self._hand_over(watch, event["deadline"])
         raise self._timed_out()
 
@@ -134,7 +143,13 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
         return PolarisGateRefused(message)
 
     def _start_watch(self) -> Watch:
-        return self.start_watch(self.job_id, self.poke_interval, has_memory=self.deferrable or not self.reschedule)
+        return self.start_watch(
+            self.job_id, self.poke_interval, deferrable=self.deferrable, has_memory=self._has_memory
+        )
+
+    @property
+    def _has_memory(self) -> bool:
+        return self.deferrable or not self.reschedule
 
     def _hand_over(self, watch: Watch, deadline: float) -> NoReturn:
         self.hand_over(

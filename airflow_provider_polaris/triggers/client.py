@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
+from typing import TypeVar
 
 from asgiref.sync import sync_to_async
 
@@ -22,7 +23,10 @@ from airflow_provider_polaris.errors import (
 )
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.tables import Table
 from airflow_provider_polaris.transport import Transport
+
+T = TypeVar("T")
 
 #: Looking a connection up costs a triggerer some 150 ms, one after another: at most this often, in seconds.
 LOOK_UP_EVERY = 10.0
@@ -72,20 +76,31 @@ class SharedClient:
         return not self._users
 
     async def get_job(self, job_id: str) -> Job:
-        """Ask for the job once, in a thread. If that fails, and the connection has changed by now, ask once more."""
+        """Ask for the job once."""
+        return await self._call(partial(self.hook.get_job, job_id, retry=False))
+
+    async def get_table(self, name: str) -> Table:
+        """Ask for the table once."""
+        return await self._call(partial(self.hook.get_table, name, retry=False))
+
+    async def cancel_job(self, job_id: str) -> Job:
+        """Ask once to cancel the job."""
+        return await self._call(partial(self.hook.cancel_job, job_id, retry=False))
+
+    async def _call(self, call: Callable[[], T]) -> T:
+        """Make the call in a thread. If that fails, and the connection has changed by now, make it once more."""
         used = await self._connect()
         try:
-            return await self._get_job(job_id)
+            return await self._in_thread(call)
         except PolarisApiError:
             if not await self._has_changed(used):
                 raise
-            return await self._get_job(job_id)
+            return await self._in_thread(call)
 
-    async def _get_job(self, job_id: str) -> Job:
+    async def _in_thread(self, call: Callable[[], T]) -> T:
         # A call that waits for a thread is dropped with the trigger that is cancelled; one that runs ends by itself.
-        loop = asyncio.get_running_loop()
         async with self._slots:
-            return await loop.run_in_executor(_pool, partial(self.hook.get_job, job_id, retry=False))
+            return await asyncio.get_running_loop().run_in_executor(_pool, call)
 
     async def _connect(self) -> PolarisConnection:
         async with self._lock:

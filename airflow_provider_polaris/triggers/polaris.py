@@ -1,139 +1,67 @@
-"""PolarisJobTrigger: wait in the triggerer until a job needs its task's attention. It only reads."""
+"""PolarisJobTrigger: wait in the triggerer until a job needs its task's attention."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator
 from typing import Any, Literal
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
-
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import (
-    PolarisApiError,
-    PolarisError,
-    PolarisUnreachable,
-    error_to_dict,
-)
+from airflow_provider_polaris.errors import PolarisApiError
 from airflow_provider_polaris.gate import Gate, Verdict, decide
-from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import Patience
-from airflow_provider_polaris.triggers.client import SharedClient, shared_client
-from airflow_provider_polaris.waiting import WaitLog, explain
-
-#: How long a poll may take that begins at or shortly before the deadline, in seconds: less than Airflow's backstop.
-LAST_ASK = 30.0
+from airflow_provider_polaris.triggers.base import PolarisTrigger
+from airflow_provider_polaris.triggers.client import SharedClient
+from airflow_provider_polaris.wait_log import WaitLog
 
 
-class PolarisJobTrigger(BaseTrigger):
-    """Poll one job until a gate would stop waiting for it, then fire one event.
+class PolarisJobTrigger(PolarisTrigger):
+    """Poll one job until a gate would stop waiting for it.
 
-    It knows when to wake the task, not what the task makes of it: the thresholds stay on the worker. Its arguments are
-    stored in Airflow's database while a task is deferred, so they are plain JSON, hold no secret, and stay as they are:
-    a task deferred by one release goes on under the next.
+    It knows when to wake the task, not what the task makes of it: the thresholds stay on the worker. It only reads, but
+    for :meth:`on_kill`.
 
-    The event: ``{"outcome": "job" | "timeout" | "error", "job": {…} | None, "error": {…} | None, "deadline": …,
-    "failing": {…} | None, "trouble": "…" | None, "polls": …, "failed_polls": …}``.
-
-    :param deadline: when the wait ends, in seconds since the epoch: wall clock, since it may go on in another process.
-    :param poll_interval: the longest time between two polls, in seconds; each is up to a tenth shorter, at random.
-    :param max_unreachable: how many seconds without an answer end the wait.
-    :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
-    :param failing: what went wrong before this deferral (:meth:`Patience.to_dict`). The first poll then waits an
-        interval: the poll before has just failed.
-    :param last_job: the job as the worker last saw it, in the form of the event's ``job``.
+    :param wait_for: as of the gate; ``over``: however it ended.
+    :param fail_on_unhealthy: as of the gate.
+    :param cancel_on_kill: cancel the job when a user clears the waiting task, or marks it. Airflow tells from 3.3 on.
     """
 
     def __init__(
         self,
         *,
-        job_id: str,
-        polaris_conn_id: str,
-        project_id: str | None,
         wait_for: Literal["completed", "running", "over"],
         fail_on_unhealthy: bool,
-        poll_interval: float,
-        deadline: float,
-        max_unreachable: float,
-        exponential_backoff: bool = False,
-        max_wait: float | None = None,
-        failing: dict[str, Any] | None = None,
-        last_job: dict[str, Any] | None = None,
+        cancel_on_kill: bool = False,
+        **wait: Any,
     ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.job_id = job_id
-        self.polaris_conn_id = polaris_conn_id
-        self.project_id = project_id
+        super().__init__(**wait)
         self.wait_for = wait_for
         self.fail_on_unhealthy = fail_on_unhealthy
-        self.poll_interval = poll_interval
-        self.deadline = deadline
-        self.max_unreachable = max_unreachable
-        self.exponential_backoff = exponential_backoff
-        self.max_wait = max_wait
-        self.failing = failing
-        self.last_job = last_job
+        self.cancel_on_kill = cancel_on_kill
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments to make this trigger again."""
-        return (
-            "airflow_provider_polaris.triggers.polaris.PolarisJobTrigger",
-            {
-                "job_id": self.job_id,
-                "polaris_conn_id": self.polaris_conn_id,
-                "project_id": self.project_id,
-                "wait_for": self.wait_for,
-                "fail_on_unhealthy": self.fail_on_unhealthy,
-                "poll_interval": self.poll_interval,
-                "deadline": self.deadline,
-                "max_unreachable": self.max_unreachable,
-                "exponential_backoff": self.exponential_backoff,
-                "max_wait": self.max_wait,
-                "failing": self.failing,
-                "last_job": self.last_job,
-            },
-        )
+        path, arguments = super().serialize()
+        return path, {
+            **arguments,
+            "wait_for": self.wait_for,
+            "fail_on_unhealthy": self.fail_on_unhealthy,
+            "cancel_on_kill": self.cancel_on_kill,
+        }
 
-    async def run(self) -> AsyncIterator[TriggerEvent]:
-        """Yield one event, and return."""
-        notes = WaitLog(self.job_id, self.log)
-        notes.resume(self.last_job)
-        patience = Patience(self.max_unreachable, self.poll_interval, worked=True)
-        try:
-            async with shared_client(self.polaris_conn_id, self.project_id) as client:
-                outcome = await self._wait(client, patience, notes)
-            event: dict[str, Any] = {"outcome": outcome, "error": None}
-        except PolarisApiError as error:
-            event = {"outcome": "error", "error": error_to_dict(explain(error, self.job_id, notes.last))}
-        except PolarisError as error:
-            event = {"outcome": "error", "error": error_to_dict(error)}
-        except Exception as error:
-            # A trigger that raises is a TaskDeferralError, which soft_fail would hide. Let the task fail, and say why.
-            self.log.exception("Job %s: the wait broke", self.job_id)
-            fault = PolarisError(f"Job {self.job_id}: the wait broke in the triggerer: {type(error).__name__}: {error}")
-            event = {"outcome": "error", "error": error_to_dict(fault)}
-        yield TriggerEvent(
-            event
-            | {
-                "job": notes.last and notes.last.to_event(),
-                "deadline": self.deadline,
-                "failing": patience.to_dict(clock.now()),
-                "trouble": notes.trouble,
-                "polls": notes.polls,
-                "failed_polls": notes.failed_polls,
-            }
-        )
+    @property
+    def gate(self) -> Gate:
+        """What it waits for."""
+        return Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
 
-    async def _wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["job", "timeout"]:
-        gate = Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
+    async def wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["job", "timeout"]:
+        """Poll until the gate would stop waiting."""
+        gate = self.gate
         interval = self.poll_interval
         if patience.resume(self.failing, clock.now()):
-            await clock.sleep_async(max(0.0, min(self._pause(interval), self.deadline - clock.now())))
+            await clock.sleep_async(max(0.0, min(self.pause(interval), self.deadline - clock.now())))
         while True:
-            pause = self._pause(interval)
+            pause = self.pause(interval)
             try:
-                job = await self._ask(client)
+                job = await self.in_time(client.get_job(self.job_id))
             except PolarisApiError as error:
                 pause = patience.failed(error, clock.now()) or pause
                 notes.failed(error)
@@ -147,21 +75,11 @@ class PolarisJobTrigger(BaseTrigger):
             if left <= 0:
                 return "timeout"
             await clock.sleep_async(min(pause, left))
-            interval = self._next_interval(interval)
+            interval = self.next_interval(interval)
 
-    async def _ask(self, client: SharedClient) -> Job:
-        """Ask for the job, and take a service that hangs past the deadline for one that did not answer."""
-        left = max(self.deadline - clock.now(), LAST_ASK)
-        try:
-            return await asyncio.wait_for(client.get_job(self.job_id), left)
-        except asyncio.TimeoutError:
-            raise PolarisUnreachable("No answer before the deadline") from None
+    async def on_kill(self) -> None:
+        """Cancel the job of a task that a user has killed while it waited here."""
+        if self.cancel_on_kill:
+            from airflow_provider_polaris.triggers.killing import cancel_killed
 
-    def _pause(self, interval: float) -> float:
-        # Shorter, not longer: poke_interval is a promise. Random, so that tasks deferred together spread out.
-        return interval * random.uniform(0.9, 1.0)  # noqa: S311
-
-    def _next_interval(self, interval: float) -> float:
-        if not self.exponential_backoff:
-            return interval
-        return min(interval * 2, self.max_wait or float("inf"))
+            await cancel_killed(self)

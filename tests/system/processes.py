@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import signal
 import socket
@@ -92,12 +93,40 @@ class RealAirflow:
     def start_all(self) -> None:
         """Migrate, start, and wait until tasks can run."""
         self.airflow("db", "migrate")
+        self._never_give_a_triggers_id_twice()
         if AIRFLOW_3:
             self.start("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1")
             self.start("dag-processor")
             wait_for(self._is_up, "the API server")
         self.start("scheduler")
         self.start("triggerer")
+
+    def _never_give_a_triggers_id_twice(self) -> None:
+        """Let SQLite count on, as PostgreSQL does.
+
+        It gives the id of the newest trigger to the next one once that is deleted, and a triggerer takes that for the
+        one it has just canceled, and fails its task.
+        """
+        connection = sqlite3.connect(self.database)
+        stored = connection.execute("select type, sql from sqlite_master where tbl_name = 'trigger' order by type desc")
+        table, *indices = [sql for _, sql in stored.fetchall()]
+        counted = re.sub(r",\s*CONSTRAINT trigger_pkey PRIMARY KEY \(id\)", "", table)
+        counted = counted.replace("id INTEGER NOT NULL", "id INTEGER PRIMARY KEY AUTOINCREMENT", 1)
+        with connection:
+            for statement in ('drop table "trigger"', counted, *indices):
+                connection.execute(statement)
+        connection.close()
+
+    def log_of(self, run_id: str) -> str:
+        """Return what the run's tasks have logged, all tries."""
+        return "".join(
+            path.read_text() for path in (self.home / "logs").rglob("*.log") if f"run_id={run_id}" in str(path)
+        )
+
+    def pid_of(self, run_id: str, task_id: str) -> int:
+        """Return the process in which the task runs."""
+        (row,) = self.query("select pid from task_instance where run_id = ? and task_id = ?", run_id, task_id)
+        return int(row[0])
 
     def stop_all(self) -> None:
         """Stop what still runs."""
@@ -128,6 +157,13 @@ class RealAirflow:
         finally:
             connection.close()
 
+    def execute(self, sql: str, *values: Any) -> None:
+        """Change Airflow's database."""
+        connection = sqlite3.connect(self.database, timeout=60)
+        with connection:
+            connection.execute(sql, values)
+        connection.close()
+
     def run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
         """Start a DAG run, once Airflow knows the DAG."""
         wait_for(lambda: self.query("select 1 from dag where dag_id = ?", dag_id), f"Airflow to find {dag_id}")
@@ -136,6 +172,19 @@ class RealAirflow:
             self.api("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
         else:
             self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
+
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Clear a task, as a user does (3.x)."""
+        body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
+        self.api("POST", f"dags/{dag_id}/clearTaskInstances", {**body, "reset_dag_runs": True})
+
+    def mark_failed(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Mark a task failed, as a user does. 2.11 has no API server here: what its UI does is to set the state."""
+        if AIRFLOW_3:
+            path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+            self.api("PATCH", path, {"new_state": "failed"})
+            return
+        self.execute("update task_instance set state = 'failed' where run_id = ? and task_id = ?", run_id, task_id)
 
     def state(self, run_id: str, task_id: str = "gate") -> str | None:
         """Return the task's state."""

@@ -80,16 +80,22 @@ def nothing_was_canceled(polaris):
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
 def test_a_wait_outlives_the_triggerer(airflow, polaris, job_id, how):
-    run_id = f"outlives_{how.name}"
+    run_id, refused = f"outlives_{how.name}", f"refused_{how.name}"
+    bad_job = polaris.add_job(executionStatus="running")
+    airflow.run("waits", refused, {"job_id": bad_job})
     airflow.run("waits", run_id, {"job_id": job_id})
+    wait_until_the_triggerer_polls(airflow, polaris, refused, bad_job)
     wait_until_the_triggerer_polls(airflow, polaris, run_id, job_id)
     airflow.stop("triggerer", how)
     polled = polls_of(polaris, job_id)
     polaris.set_status(job_id, "completed")
-    assert airflow.state(run_id) == "deferred"
+    polaris.set_status(bad_job, "failed", health={"status": "error", "code": "row_too_large"})
+    assert airflow.state(run_id) == airflow.state(refused) == "deferred"
     airflow.start("triggerer")
     assert airflow.wait_for_state(run_id, "success", "failed") == "success"
+    assert airflow.wait_for_state(refused, "success", "failed") == "failed"
     assert airflow.wait_for_state(run_id, "success", "failed", "skipped", task_id="after") == "success"
+    assert airflow.wait_for_state(refused, "success", "upstream_failed", task_id="after") == "upstream_failed"
     assert polls_of(polaris, job_id) == polled + 1, (
         "one look found it over; only the counters were asked for after that"
     )
@@ -98,47 +104,27 @@ def test_a_wait_outlives_the_triggerer(airflow, polaris, job_id, how):
     assert [key for (key,) in rows if not key.startswith("_")] == ["metrics", "return_value"]
 
 
-def test_a_job_that_failed_while_no_triggerer_ran_is_refused(airflow, polaris, job_id):
-    airflow.run("waits", "refused", {"job_id": job_id})
-    wait_until_the_triggerer_polls(airflow, polaris, "refused", job_id)
-    airflow.stop("triggerer")
-    polaris.set_status(job_id, "failed", health={"status": "error", "code": "row_too_large"})
-    airflow.start("triggerer")
-    assert airflow.wait_for_state("refused", "success", "failed") == "failed"
-    assert airflow.wait_for_state("refused", "success", "upstream_failed", task_id="after") == "upstream_failed"
-
-
 @only_3
 def test_clearing_a_waiting_task_leaves_the_job_alone(airflow, polaris, job_id):
     airflow.run("waits", "cleared", {"job_id": job_id})
     wait_until_the_triggerer_polls(airflow, polaris, "cleared", job_id)
-    # SQLite gives the id of the newest trigger to the next one once it is deleted, and Airflow then takes the second
-    # try's trigger for the one that was just canceled. Another wait, begun later, keeps the ids apart.
-    beside = polaris.add_job(executionStatus="running")
-    airflow.run("waits", "beside", {"job_id": beside})
-    wait_until_the_triggerer_polls(airflow, polaris, "beside", beside)
     (first,) = airflow.query("select id from task_instance where run_id = 'cleared' and task_id = 'gate'")
-    airflow.api(
-        "POST",
-        "dags/waits/clearTaskInstances",
-        {"dry_run": False, "dag_run_id": "cleared", "task_ids": ["gate"], "only_failed": False, "reset_dag_runs": True},
-    )
+    airflow.clear("waits", "cleared", "gate")
     wait_for(
         lambda: airflow.query("select id from task_instance where run_id = 'cleared' and task_id = 'gate'") != [first],
         "a second try",
     )
     wait_until_the_triggerer_polls(airflow, polaris, "cleared", job_id)
     assert nothing_was_canceled(polaris)
-    for one, run_id in ((job_id, "cleared"), (beside, "beside")):
-        polaris.set_status(one, "completed")
-        assert airflow.wait_for_state(run_id, "success", "failed") == "success"
+    polaris.set_status(job_id, "completed")
+    assert airflow.wait_for_state("cleared", "success", "failed") == "success"
 
 
 @only_3
 def test_marking_a_waiting_task_failed_leaves_the_job_alone(airflow, polaris, job_id):
     airflow.run("waits", "marked", {"job_id": job_id})
     wait_until_the_triggerer_polls(airflow, polaris, "marked", job_id)
-    airflow.api("PATCH", "dags/waits/dagRuns/marked/taskInstances/gate", {"new_state": "failed"})
+    airflow.mark_failed("waits", "marked", "gate")
     airflow.wait_for_state("marked", "failed")
     seen: list[int] = []
 

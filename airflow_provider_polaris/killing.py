@@ -1,0 +1,124 @@
+"""What becomes of a job when the task that created it is killed: it is canceled, if it was a user who did that.
+
+Airflow calls ``on_kill`` also when a worker is shut down, or a pod evicted: then the next try goes on with the job.
+Only the state that Airflow has the task in tells one from the other.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polaris._compat import AIRFLOW_3, task_state
+from airflow_provider_polaris.errors import PolarisError
+from airflow_provider_polaris.exceptions import PolarisJobCanceled
+
+if TYPE_CHECKING:
+    from airflow_provider_polaris.memory import Memory
+    from airflow_provider_polaris.wait_log import Log
+    from airflow_provider_polaris.waiting import Watch
+
+#: In these Airflow goes on with the task by itself: its worker was shut down, lost, or cut off for a while. A user who
+#: clears a running task makes it ``restarting``.
+GOES_ON = frozenset({"running", "queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"})
+#: How long ``on_kill`` may hold a signal handler up, in seconds: Airflow 3 sends SIGKILL 5 s after SIGTERM; 2.11 waits
+#: for a minute, and ends the process as soon as ``on_kill`` returns.
+LIMIT = 4.0 if AIRFLOW_3 else 30.0
+#: How long a job is waited for whose spec is under way, in seconds.
+CREATION = 30.0
+
+
+class WorkerKill:
+    """One try's readiness to be killed on a worker.
+
+    :param ti: the task instance.
+    :param memory: where a cancellation is noted, for tries to come.
+    """
+
+    def __init__(self, ti: Any, memory: Memory, log: Log) -> None:
+        self._ti = ti
+        self._memory = memory
+        self._log = log
+        self._watch: Watch | None = None
+        self._has_job = threading.Event()
+        #: All is done that can be while the task itself is held up.
+        self._may_go_on = threading.Event()
+        self._killed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def waits_for(self, watch: Watch) -> None:
+        """Tell which job is to be canceled."""
+        self._watch = watch
+        self._has_job.set()
+
+    def check(self) -> None:
+        """Raise if the task was killed: on Airflow 3 it runs on after ``on_kill``, and must not create a job then."""
+        if self._killed.is_set():
+            raise PolarisJobCanceled("The task was killed before it created its job")
+
+    def handle(self) -> None:
+        """Do what ``on_kill`` is there for, within Airflow's time limit.
+
+        It runs in a signal handler, in the middle of whatever the task was doing, and that may hold any lock. So the
+        work is another thread's, which goes on where it can when this one gives up waiting for it.
+        """
+        if self._thread is None:
+            context = contextvars.copy_context()  # by which log lines find their task
+            self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
+            self._thread.start()
+        self._may_go_on.wait(LIMIT)
+
+    def _run(self) -> None:
+        try:
+            self._cancel_if_killed()
+        finally:
+            self._may_go_on.set()
+
+    def _cancel_if_killed(self) -> None:
+        try:
+            state = task_state(self._ti)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not cancel a good load
+            self._log.warning(
+                "This process is told to end. Airflow does not tell whether somebody killed the task, so %s is left "
+                "running: %s: %s",
+                self._job,
+                type(error).__name__,
+                error,
+            )
+            return
+        if state in GOES_ON:
+            self._log.info(
+                "This process is told to end, but nobody killed the task: it is %s. So %s is left running",
+                state,
+                self._job,
+            )
+            return
+        self._killed.set()
+        self._log.info("The task was killed: it is %s now", state)
+        if not self._watch:
+            self._may_go_on.set()  # only the task itself can read which job its spec has made
+            self._has_job.wait(CREATION)
+        if self._watch:
+            self._cancel(self._watch)
+        else:
+            self._log.warning("It has no job that could be canceled")
+
+    def _cancel(self, watch: Watch) -> None:
+        last = watch.notes.last
+        if last and last.execution_status.is_over:
+            return
+        try:
+            watch.hook.cancel_job(watch.job_id)
+        except PolarisError as error:
+            self._log.warning("Job %s could not be canceled, and may run on: %s", watch.job_id, error)
+            return
+        self._log.info("Polaris took the cancellation of job %s", watch.job_id)
+        try:
+            self._memory.note("canceling", watch.job_id)
+        except Exception as error:  # noqa: BLE001 - Airflow may take nothing more from a killed task
+            self._log.info("The cancellation could not be noted for a next try: %s", error)
+
+    @property
+    def _job(self) -> str:
+        return f"job {self._watch.job_id}" if self._watch else "the job that it may have created"

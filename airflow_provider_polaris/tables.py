@@ -1,0 +1,115 @@
+"""Whether what a job has loaded can be queried: its table's ``availability``. Pure.
+
+The vendor documents ``available`` as "all data can be queried". It does not say how soon after a load a table says
+``unavailable``: one look that says ``available`` may be older than the load. Hence two, some time apart; that is the
+best evidence there is, not proof.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from airflow_provider_polaris.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.gate import Decision, Verdict
+from airflow_provider_polaris.jobs import JobType, clean, clip
+from airflow_provider_polaris.patience import SECOND_LOOK
+
+#: ``available`` counts when it is seen twice, so many seconds apart at least, and nothing else in between.
+APART = 30.0
+
+AVAILABLE = "available"
+UNAVAILABLE = "unavailable"
+DELETING = "deleting"
+#: What stands for a 404; no value of the service's.
+MISSING = "no such table"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, as ``GET /tables/{name}`` tells it.
+
+    :param availability: ``available``, ``unavailable``, ``deleting``, or a new value; ``None`` if not told.
+    :param total_rows: rows after rollup that can be queried; ``None`` if not told.
+    :param raw: the answer as it came.
+    """
+
+    name: str
+    availability: str | None
+    total_rows: int | None
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def from_api(cls, data: Any) -> Table:
+        """Read the answer. Raises PolarisUnreachable if it is not a table."""
+        name = data.get("name") if isinstance(data, Mapping) else None
+        if not isinstance(name, str):
+            raise PolarisUnreachable(f"Polaris answered a table that is not one: {clip(repr(data), 100)}")
+        availability, rows = data.get("availability"), data.get("totalRows")
+        return cls(
+            name=clean(name),
+            availability=clip(clean(availability), 60) if isinstance(availability, str) else None,
+            total_rows=rows if isinstance(rows, int) and not isinstance(rows, bool) else None,
+            raw=data,
+        )
+
+
+def check_table_name(name: Any) -> None:
+    """Raise PolarisUsageError for what cannot be a table's name. A path of dots would lead elsewhere, quoted or not."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 255 or name in {".", ".."}:
+        raise PolarisUsageError(f"table must be a name of 1 to 255 characters; it is {repr(name)[:100]}")
+
+
+def check_leaves_table(job_type: str | None) -> None:
+    """Raise PolarisUsageError for a job after which there is no loaded data to wait for."""
+    if job_type == JobType.DROP_TABLE:
+        raise PolarisUsageError("wait_until_available is for jobs that leave a table: a drop_table job does not")
+
+
+def judge(name: str, state: str | None) -> Decision:
+    """Answer what a gate makes of a table in that state, if it stays so."""
+    table = f"table {clip(name, 100)!r}"
+    if state == AVAILABLE:
+        return Decision(Verdict.PASS, f"{table} is available")
+    if state == UNAVAILABLE:
+        return Decision(Verdict.WAIT, f"not all data of {table} can be queried yet")
+    if state == DELETING:
+        return Decision(Verdict.REFUSE, f"{table} is being deleted")
+    if state == MISSING:
+        return Decision(Verdict.REFUSE, f"Polaris has no {table}: was it dropped, or has another project been asked?")
+    if state is None:
+        return Decision(Verdict.WAIT, f"Polaris does not tell whether {table} is available", warn=True)
+    return Decision(Verdict.WAIT, f"{table} has an availability that this provider does not know: {state!r}", warn=True)
+
+
+class Readiness:
+    """What one wait has seen of a table since its job completed."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        #: As last seen: a value of the service's, :data:`MISSING`, or ``None``, also before the first look.
+        self.state: str | None = None
+        self._since: float | None = None
+
+    def saw(self, table: Table | None, now: float) -> Decision:
+        """Note a look at the table, ``None`` for a 404, and answer what the gate does next."""
+        state = table.availability if table else MISSING
+        if self._since is None or state != self.state:
+            self.state, self._since = state, now
+        decision = judge(self.name, state)
+        if self.second_look_in(now) > 0:
+            return Decision(Verdict.WAIT, f"{decision.reason}; looking once more before believing it")
+        return decision
+
+    def second_look_in(self, now: float) -> float:
+        """Return after how many seconds another look settles what the last one saw; 0 if the usual interval will do."""
+        needed = {AVAILABLE: APART, MISSING: SECOND_LOOK}.get(self.state or "", 0.0)
+        return 0.0 if self._since is None else max(0.0, self._since + needed - now)
+
+    def to_event(self) -> dict[str, str | None]:
+        """Return what a worker needs of it, as plain JSON."""
+        return {"name": self.name, "state": self.state, "seen": str(self)}
+
+    def __str__(self) -> str:
+        return judge(self.name, self.state).reason if self._since is not None else ""

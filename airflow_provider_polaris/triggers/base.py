@@ -1,0 +1,146 @@
+"""What the provider's triggers share: what is stored of a wait, its one event, and how it bears failed polls."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Literal, TypeVar
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris.errors import (
+    PolarisApiError,
+    PolarisError,
+    PolarisUnreachable,
+    error_to_dict,
+)
+from airflow_provider_polaris.patience import Patience
+from airflow_provider_polaris.triggers.client import SharedClient, shared_client
+from airflow_provider_polaris.wait_log import WaitLog, explain
+
+T = TypeVar("T")
+
+#: How long a poll may take that begins at or shortly before the deadline, in seconds: less than Airflow's backstop.
+LAST_ASK = 30.0
+
+
+class PolarisTrigger(BaseTrigger):
+    """A wait that fires one event, and returns. It never raises, and only reads.
+
+    Its arguments are stored in Airflow's database while a task is deferred, so they are plain JSON, hold no secret, and
+    stay as they are: a task deferred by one release goes on under the next.
+
+    The event: ``{"outcome": "job" | "table" | "timeout" | "error", "job": {…} | None, "table": {…} | None,
+    "error": {…} | None, "deadline": …, "failing": {…} | None, "trouble": "…" | None, "polls": …, "failed_polls": …}``.
+
+    :param deadline: when the wait ends, in seconds since the epoch: wall clock, since it may go on in another process.
+    :param poll_interval: the longest time between two polls, in seconds; each is up to a tenth shorter, at random.
+    :param max_unreachable: how many seconds without an answer end the wait.
+    :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
+    :param failing: what went wrong before this deferral (:meth:`Patience.to_dict`). The first poll then waits an
+        interval: the poll before has just failed.
+    :param last_job: the job as the worker last saw it, in the form of the event's ``job``.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        polaris_conn_id: str,
+        project_id: str | None,
+        poll_interval: float,
+        deadline: float,
+        max_unreachable: float,
+        exponential_backoff: bool = False,
+        max_wait: float | None = None,
+        failing: dict[str, Any] | None = None,
+        last_job: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.job_id = job_id
+        self.polaris_conn_id = polaris_conn_id
+        self.project_id = project_id
+        self.poll_interval = poll_interval
+        self.deadline = deadline
+        self.max_unreachable = max_unreachable
+        self.exponential_backoff = exponential_backoff
+        self.max_wait = max_wait
+        self.failing = failing
+        self.last_job = last_job
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments to make this trigger again."""
+        return f"{type(self).__module__}.{type(self).__qualname__}", {
+            "job_id": self.job_id,
+            "polaris_conn_id": self.polaris_conn_id,
+            "project_id": self.project_id,
+            "poll_interval": self.poll_interval,
+            "deadline": self.deadline,
+            "max_unreachable": self.max_unreachable,
+            "exponential_backoff": self.exponential_backoff,
+            "max_wait": self.max_wait,
+            "failing": self.failing,
+            "last_job": self.last_job,
+        }
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Yield one event, and return."""
+        notes = WaitLog(self.job_id, self.log)
+        notes.resume(self.last_job)
+        patience = Patience(self.max_unreachable, self.poll_interval, worked=True)
+        try:
+            async with shared_client(self.polaris_conn_id, self.project_id) as client:
+                outcome = await self.wait(client, patience, notes)
+            event: dict[str, Any] = {"outcome": outcome, "error": None}
+        except PolarisApiError as error:
+            event = {"outcome": "error", "error": error_to_dict(explain(error, self.job_id, notes.last))}
+        except PolarisError as error:
+            event = {"outcome": "error", "error": error_to_dict(error)}
+        except Exception as error:
+            # A trigger that raises is a TaskDeferralError, which soft_fail would hide. Let the task fail, and say why.
+            self.log.exception("Job %s: the wait broke", self.job_id)
+            fault = PolarisError(f"Job {self.job_id}: the wait broke in the triggerer: {type(error).__name__}: {error}")
+            event = {"outcome": "error", "error": error_to_dict(fault)}
+        yield TriggerEvent(
+            event
+            | {
+                "job": notes.last and notes.last.to_event(),
+                "table": self.table_seen(),
+                "deadline": self.deadline,
+                "failing": patience.to_dict(clock.now()),
+                "trouble": notes.trouble,
+                "polls": notes.polls,
+                "failed_polls": notes.failed_polls,
+            }
+        )
+
+    async def wait(
+        self, client: SharedClient, patience: Patience, notes: WaitLog
+    ) -> Literal["job", "table", "timeout"]:
+        """Return what woke the task; raise a PolarisError if the wait cannot go on."""
+        raise NotImplementedError
+
+    def table_seen(self) -> dict[str, Any] | None:
+        """Return what the event says of a table."""
+        return None
+
+    async def in_time(self, answer: Awaitable[T]) -> T:
+        """Await an answer, and take a service that hangs past the deadline for one that did not answer."""
+        left = max(self.deadline - clock.now(), LAST_ASK)
+        try:
+            return await asyncio.wait_for(answer, left)
+        except asyncio.TimeoutError:
+            raise PolarisUnreachable("No answer before the deadline") from None
+
+    def pause(self, interval: float) -> float:
+        """Return the time to the next poll."""
+        # Shorter, not longer: poke_interval is a promise. Random, so that tasks deferred together spread out.
+        return interval * random.uniform(0.9, 1.0)  # noqa: S311
+
+    def next_interval(self, interval: float) -> float:
+        """Return the interval after the one that has just passed."""
+        if not self.exponential_backoff:
+            return interval
+        return min(interval * 2, self.max_wait or float("inf"))

@@ -1,0 +1,68 @@
+"""PolarisTableTrigger: wait in the triggerer until what a job has loaded can be queried. It only reads."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound
+from airflow_provider_polaris.gate import Verdict
+from airflow_provider_polaris.patience import Patience
+from airflow_provider_polaris.tables import Readiness, Table
+from airflow_provider_polaris.triggers.base import PolarisTrigger
+from airflow_provider_polaris.triggers.client import SharedClient
+from airflow_provider_polaris.wait_log import WaitLog
+
+
+class PolarisTableTrigger(PolarisTrigger):
+    """Look at the table of a job that completed until it is available, is being deleted, or is not there.
+
+    A wait of its own, after the job's: the worker has read the counters in between, and refused what they do not bear.
+
+    :param table: its name.
+    """
+
+    def __init__(self, *, table: str, **wait: Any) -> None:
+        super().__init__(**wait)
+        self.table = table
+        self._readiness = Readiness(table)
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return the class path and the arguments to make this trigger again."""
+        path, arguments = super().serialize()
+        return path, {**arguments, "table": self.table}
+
+    def table_seen(self) -> dict[str, Any] | None:
+        """Return what the last look found."""
+        return self._readiness.to_event()
+
+    async def wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["table", "timeout"]:
+        """Look until the table's state is one that ends the wait, twice where it takes that."""
+        interval = self.poll_interval
+        pause = self.pause(interval) if patience.resume(self.failing, clock.now()) else 0.0
+        while True:
+            left = self.deadline - clock.now()
+            if pause:
+                if left <= 0:
+                    return "timeout"
+                await clock.sleep_async(min(pause, left))
+            pause = self.pause(interval)
+            try:
+                table = await self._ask(client)
+            except PolarisApiError as error:
+                pause = patience.failed(error, clock.now()) or pause
+                notes.failed(error)
+            else:
+                decision = self._readiness.saw(table, clock.now())
+                notes.saw_table(str(self._readiness), decision)
+                if decision.verdict is not Verdict.WAIT:
+                    return "table"
+                patience.succeeded()
+                pause = self._readiness.second_look_in(clock.now()) or pause
+            interval = self.next_interval(interval)
+
+    async def _ask(self, client: SharedClient) -> Table | None:
+        try:
+            return await self.in_time(client.get_table(self.table))
+        except PolarisNotFound:
+            return None

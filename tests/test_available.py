@@ -1,0 +1,356 @@
+"""``wait_until_available``: a good load that cannot be queried yet holds the task, in every mode, under one timeout."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from airflow_provider_polaris.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.local.app import PERMISSIONS
+from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from airflow_provider_polaris.tables import APART, Table
+from airflow_provider_polaris.triggers.table import PolarisTableTrigger
+from tests.airflow_versions import AIRFLOW_3
+from tests.waits import all_events, run_task
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
+MODES = {
+    "poke": {"deferrable": False},
+    "reschedule": {"deferrable": False, "mode": "reschedule"},
+    "deferred": {"deferrable": True},
+}
+EACH = pytest.mark.parametrize("mode", MODES)
+UNAVAILABLE, AVAILABLE = {"availability": "unavailable"}, {"availability": "available"}
+
+
+class Load:
+    """A job that completed, its table, and the task that waits for both."""
+
+    def __init__(self, polaris, **job):
+        self.polaris = polaris
+        self.table = f"t-{uuid.uuid4()}"
+        self.job_id = polaris.add_job(
+            **{"executionStatus": "completed", "target": {"type": "table", "tableName": self.table}, **job}
+        )
+        polaris.add_table(self.table)
+        polaris.requests.clear()
+
+    def gate(self, mode, **options):
+        def make():
+            defaults = {"wait_until_available": True, "poke_interval": 60, "timeout": 600}
+            return PolarisJobSensor(task_id="gate", job_id=self.job_id, **{**defaults, **MODES[mode], **options})
+
+        return run_task(make)
+
+    @property
+    def looks(self):
+        return [request for request in self.polaris.requests if "/tables/" in request.path]
+
+
+@pytest.fixture(autouse=True)
+def _no_database(monkeypatch):
+    if not AIRFLOW_3:  # 2.11 looks the first reschedule up in its database
+        monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
+
+
+@pytest.fixture
+def load(polaris):
+    return Load(polaris)
+
+
+@EACH
+def test_it_must_be_available_twice_some_time_apart(load, moved_clock, mode):
+    began = moved_clock.time
+    outcome = load.gate(mode)
+    assert outcome.kind == "success", outcome.error
+    assert len(load.looks) == 2
+    assert moved_clock.time - began >= APART
+    assert outcome.deferrals == (mode == "deferred")
+    assert outcome.xcom["execution_status"] == "completed"
+
+
+@EACH
+def test_what_happens_in_between_starts_it_over(load, moved_clock, mode):
+    began = moved_clock.time
+    load.polaris.script_table(load.table, AVAILABLE, UNAVAILABLE, AVAILABLE, AVAILABLE)
+    outcome = load.gate(mode, poke_interval=10)
+    if mode == "reschedule":
+        assert outcome.kind == "rescheduled"
+        outcome = load.gate(mode, poke_interval=10)
+    assert outcome.kind == "success", outcome.error
+    assert len(load.looks) == 4
+    assert moved_clock.time - began >= 2 * APART
+
+
+@EACH
+def test_one_timeout_for_the_job_and_its_table(load, moved_clock, mode):
+    load.polaris.set_table(load.table, **UNAVAILABLE)
+    began = moved_clock.time
+    outcome = load.gate(mode)
+    if mode == "reschedule":
+        assert outcome.kind == "rescheduled"
+        return
+    assert outcome.kind == "timeout"
+    assert 600 <= moved_clock.time - began <= 660
+    assert "was completed" in str(outcome.error)
+    assert f"not all data of table '{load.table}' can be queried yet" in str(outcome.error)
+    assert not outcome.pushed
+
+
+@EACH
+def test_a_table_that_is_being_deleted_refuses(load, mode):
+    load.polaris.set_table(load.table, availability="deleting")
+    outcome = load.gate(mode)
+    assert outcome.kind == "PolarisGateRefused"
+    assert f"is completed (health ok), but table '{load.table}' is being deleted" in str(outcome.error)
+    assert "metrics" in outcome.pushed
+
+
+@EACH
+def test_a_table_that_is_not_there_refuses_at_the_second_look(load, moved_clock, mode):
+    load.polaris.remove_table(load.table)
+    began = moved_clock.time
+    outcome = load.gate(mode)
+    assert outcome.kind == "PolarisGateRefused"
+    assert f"Polaris has no table '{load.table}'" in str(outcome.error)
+    assert len(load.looks) == 2
+    assert moved_clock.time - began >= 10
+
+
+@EACH
+def test_a_table_that_turns_up_late_is_fine(load, moved_clock, mode):
+    load.polaris.remove_table(load.table)
+    moved_clock.on_sleep = lambda: load.polaris.add_table(load.table)
+    assert load.gate(mode).kind == "success"
+    assert len(load.looks) == 3
+
+
+@EACH
+def test_a_key_that_may_not_read_tables_ends_it(load, mode):
+    load.polaris.permissions = PERMISSIONS - {"ViewTables", "ManageTables"}
+    try:
+        outcome = load.gate(mode)
+    finally:
+        load.polaris.permissions = PERMISSIONS
+    assert outcome.kind == "PolarisPermissionError"
+    assert "ViewTables or ManageTables" in str(outcome.error)
+    assert "When last seen it was completed" in str(outcome.error)
+    assert "running on" not in str(outcome.error)
+
+
+@pytest.mark.parametrize("mode", ["poke", "deferred"])
+def test_it_says_so_before_the_job_is_done(polaris, mode):
+    load = Load(polaris, executionStatus="running")
+    polaris.permissions = PERMISSIONS - {"ViewTables", "ManageTables"}
+    try:
+        outcome = load.gate(mode)
+    finally:
+        polaris.permissions = PERMISSIONS
+    assert outcome.kind == "PolarisPermissionError"
+    assert outcome.deferrals == 0
+    assert "wait_until_available is set" in str(outcome.error)
+
+
+@pytest.mark.parametrize("state", ["brand_new", None, 7])
+@EACH
+def test_only_available_will_do(load, task_log, mode, state):
+    load.polaris.set_table(load.table, availability=state)
+    assert load.gate(mode).kind in {"timeout", "rescheduled"}
+    said = " ".join(task_log())
+    assert ("does not know: 'brand_new'" if state == "brand_new" else "does not tell whether") in said
+
+
+@EACH
+def test_an_outage_of_the_tables_alone_ends_the_wait_as_any_other(load, mode):
+    load.polaris.fail_next(1000, status=503, match="/tables/")
+    try:
+        outcome = load.gate(mode, max_unreachable=300, timeout=6000)
+    finally:
+        load.polaris.clear_faults()
+    assert outcome.kind == ("rescheduled" if mode == "reschedule" else "PolarisUnreachable")
+    if mode != "reschedule":
+        assert "max_unreachable is 300" in str(outcome.error)
+        assert len(load.looks) <= 8
+
+
+@EACH
+def test_a_short_outage_is_borne(load, mode):
+    load.polaris.fail_next(2, status=503, match="/tables/")
+    outcomes = [load.gate(mode) for _ in range(3 if mode == "reschedule" else 1)]
+    assert outcomes[-1].kind == "success", outcomes[-1].error
+
+
+@EACH
+def test_an_outage_is_said_once(load, task_log, mode):
+    load.polaris.fail_next(4, status=503, match="/tables/")
+    for _ in range(5 if mode == "reschedule" else 1):
+        outcome = load.gate(mode)
+    assert outcome.kind == "success", outcome.error
+    assert sum("no usable answer" in line for line in task_log()) == (4 if mode == "reschedule" else 1)
+
+
+@EACH
+def test_counters_decide_before_the_table_does(polaris, mode):
+    load = Load(polaris, executionStatus="completed")
+    polaris.set_metrics(load.job_id, numRowsProcessed=5)
+    polaris.set_table(load.table, **UNAVAILABLE)
+    outcome = load.gate(mode, min_rows_processed=6)
+    assert outcome.kind == "PolarisGateRefused"
+    assert not load.looks
+
+
+@EACH
+def test_a_job_that_names_no_table_refuses(polaris, mode):
+    load = Load(polaris, target={"type": "table"})
+    outcome = load.gate(mode)
+    assert outcome.kind == "PolarisGateRefused"
+    assert "does not name its table" in str(outcome.error)
+
+
+@EACH
+def test_a_job_that_leaves_no_table_is_a_usage_error(polaris, mode):
+    load = Load(polaris, type="drop_table", executionStatus="running")
+    outcome = load.gate(mode)
+    assert outcome.kind == "PolarisUsageError"
+    assert "drop_table" in str(outcome.error)
+
+
+def test_it_goes_with_completed_only(load):
+    outcome = load.gate("poke", wait_for="running")
+    assert outcome.kind == "PolarisUsageError"
+    assert not load.polaris.requests, "said before anything is sent"
+
+
+@pytest.mark.parametrize("given", ["True", None, 1])
+def test_it_is_true_or_false(load, given):
+    assert load.gate("poke", wait_until_available=given).kind == "PolarisUsageError"
+
+
+def test_a_name_with_spaces_and_slashes_is_one_segment(polaris, hook):
+    polaris.add_table("Koalas / Subset?")
+    table = hook.get_table("Koalas / Subset?")
+    assert (table.name, table.availability, table.total_rows) == ("Koalas / Subset?", "available", 0)
+
+
+@pytest.mark.parametrize("name", [".", "..", "", "x" * 256, None])
+def test_a_name_that_is_none_is_not_asked_for(polaris, hook, name):
+    with pytest.raises(PolarisUsageError):
+        hook.get_table(name)
+    assert not polaris.requests
+
+
+@pytest.mark.parametrize("answer", [None, [], "table", {"availability": "available"}, {"name": 5}])
+def test_what_is_no_table_counts_as_no_answer(answer):
+    with pytest.raises(PolarisUnreachable):
+        Table.from_api(answer)
+
+
+@pytest.mark.parametrize("interval", [5, 30, 600])
+def test_the_second_look_comes_when_it_counts(load, moved_clock, interval):
+    """A longer interval does not make it wait longer, and a shorter one does not make it ask more often."""
+    trigger = table_trigger(load, poll_interval=interval)
+    began = moved_clock.time
+    (event,) = run(trigger)
+    assert event.payload["outcome"] == "table"
+    assert moved_clock.time - began == pytest.approx(APART)
+    assert len(load.looks) == 2
+
+
+def test_a_deferred_wait_honours_backoff(load, moved_clock):
+    load.polaris.set_table(load.table, **UNAVAILABLE)
+    trigger = table_trigger(
+        load, poll_interval=10, deadline=moved_clock.time + 300, exponential_backoff=True, max_wait=80
+    )
+    (event,) = run(trigger)
+    assert event.payload["outcome"] == "timeout"
+    assert [9 * 2**n <= pause <= 10 * 2**n for n, pause in enumerate(moved_clock.slept[:4])] == [True] * 4
+    assert max(moved_clock.slept) <= 80
+
+
+def test_an_outage_goes_on_across_the_deferral(load, moved_clock):
+    since = moved_clock.time - 290
+    failing = {"at": moved_clock.time, "unreachable_since": since, "unauthorized_since": None}
+    load.polaris.fail_next(1000, status=503, match="/tables/")
+    (event,) = run(table_trigger(load, poll_interval=20, max_unreachable=300, failing=failing))
+    assert event.payload["error"]["type"] == "PolarisUnreachable"
+    assert len(load.looks) == 1
+
+
+def table_trigger(load, **options):
+    defaults = {"poll_interval": 60.0, "deadline": 9e12, "max_unreachable": 3600.0}
+    return PolarisTableTrigger(
+        table=load.table, job_id=load.job_id, polaris_conn_id="polaris_default", project_id=None, **defaults | options
+    )
+
+
+def run(trigger):
+    import asyncio
+
+    return asyncio.run(all_events(trigger))
+
+
+class TestTheOperator:
+    SPEC = {"type": "sql", "query": 'INSERT INTO "late" SELECT 1 PARTITIONED BY ALL'}  # noqa: RUF012
+
+    def load(self, mode, spec=None, **options):
+        def make():
+            return PolarisCreateJobOperator(
+                task_id="load", job_spec=spec or self.SPEC, wait_until_available=True,
+                **{"poll_interval": 60, "timeout": 600, "deferrable": mode == "deferred", **options},
+            )  # fmt: skip
+
+        return run_task(make)
+
+    @pytest.fixture(autouse=True)
+    def _table(self, polaris):
+        polaris.remove_table("late")
+        polaris.add_table("late")
+        polaris.next_job("complete", table="late")
+
+    @pytest.mark.parametrize("mode", ["worker", "deferred"])
+    def test_it_waits_for_the_table(self, polaris, moved_clock, mode):
+        polaris.script_table("late", UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, AVAILABLE)
+        outcome = self.load(mode)
+        assert outcome.kind == "success", outcome.error
+        assert moved_clock.time - 1_800_000_000 >= APART + 60
+        assert outcome.deferrals == (2 if mode == "deferred" else 0)
+
+    @pytest.mark.parametrize("mode", ["worker", "deferred"])
+    def test_a_table_that_is_gone_is_no_reason_to_load_again(self, polaris, mode):
+        polaris.script_table("late", AVAILABLE, {"availability": "deleting"})
+        outcome = self.load(mode)
+        assert outcome.kind == "PolarisGateRefused"
+        assert "is being deleted" in str(outcome.error)
+
+    @pytest.mark.parametrize("mode", ["worker", "deferred"])
+    def test_a_timeout_does_not_cancel_what_is_done(self, polaris, mode):
+        polaris.set_table("late", **UNAVAILABLE)
+        outcome = self.load(mode, cancel_on_timeout=True)
+        assert outcome.kind == "PolarisJobTimeout"
+        assert not [request for request in polaris.requests if request.method == "PUT"]
+
+    def test_a_key_that_may_not_read_tables_creates_no_job(self, polaris):
+        polaris.permissions = PERMISSIONS - {"ViewTables", "ManageTables"}
+        try:
+            assert self.load("worker").kind == "PolarisPermissionError"
+        finally:
+            polaris.permissions = PERMISSIONS
+        assert not [request for request in polaris.requests if request.method == "POST"]
+
+    @pytest.mark.parametrize(
+        "spec",
+        [
+            {"type": "drop_table", "target": {"type": "table", "tableName": "late"}},
+            {
+                "type": "streaming",
+                "target": {"type": "table", "tableName": "late"},
+                "source": {"type": "connection", "connectionName": "kafka"},
+            },
+        ],
+    )
+    def test_a_job_that_it_cannot_be_asked_of_is_not_created(self, polaris, spec):
+        assert self.load("worker", spec).kind == "PolarisUsageError"
+        assert not polaris.requests
