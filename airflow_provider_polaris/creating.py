@@ -73,9 +73,10 @@ class Creation:
         same_life = remembered.life == self._memory.life
         if remembered.state == "failed" or (remembered.state in ("passed", "refused") and not same_life):
             return None  # it had its verdict: a retry or a clear loads again
-        if remembered.state == "sending":
-            marker = remembered.marker or self._memory.marker
-            return self._found_or_lost(remembered.at, marker) if same_life else None
+        if remembered.state == "lost" and not same_life:
+            return None  # the user was told, and has looked
+        if remembered.state in ("sending", "lost"):
+            return self._found_or_lost(remembered.at, remembered.marker or self._memory.marker)
         if remembered.job_id is None:
             return None
         try:
@@ -84,11 +85,11 @@ class Creation:
             raise PolarisJobLost(
                 f"An earlier try created job {remembered.job_id}, and Polaris no longer has it. {self._how_to_go_on()}"
             ) from None
-        # A kill may be too late to note that it has canceled the job.
-        canceling = remembered.state == "canceling" or (not same_life and job.desired_execution_status == "canceled")
-        if canceling:
+        # A kill may have been too late to note that it cancels the job, or to do it.
+        asked_again = remembered.state == "canceling" or not same_life
+        if asked_again and _is_canceled(job):
             job = self._until_over(job)
-        if (canceling or not same_life) and job.execution_status in ("failed", "canceled"):
+        if asked_again and job.execution_status in ("failed", "canceled"):
             return None  # it has loaded nothing
         self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
         return job
@@ -134,10 +135,16 @@ class Creation:
         :param sent_at: when the spec went out; ``None`` if that is not known.
         """
         if not can_be_marked(self._spec):
+            self._memory.note("lost")
             raise PolarisJobLost(self._lost(sent_at))
         since = clock.now() if sent_at is None else sent_at
         while True:
             job = self._marked_job(marker)
+            if job is not None and _is_canceled(job) and job.last_modified_by == job.created_by:
+                # By the key that created it: an earlier try was killed, or its time was up.
+                job = self._until_over(job)
+                if job.execution_status in ("failed", "canceled"):
+                    return None
             if job is not None:
                 self._memory.note("waiting", job.id)
                 self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
@@ -174,3 +181,8 @@ class Creation:
             f"Look at the newest jobs of table {self._table!r} in the console, or with PolarisHook.latest_job(). If "
             "the data is there, mark this task as success; if not, clear it, and it loads again"
         )
+
+
+def _is_canceled(job: Job) -> bool:
+    """Whether it was canceled, or is to be."""
+    return "canceled" in (job.execution_status, job.desired_execution_status)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.waiting import Watch
 
 #: In these Airflow goes on with the task by itself: its worker was shut down, lost, or cut off for a while. A user who
-#: clears a running task makes it ``restarting``.
+#: clears a running task makes it ``restarting``. In all others nobody waits for the job any more: a user has marked the
+#: task, or Airflow has ended it for good (``dagrun_timeout``; no heartbeat, and no retry left).
 GOES_ON = frozenset({"running", "queued", "scheduled", "deferred", "up_for_retry", "up_for_reschedule"})
 #: How long ``on_kill`` may hold a signal handler up, in seconds: Airflow 3 sends SIGKILL 5 s after SIGTERM; 2.11 waits
 #: for a minute, and ends the process as soon as ``on_kill`` returns.
@@ -64,6 +65,7 @@ class WorkerKill:
         work is another thread's, which goes on where it can when this one gives up waiting for it.
         """
         if self._thread is None:
+            # Started first, waited for then: a second signal may come at any point of this.
             context = contextvars.copy_context()  # by which log lines find their task
             self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
             self._thread.start()
@@ -95,7 +97,7 @@ class WorkerKill:
             )
             return
         self._killed.set()
-        self._log.info("The task was killed: it is %s now", state)
+        self._log.info("The task was killed: it is %s now. Canceling %s", state, self._job)
         if not self._watch:
             self._may_go_on.set()  # only the task itself can read which job its spec has made
             self._has_job.wait(CREATION)
@@ -109,15 +111,16 @@ class WorkerKill:
         if last and last.execution_status.is_over:
             return
         try:
-            watch.hook.cancel_job(watch.job_id)
-        except PolarisError as error:
-            self._log.warning("Job %s could not be canceled, and may run on: %s", watch.job_id, error)
-            return
-        self._log.info("Polaris took the cancellation of job %s", watch.job_id)
-        try:
+            # First: this process may not live to do it after the answer.
             self._memory.note("canceling", watch.job_id)
         except Exception as error:  # noqa: BLE001 - Airflow may take nothing more from a killed task
             self._log.info("The cancellation could not be noted for a next try: %s", error)
+        try:
+            watch.hook.cancel_job(watch.job_id)
+        except PolarisError as error:
+            self._log.warning("Job %s could not be canceled, and may run on: %s", watch.job_id, error)
+        else:
+            self._log.info("Polaris took the cancellation of job %s", watch.job_id)
 
     @property
     def _job(self) -> str:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 #: Under which the store keeps it: a task that was deferred by one release goes on under the next.
 KEY = "polaris_job"
-State = Literal["sending", "waiting", "canceling", "passed", "refused", "failed"]
+State = Literal["sending", "lost", "waiting", "canceling", "passed", "refused", "failed"]
 _STATES: tuple[str, ...] = get_args(State)
 
 
@@ -27,9 +27,9 @@ _STATES: tuple[str, ...] = get_args(State)
 class Remembered:
     """What was noted last.
 
-    :param state: ``sending``: the spec went out, and no answer was noted; ``waiting`` for the job, without a verdict;
-        ``canceling``: time was up, and Polaris took the cancellation; or the verdict, of which ``passed`` and
-        ``refused`` have loaded the data, and ``failed`` has not.
+    :param state: ``sending``: the spec went out, and no answer was noted; ``lost``: likewise, and the user was told;
+        ``waiting`` for the job, without a verdict; ``canceling``: time was up, or the task was killed; or the verdict,
+        of which ``passed`` and ``refused`` have loaded the data, and ``failed`` has not.
     :param life: the first try since the task was last cleared: retries of one life belong together.
     :param at: when the spec went out, in seconds since the epoch.
     """

@@ -105,11 +105,15 @@ class Readiness:
     def second_look_in(self, now: float) -> float:
         """Return after how many seconds another look settles what the last one saw; 0 if the usual interval will do."""
         needed = {AVAILABLE: APART, MISSING: SECOND_LOOK}.get(self.state or "", 0.0)
-        return 0.0 if self._since is None else max(0.0, self._since + needed - now)
+        # Capped, since a clock may be set back.
+        return 0.0 if self._since is None else min(needed, max(0.0, self._since + needed - now))
 
     def to_event(self) -> dict[str, str | None]:
         """Return what a worker needs of it, as plain JSON."""
         return {"name": self.name, "state": self.state, "seen": str(self)}
 
     def __str__(self) -> str:
-        return judge(self.name, self.state).reason if self._since is not None else ""
+        if self._since is None:
+            return ""
+        reason = judge(self.name, self.state).reason
+        return f"{reason} at one look, and not yet at a second" if self.state == AVAILABLE else reason

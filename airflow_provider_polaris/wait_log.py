@@ -87,6 +87,11 @@ class WaitLog:
             self.failed_polls += int(event.get("failed_polls") or 0)
 
     @property
+    def is_over(self) -> bool:
+        """Whether the job was over when last seen."""
+        return self.last is not None and self.last.execution_status.is_over
+
+    @property
     def last_known(self) -> str:
         """What a wait that ends without a verdict can say."""
         known = (

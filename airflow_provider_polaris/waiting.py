@@ -83,10 +83,14 @@ class Watch:
         self.loaded: Job | None = None
         self.notes = WaitLog(job_id, log, says_end=False)
         self._readiness: Readiness | None = None
+        #: How the wait would have ended but for the table.
+        self._held: Ending | None = None
 
     def poll(self) -> Ending | None:
         """Ask once. Return the ending, or ``None`` to go on waiting; raise if the wait cannot go on."""
         try:
+            if self._held:
+                return self._bearing(partial(self._with_table, self._held, None))
             job = self._look()
             return self._judge(job) if job else None
         except PolarisApiError as error:
@@ -128,21 +132,31 @@ class Watch:
         if self.table_wait:
             check_leaves_table(job.type)
         self.patience.worked = True
+        self.patience.not_found_since = None
         decision = decide(job, self.gate)
         self.notes.saw(job, decision)
         if decision.verdict is Verdict.WAIT:
             self.patience.succeeded()
             return None
+        return self._bearing(partial(self._conclude, job, decision, table_state))
+
+    def _bearing(self, ask: Callable[[], Ending | None]) -> Ending | None:
+        """Take it for one more failed poll, like any other, if what decides is out of reach."""
         try:
-            ending = self._gather(job, decision)
-            held = ending.passed and self.table_wait is not None
-            result = self._with_table(ending, table_state) if held else ending
+            ending = ask()
         except (PolarisUnreachable, PolarisAuthError) as error:
-            # What decides is out of reach: one more failed poll, like any other.
             self._bear(error)
             return None
         self.patience.succeeded()
-        return result
+        return ending
+
+    def _conclude(self, job: Job, decision: Decision, table_state: str | None) -> Ending | None:
+        ending = self._gather(job, decision)
+        if not ending.passed or self.table_wait is None:
+            return ending
+        if self.table_wait == "here":
+            self._held = ending
+        return self._with_table(ending, table_state)
 
     def _gather(self, job: Job, decision: Decision) -> Ending:
         if decision.verdict is Verdict.UNDECIDED:
@@ -171,17 +185,21 @@ class Watch:
     def _look_at_table(self, name: str) -> Decision:
         """Look, and where only a second look settles it, wait for that: a rescheduled poke remembers no first one."""
         readiness = self._readiness = self._readiness or Readiness(name)
-        while True:
-            try:
-                table = self.hook.get_table(name, retry=False)
-            except PolarisNotFound:
-                table = None
-            decision = readiness.saw(table, clock.now())
-            self.notes.saw_table(str(readiness), decision)
-            pause = readiness.second_look_in(clock.now())
-            if not pause:
-                return decision
+        decision = self._look_once(readiness)
+        pause = readiness.second_look_in(clock.now())
+        if pause:
             clock.sleep(pause)
+            decision = self._look_once(readiness)
+        return decision
+
+    def _look_once(self, readiness: Readiness) -> Decision:
+        try:
+            table = self.hook.get_table(readiness.name, retry=False)
+        except PolarisNotFound:
+            table = None
+        decision = readiness.saw(table, clock.now())
+        self.notes.saw_table(str(readiness), decision)
+        return decision
 
     def _weigh(self, job: Job) -> Ending:
         """Read counters, and logs where they matter, until the gate decides or they had time enough to settle."""

@@ -47,8 +47,10 @@ class Task:
         self.try_number = 0
         self.max_tries = retries
 
-    def clear(self):
-        self.max_tries = self.try_number + self.retries
+    def clear(self, *, running=False):
+        """As a user does. One that runs becomes ``restarting``, and its next try counts as a retry."""
+        if not running:
+            self.max_tries = self.try_number + self.retries
 
     def context(self):
         self.try_number += 1

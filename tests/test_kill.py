@@ -25,7 +25,7 @@ from tests.airflow_versions import (
     context_of,
     run_dag,
 )
-from tests.test_create_operator import SQL, FakeStore, Task, jobs_of, posts
+from tests.test_create_operator import SQL, STREAMING, FakeStore, Task, jobs_of, posts
 from tests.waits import outcome_of
 
 #: What Airflow has made of the task by the time it is asked.
@@ -149,6 +149,25 @@ class TestOnAWorker:
         running.kill()
         assert not running.polaris.requests
 
+    def test_a_task_that_is_killed_before_it_begins_creates_no_job(self, running, state):
+        """Airflow 3 renders, and calls listeners, before it executes, and lets the task run on after on_kill."""
+        state.value = "failed"
+        running.kill()
+        assert running.run(kill_at=None).kind == "PolarisJobCanceled"
+        assert not posts(running.polaris)
+
+    @pytest.mark.parametrize("options", [{"wait_for_completion": False}, {"job_spec": STREAMING}, {}])
+    def test_a_task_that_is_done_is_not_killed_any_more(self, polaris, moved_clock, state, options):
+        """Airflow ends a process that is slow to end after its success, and calls on_kill then."""
+        polaris.next_job("complete")
+        running = Running(polaris, moved_clock)
+        for name, value in options.items():
+            setattr(running.operator, name, value)
+        assert running.run(kill_at=None).kind == "success"
+        state.value = "success"
+        running.kill()
+        assert not puts(polaris)
+
     def test_it_may_be_told_twice(self, running, state):
         state.value = "failed"
         right = running.kill
@@ -212,16 +231,22 @@ class TestOnAWorker:
         assert wait_until(lambda: puts(running.polaris))
         assert outcome.kind in {"PolarisJobCanceled", "PolarisJobTimeout"}
 
-    @pytest.mark.parametrize("noted", [True, False], ids=["noted", "too late to note it"])
+    @pytest.mark.parametrize("store", ["noted", "not to be noted", "none"])
+    @pytest.mark.parametrize("running", [True, False], ids=["cleared while it runs", "cleared later"])
     def test_after_a_clear_it_is_loaded_again_once_the_first_is_gone(
-        self, polaris, moved_clock, hook, state, monkeypatch, noted
+        self, polaris, moved_clock, hook, state, store, running
     ):
+        noted = store == "noted"
+        if store == "not to be noted" and running:
+            pytest.skip("then the next try cannot know who canceled its job, and a person's cancellation counts")
         table = f"cleared-{uuid.uuid4()}"
         spec = {**SQL, "query": f'INSERT INTO "{table}" SELECT 1 PARTITIONED BY ALL'}
         polaris.next_job("hang", table=table)
         polaris.cancel_looks = 3
         first = Running(polaris, moved_clock)
         first.operator.job_spec = spec
+        if store == "none":
+            first.task.store = None
         state.value = "restarting"
         noting = first.store.set
 
@@ -244,14 +269,16 @@ class TestOnAWorker:
         context = first.task.context()
         with pytest.raises(Sigkill):
             first.operator.execute(context)
-        assert first.store.get(KEY)["state"] == ("canceling" if noted else "waiting")
+        if store != "none":
+            assert first.store.get(KEY)["state"] == ("canceling" if noted else "waiting")
         moved_clock.on_sleep = None
         first.store.set = noting
-        first.task.clear()
+        first.task.clear(running=running)
         polaris.next_job("complete", table=table)
         again = first.task.run(spec, deferrable=False)
         assert again.kind == "success", again.error
-        assert [str(job.execution_status) for job in jobs_of(hook, table)] == ["canceled", "completed"]
+        first_job, second_job = jobs_of(hook, table)
+        assert (first_job.desired_execution_status, second_job.execution_status) == ("canceled", "completed")
 
     def test_execution_timeout_is_no_kill(self, running, state):
         """Airflow calls on_kill then, too."""
@@ -346,6 +373,16 @@ class TestInTheTriggerer:
         polaris.fail_next(2, status=503)
         asyncio.run(waiting(job_id).on_kill())
         assert len(puts(polaris)) == 1
+
+    def test_a_next_try_that_takes_the_job_over_meanwhile_keeps_it(self, polaris, state, job_id, moved_clock):
+        state.value = "queued"
+        polaris.fail_next(5, status=503)
+        moved_clock.on_sleep = lambda: setattr(state, "value", "running")
+        try:
+            asyncio.run(waiting(job_id).on_kill())
+        finally:
+            polaris.clear_faults()
+        assert not puts(polaris)
 
     def test_it_gives_up_in_time(self, polaris, state, job_id, moved_clock):
         state.value = "failed"

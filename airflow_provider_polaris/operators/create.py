@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.hooks.polaris import PolarisHook
+    from airflow_provider_polaris.jobs import Job
     from airflow_provider_polaris.killing import WorkerKill
     from airflow_provider_polaris.memory import Memory
     from airflow_provider_polaris.waiting import Ending, Watch
@@ -99,6 +100,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         self.timeout = seconds(timeout)
         self._memory: Memory | None = None
         self._kill: WorkerKill | None = None
+        self._told_to_end = False
         self.set_gate(
             polaris_conn_id=polaris_conn_id,
             project_id=project_id,
@@ -114,30 +116,21 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the job, or find that of an earlier try, and wait. See the class."""
-        from airflow_provider_polaris.creating import Creation
-        from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.job_spec import read_spec, table_of
+        from airflow_provider_polaris.job_spec import read_spec
 
         began = clock.now()
         spec = read_spec(self.job_spec)
         self._check(spec)
-        memory, kill = self._get_ready(context)
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
-        self.check_table_can_be_read(hook, table_of(spec))
-        job = Creation(hook, memory, spec, self.log, kill.check).job()
-        watch = self._watch_job(job.id, hook)
-        if self.do_xcom_push:
-            context["ti"].xcom_push(key="job_id", value=job.id)
-        self.note_job_url(hook, job.id, context)
-        if not self.wait_for_completion:
-            memory.note("passed", job.id)
-            return job.to_dict()
-        watch.notes.resume(job.to_event())
-        watch.patience.worked = True
-        ending = watch.poll()
-        if ending is None and self.deferrable:
-            self._hand_over(watch, deadline_of(self, context, began, self.timeout))
-        return self._finish(ending or self._wait(watch, began + self.timeout), context)
+        try:
+            job, watch = self._create(spec, context)
+            if not self.wait_for_completion:
+                return job.to_dict()
+            ending = watch.poll()
+            if ending is None and self.deferrable:
+                self._hand_over(watch, deadline_of(self, context, began, self.timeout))
+            return self._finish(ending or self._wait(watch, began + self.timeout), context)
+        finally:
+            self._kill = None  # Airflow may end this process in the midst of what it does after a success
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
@@ -145,17 +138,22 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         if not isinstance(job, dict) or not job.get("id"):
             raise PolarisError(f"The trigger reported something of an unknown shape: {event!r}")
         self.wait_for = "running" if job.get("type") == "streaming" else "completed"
-        self._get_ready(context)
-        watch = self._watch_job(job["id"])
-        ending, event = self.take_up(watch, event)
-        if ending:
-            return self._finish(ending, context)
-        if event["outcome"] != "timeout" and clock.now() < event["deadline"]:
-            self._hand_over(watch, event["deadline"])
-        raise self._timed_out(watch)
+        try:
+            self._get_ready(context)
+            # What takes time goes on where it was, whatever the DAG file says by now.
+            watch = self._watch_job(job["id"], deferrable=True)
+            ending, event = self.take_up(watch, event)
+            if ending:
+                return self._finish(ending, context)
+            if event["outcome"] != "timeout" and clock.now() < event["deadline"]:
+                self._hand_over(watch, event["deadline"])
+            raise self._timed_out(watch)
+        finally:
+            self._kill = None
 
     def on_kill(self) -> None:
         """Cancel the job if a user killed the task; leave it running if only this process is to end."""
+        self._told_to_end = True
         if self.cancel_on_kill and self._kill:
             self._kill.handle()
 
@@ -173,7 +171,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         self.wait_for = "running" if spec["type"] == "streaming" else "completed"
         self.check_given()
         self.read_gate()
-        if self.wait_until_available:
+        if self.wait_until_available and self.wait_for_completion:
             check_leaves_table(spec["type"])
         for name in ("poll_interval", "timeout"):
             if not getattr(self, name) > 0:
@@ -185,10 +183,33 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
 
         self._memory = Memory(context, self.retries or 0)
         self._kill = WorkerKill(context["ti"], self._memory, self.log)
+        if self._told_to_end and self.cancel_on_kill:  # before it had begun: Airflow 3 lets the task run on
+            self._kill.handle()
         return self._memory, self._kill
 
-    def _watch_job(self, job_id: str, hook: PolarisHook | None = None) -> Watch:
-        watch = self.start_watch(job_id, self.poll_interval, deferrable=self.deferrable, hook=hook)
+    def _create(self, spec: Mapping[str, Any], context: Context) -> tuple[Job, Watch]:
+        """Create the job, or find that of an earlier try, and tell of it."""
+        from airflow_provider_polaris.creating import Creation
+        from airflow_provider_polaris.hooks.polaris import PolarisHook
+        from airflow_provider_polaris.job_spec import table_of
+
+        memory, kill = self._get_ready(context)
+        hook = PolarisHook(self.polaris_conn_id, self.project_id)
+        if self.wait_for_completion:
+            self.check_table_can_be_read(hook, table_of(spec))
+        job = Creation(hook, memory, spec, self.log, kill.check).job()
+        watch = self._watch_job(job.id, deferrable=self.deferrable, hook=hook)
+        watch.notes.resume(job.to_event())
+        watch.patience.worked = True
+        if self.do_xcom_push:
+            context["ti"].xcom_push(key="job_id", value=job.id)
+        self.note_job_url(hook, job.id, context)
+        if not self.wait_for_completion:
+            memory.note("passed", job.id)
+        return job, watch
+
+    def _watch_job(self, job_id: str, *, deferrable: bool, hook: PolarisHook | None = None) -> Watch:
+        watch = self.start_watch(job_id, self.poll_interval, deferrable=deferrable, hook=hook)
         if self._kill:
             self._kill.waits_for(watch)
         return watch
@@ -220,9 +241,10 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
 
     def _give_up(self, watch: Watch) -> str:
         """Cancel the job if the task is to do that, and return what a message says of it."""
+        if watch.notes.is_over:
+            return self.with_url(self.last_known(watch.job_id))
         said = "The job was not canceled"
-        is_over = watch.notes.last is not None and watch.notes.last.execution_status.is_over
-        if self.cancel_on_timeout and not is_over:
+        if self.cancel_on_timeout:
             try:
                 watch.hook.cancel_job(watch.job_id)
                 said = "Polaris took its cancellation"
@@ -237,4 +259,5 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         limit = execution_limit(self, self.timeout)
         if self.deferrable and limit is not None:  # on a worker Airflow itself sees to that
             return AirflowTaskTimeout(f"The task's execution_timeout of {limit:,.0f} s passed. {known}")
-        return PolarisJobTimeout(f"The job was not over after {self.timeout:,.0f} s. {known}")
+        waited_for = "The job's table was not available" if watch.notes.is_over else "The job was not over"
+        return PolarisJobTimeout(f"{waited_for} after {self.timeout:,.0f} s. {known}")

@@ -110,7 +110,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
         self._began = self._began or clock.now()
         watch = self._watch
         if watch is None:
-            watch = self._start_watch()
+            watch = self._start_watch(deferrable=self.deferrable)
             self.note_job_url(watch.hook, watch.job_id, context)
         seen_before = watch.notes.last
         ending = watch.poll()
@@ -128,7 +128,8 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
-        watch = self._start_watch()
+        # What takes time goes on where it was, whatever the DAG file says by now.
+        watch = self._start_watch(deferrable=True)
         ending, event = self.take_up(watch, event)
         if ending:
             return self.report(ending, context)
@@ -142,10 +143,9 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
             self.log.warning("The gate refuses. %s", message)
         return PolarisGateRefused(message)
 
-    def _start_watch(self) -> Watch:
-        return self.start_watch(
-            self.job_id, self.poke_interval, deferrable=self.deferrable, has_memory=self._has_memory
-        )
+    def _start_watch(self, *, deferrable: bool) -> Watch:
+        has_memory = deferrable or self._has_memory
+        return self.start_watch(self.job_id, self.poke_interval, deferrable=deferrable, has_memory=has_memory)
 
     @property
     def _has_memory(self) -> bool:
@@ -172,4 +172,6 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
         return AirflowSensorTimeout(message)
 
     def _last_known(self) -> str:
-        return self.with_url(f"{self.last_known(self.job_id)}. The job was not canceled")
+        known = self.last_known(self.job_id)
+        is_over = self._watch is not None and self._watch.notes.is_over
+        return self.with_url(known if is_over else f"{known}. The job was not canceled")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any, Literal, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -13,17 +11,12 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.errors import (
     PolarisApiError,
     PolarisError,
-    PolarisUnreachable,
     error_to_dict,
 )
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers.client import SharedClient, shared_client
+from airflow_provider_polaris.triggers.subscription import Pace
 from airflow_provider_polaris.wait_log import WaitLog, explain
-
-T = TypeVar("T")
-
-#: How long a poll may take that begins at or shortly before the deadline, in seconds: less than Airflow's backstop.
-LAST_ASK = 30.0
 
 
 class PolarisTrigger(BaseTrigger):
@@ -126,21 +119,6 @@ class PolarisTrigger(BaseTrigger):
         """Return what the event says of a table."""
         return None
 
-    async def in_time(self, answer: Awaitable[T]) -> T:
-        """Await an answer, and take a service that hangs past the deadline for one that did not answer."""
-        left = max(self.deadline - clock.now(), LAST_ASK)
-        try:
-            return await asyncio.wait_for(answer, left)
-        except asyncio.TimeoutError:
-            raise PolarisUnreachable("No answer before the deadline") from None
-
-    def pause(self, interval: float) -> float:
-        """Return the time to the next poll."""
-        # Shorter, not longer: poke_interval is a promise. Random, so that tasks deferred together spread out.
-        return interval * random.uniform(0.9, 1.0)  # noqa: S311
-
-    def next_interval(self, interval: float) -> float:
-        """Return the interval after the one that has just passed."""
-        if not self.exponential_backoff:
-            return interval
-        return min(interval * 2, self.max_wait or float("inf"))
+    def pace(self) -> Pace:
+        """Return how long it pauses between two polls."""
+        return Pace(self.poll_interval, backoff=self.exponential_backoff, most=self.max_wait)

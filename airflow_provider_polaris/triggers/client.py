@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
@@ -21,10 +21,11 @@ from airflow_provider_polaris.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.tables import Table
 from airflow_provider_polaris.transport import Transport
+from airflow_provider_polaris.triggers.watcher import JobWatcher
 
 T = TypeVar("T")
 
@@ -32,11 +33,11 @@ T = TypeVar("T")
 LOOK_UP_EVERY = 10.0
 
 #: How many of the pool's threads one connection may hold: a service that hangs leaves some to the others.
-SLOTS = 2
+SLOTS = 6
 
 # Not asyncio's default pool: that one has 6 threads on 2 cores and serves every trigger's DNS look-ups; 40 hung calls
 # in it made a foreign getaddrinfo wait for a minute.
-_pool = ThreadPoolExecutor(max_workers=4, thread_name_prefix="polaris")
+_pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="polaris")
 
 
 class _PinnedHook(PolarisHook):
@@ -61,7 +62,9 @@ class SharedClient:
         self._look_up_failed: PolarisError | None = None
         self._outdated = True
         self._lock = asyncio.Lock()
+        self.slots = SLOTS
         self._slots = asyncio.Semaphore(SLOTS)
+        self.watcher = JobWatcher(self)
 
     def join(self) -> None:
         """Count one more trigger. It is told what the connection says now, not what it said when the first one came."""
@@ -78,6 +81,10 @@ class SharedClient:
     async def get_job(self, job_id: str) -> Job:
         """Ask for the job once."""
         return await self._call(partial(self.hook.get_job, job_id, retry=False))
+
+    async def list_active(self, wanted: Container[str], offset: int) -> ActivePage:
+        """Ask once for a page of the jobs that are not over."""
+        return await self._call(partial(self.hook.list_active, wanted, offset, retry=False))
 
     async def get_table(self, name: str) -> Table:
         """Ask for the table once."""

@@ -30,6 +30,17 @@ TAKEN_OVER = frozenset({"deferred", "running"})
 async def cancel_killed(trigger: PolarisJobTrigger) -> None:
     """Cancel the trigger's job, if a user has killed its task and nobody else waits for it; best effort, logged."""
     give_up_at = clock.now() + LIMIT
+    if not await _is_killed(trigger):
+        return
+    try:
+        async with shared_client(trigger.polaris_conn_id, trigger.project_id) as client:
+            await _cancel(client, trigger, give_up_at)
+    except PolarisError as error:
+        trigger.log.warning("The task was killed. Job %s could not be canceled: %s", trigger.job_id, error)
+
+
+async def _is_killed(trigger: PolarisJobTrigger) -> bool:
+    """Whether nobody waits for the job any more; say what is known of it."""
     log, job_id = trigger.log, trigger.job_id
     try:
         # As for a connection, neither on the loop nor in asyncio's own threads.
@@ -41,27 +52,27 @@ async def cancel_killed(trigger: PolarisJobTrigger) -> None:
             type(error).__name__,
             error,
         )
-        return
+        return False
     if state in TAKEN_OVER:
         log.info("Airflow calls this wait killed, but the task is %s: job %s is left to it", state, job_id)
-        return
-    try:
-        async with shared_client(trigger.polaris_conn_id, trigger.project_id) as client:
-            said = await _cancel(client, trigger, give_up_at)
-    except PolarisError as error:
-        log.warning("The task was killed (%s now). Job %s could not be canceled: %s", state, job_id, error)
-    else:
-        log.info("The task was killed (%s now). %s", state, said)
+        return False
+    log.info("The task was killed: it is %s now. Canceling job %s", state, job_id)
+    return True
 
 
-async def _cancel(client: SharedClient, trigger: PolarisJobTrigger, give_up_at: float) -> str:
+async def _cancel(client: SharedClient, trigger: PolarisJobTrigger, give_up_at: float) -> None:
     while True:
         try:
-            return await _cancel_once(client, trigger)
+            said = await _cancel_once(client, trigger)
         except PolarisUnreachable:  # noqa: PERF203 - it is a retry
             if clock.now() + PAUSE > give_up_at:
                 raise
             await clock.sleep_async(PAUSE)
+            if not await _is_killed(trigger):  # the next try may be at it by now
+                return
+        else:
+            trigger.log.info("%s", said)
+            return
 
 
 async def _cancel_once(client: SharedClient, trigger: PolarisJobTrigger) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError
+from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.gate import Gate, Verdict, decide
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers.base import PolarisTrigger
@@ -53,29 +53,28 @@ class PolarisJobTrigger(PolarisTrigger):
         return Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
 
     async def wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["job", "timeout"]:
-        """Poll until the gate would stop waiting."""
-        gate = self.gate
-        interval = self.poll_interval
-        if patience.resume(self.failing, clock.now()):
-            await clock.sleep_async(max(0.0, min(self.pause(interval), self.deadline - clock.now())))
-        while True:
-            pause = self.pause(interval)
-            try:
-                job = await self.in_time(client.get_job(self.job_id))
-            except PolarisApiError as error:
-                pause = patience.failed(error, clock.now()) or pause
-                notes.failed(error)
-            else:
-                decision = decide(job, gate)
-                notes.saw(job, decision)
-                if decision.verdict is not Verdict.WAIT:
-                    return "job"
-                patience.succeeded()
-            left = self.deadline - clock.now()
-            if left <= 0:
-                return "timeout"
-            await clock.sleep_async(min(pause, left))
-            interval = self.next_interval(interval)
+        """Listen to the poll until the gate would stop waiting."""
+        gate, pace = self.gate, self.pace()
+        first = pace.pause() if patience.resume(self.failing, clock.now()) else 0.0
+        with client.watcher.subscribe(self.job_id, gate, pace, self.deadline, first=first, known=notes.last) as poll:
+            while True:
+                answer = await poll.next()
+                notes.polls, poll.silent_polls = notes.polls + poll.silent_polls, 0
+                if isinstance(answer, PolarisApiError):
+                    delay = patience.failed(answer, clock.now())
+                    notes.failed(answer)
+                    if isinstance(answer, PolarisNotFound) and delay is not None:
+                        poll.ask_again_in(delay)
+                else:
+                    job = answer or notes.last
+                    decision = decide(job, gate) if job else None
+                    if job and decision:
+                        notes.saw(job, decision)
+                        if decision.verdict is not Verdict.WAIT:
+                            return "job"
+                    patience.succeeded()
+                if clock.now() >= self.deadline:
+                    return "timeout"
 
     async def on_kill(self) -> None:
         """Cancel the job of a task that a user has killed while it waited here."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Literal
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound
+from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
 from airflow_provider_polaris.gate import Verdict
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.tables import Readiness, Table
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.client import SharedClient
+from airflow_provider_polaris.triggers.subscription import LAST_ASK
 from airflow_provider_polaris.wait_log import WaitLog
 
 
@@ -38,15 +40,16 @@ class PolarisTableTrigger(PolarisTrigger):
 
     async def wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["table", "timeout"]:
         """Look until the table's state is one that ends the wait, twice where it takes that."""
-        interval = self.poll_interval
-        pause = self.pause(interval) if patience.resume(self.failing, clock.now()) else 0.0
+        pace = self.pace()
+        pause = pace.pause() if patience.resume(self.failing, clock.now()) else 0.0
         while True:
             left = self.deadline - clock.now()
             if pause:
                 if left <= 0:
                     return "timeout"
-                await clock.sleep_async(min(pause, left))
-            pause = self.pause(interval)
+                # A second look that is under way may end a little later: Airflow's backstop leaves time for it.
+                await clock.sleep_async(pause if self._readiness.second_look_in(clock.now()) else min(pause, left))
+            pause = pace.pause()
             try:
                 table = await self._ask(client)
             except PolarisApiError as error:
@@ -59,10 +62,13 @@ class PolarisTableTrigger(PolarisTrigger):
                     return "table"
                 patience.succeeded()
                 pause = self._readiness.second_look_in(clock.now()) or pause
-            interval = self.next_interval(interval)
 
     async def _ask(self, client: SharedClient) -> Table | None:
+        """Ask, and take a service that hangs past the deadline for one that did not answer."""
+        left = max(self.deadline - clock.now(), LAST_ASK)
         try:
-            return await self.in_time(client.get_table(self.table))
+            return await asyncio.wait_for(client.get_table(self.table), left)
+        except asyncio.TimeoutError:
+            raise PolarisUnreachable("No answer before the deadline") from None
         except PolarisNotFound:
             return None

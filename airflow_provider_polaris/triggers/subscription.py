@@ -1,0 +1,189 @@
+"""One trigger's part in a shared poll: what it waits for, when it is due, and what it was told."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris.errors import PolarisApiError, PolarisError, PolarisUnreachable
+from airflow_provider_polaris.gate import Gate, Verdict, decide
+from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.patience import MAX_RETRY_AFTER
+from airflow_provider_polaris.wait_log import HEARTBEAT
+
+if TYPE_CHECKING:
+    from airflow_provider_polaris.triggers.watcher import JobWatcher
+
+#: How long a poll may take that begins at or shortly before the deadline, in seconds: less than Airflow's backstop.
+LAST_ASK = 30.0
+
+
+class Pace:
+    """How long a wait pauses between two polls.
+
+    :param interval: the longest pause, in seconds; each is up to a tenth shorter, at random.
+    :param backoff: double it after each pause, up to ``most`` seconds if given.
+    """
+
+    __slots__ = ("_backoff", "_most", "interval")
+
+    def __init__(self, interval: float, *, backoff: bool = False, most: float | None = None) -> None:
+        self.interval = interval
+        self._backoff = backoff
+        self._most = most or math.inf
+
+    def pause(self) -> float:
+        """Return the next pause."""
+        # Shorter, not longer: poke_interval is a promise. Random, so that tasks deferred together spread out.
+        pause = self.interval * random.uniform(0.9, 1.0)  # noqa: S311
+        if self._backoff:
+            self.interval = min(self.interval * 2, self._most)
+        return pause
+
+
+class Subscription:
+    """Made by :meth:`JobWatcher.subscribe`; a context manager that leaves in the end.
+
+    :param deadline: when the job is asked for a last time, in seconds since the epoch.
+    :param first: after how many seconds it is asked for first.
+    :param known: the job as its task last saw it.
+    """
+
+    __slots__ = (
+        "_asks", "_failing", "_heard_at", "_inbox", "_known", "_row", "_waiter", "_watcher",
+        "ask_at", "deadline", "due_at", "gate", "job_id", "key", "pace", "silent_polls",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        watcher: JobWatcher,
+        job_id: str,
+        gate: Gate,
+        pace: Pace,
+        deadline: float,
+        *,
+        first: float = 0.0,
+        known: Job | None = None,
+    ) -> None:
+        self._watcher = watcher
+        self.job_id = job_id
+        self.key = job_id.lower()
+        self.gate = gate
+        self.pace = pace
+        self.deadline = deadline
+        #: When it is asked for by id, if that is how the watcher goes; and when at any rate.
+        self.due_at = clock.now() + first
+        self.ask_at = deadline
+        #: Polls since the last answer that brought nothing new.
+        self.silent_polls = 0
+        self._known = known and _news(known)
+        self._row: tuple[Any, ...] | None = None
+        self._asks = False
+        self._failing = False
+        self._heard_at = clock.now()
+        self._inbox: list[Any] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def __enter__(self) -> Subscription:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._watcher.leave(self)
+
+    def is_due(self, now: float, *, by_list: bool) -> bool:
+        """Whether it is time to ask for the job by id."""
+        return self.wake_at(by_list=by_list) <= now
+
+    def wake_at(self, *, by_list: bool) -> float:
+        """Return when it is time for that."""
+        return self.ask_at if by_list else min(self.ask_at, self.due_at)
+
+    async def next(self) -> Job | PolarisApiError | None:
+        """Wait for what the watcher has to tell: the job, why a poll failed, or ``None``: nothing new, for long.
+
+        :raises Exception: what ends every wait: a connection that is not defined, a fault of the watcher.
+        """
+        while not self._inbox:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                # The watcher keeps the deadline, unless it waits for an answer itself.
+                await asyncio.wait_for(self._waiter, max(0.0, self.deadline - clock.now()) + LAST_ASK)
+            except asyncio.TimeoutError:
+                return PolarisUnreachable("No answer before the deadline")
+            finally:
+                self._waiter = None
+        answer = self._inbox.pop(0)
+        if isinstance(answer, Exception) and not isinstance(answer, PolarisApiError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    def ask_again_in(self, seconds: float) -> None:
+        """Ask for the job by id then, whatever the watcher's pace."""
+        self.ask_at = min(clock.now() + seconds, self.deadline)
+        self._watcher.wake()
+
+    def tell(self, answer: Job | Exception | None) -> None:
+        """Hand an answer to the trigger."""
+        self._heard_at = clock.now()
+        self._failing = isinstance(answer, Exception)
+        if isinstance(answer, Job):
+            self._known = _news(answer)
+            answer = replace(answer, raw={})  # its spec may be megabytes, and a thousand of them wait here
+        self._inbox.append(answer)
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def was_asked_for(self, at: float, answer: Job | Exception) -> None:
+        """Note that the job was asked for by id, and what that brought."""
+        self.due_at = at + self.pace.pause()
+        if isinstance(answer, PolarisUnreachable):
+            self.due_at = max(self.due_at, at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
+        self.ask_at = self.deadline if self.deadline > at else math.inf
+        self.tell(answer)
+
+    def heed(self, row: Mapping[str, Any]) -> bool:
+        """Note the job's row in the list; return whether it must be asked for by id.
+
+        A row that does not end the wait is told if it is news. One that would is a hint only.
+        """
+        self.due_at = clock.now() + self.pace.pause()
+        seen = _raw_news(row)
+        if seen != self._row:
+            self._row = seen
+            self._asks = self._is_news(row)
+        elif self._failing or clock.now() - self._heard_at >= HEARTBEAT:
+            self.tell(None)
+        else:
+            self.silent_polls += 1
+        return self._asks
+
+    def _is_news(self, row: Mapping[str, Any]) -> bool:
+        try:
+            job = Job.from_api(row)
+            if decide(job, self.gate).verdict is not Verdict.WAIT:
+                return True
+        except PolarisError:
+            return True  # what it is, the answer by id will tell
+        if _news(job) != self._known or self._failing:
+            self.tell(job)
+        else:
+            self.silent_polls += 1
+        return False
+
+
+def _news(job: Job) -> tuple[Any, ...]:
+    return (str(job.execution_status), job.health and (str(job.health.status), job.health.code))
+
+
+def _raw_news(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    health = row.get("health")
+    told = (health.get("status"), health.get("code")) if isinstance(health, Mapping) else health
+    return (row.get("executionStatus"), told)
