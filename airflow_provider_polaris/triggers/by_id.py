@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.triggers.client import SharedClient
 
 
+#: So many failed answers in a row are an outage: of a round that has had no other answer, and of one that has.
+OUTAGE = 2
+OUTAGE_AFTER_ALL = 10
+
+
 class Round:
     """One round of asking.
 
     :param tell: called with each job's id, when it was asked for, and the answer.
-    :param in_outage: whether the last round ended in one: then one failed answer is enough to see that it goes on,
-        otherwise two in a row.
+    :param failed: how many answers in a row had failed before this round. If that is an outage, one more is enough to
+        see that it goes on.
     """
 
     def __init__(
@@ -29,12 +34,12 @@ class Round:
         job_ids: Iterable[str],
         tell: Callable[[str, float, Job | PolarisError], None],
         *,
-        in_outage: bool,
+        failed: int,
     ) -> None:
         self._client = client
         self._tell = tell
-        self._in_outage = in_outage
-        self._failed_in_a_row = 0
+        self._limit = OUTAGE
+        self.failed = failed
         #: Those that were not asked for, because of :attr:`trouble`.
         self.left = deque(job_ids)
         self.trouble: PolarisError | None = None
@@ -43,7 +48,7 @@ class Round:
 
     async def run(self) -> None:
         """Ask for all, or until there is trouble that is not one job's own."""
-        if self._in_outage:
+        if self.left and self.failed >= OUTAGE:
             await self._ask_next()
         await asyncio.gather(*(self._work() for _ in range(min(len(self.left), self._client.slots))))
 
@@ -59,12 +64,12 @@ class Round:
         except PolarisError as error:
             self._tell(job_id, at, error)
             if _is_everybodys(error):
-                self._failed_in_a_row += 1
-                if self._in_outage or self._failed_in_a_row > 1:
+                self.failed += 1
+                if self.failed >= self._limit:
                     self.trouble = error
         else:
-            self._in_outage = False
-            self._failed_in_a_row = 0
+            self.failed = 0
+            self._limit = OUTAGE_AFTER_ALL
             self.active += not job.execution_status.is_over
             self._tell(job_id, at, job)
 

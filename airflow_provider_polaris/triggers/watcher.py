@@ -19,7 +19,7 @@ from airflow_provider_polaris.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.gate import Gate
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import MAX_RETRY_AFTER
-from airflow_provider_polaris.triggers.by_id import Round
+from airflow_provider_polaris.triggers.by_id import OUTAGE, Round
 from airflow_provider_polaris.triggers.listing import PAGE_COST, Listing
 from airflow_provider_polaris.triggers.subscription import Pace, Subscription
 
@@ -49,7 +49,8 @@ class JobWatcher:
         self._jobs: dict[str, list[Subscription]] = {}
         self._listing = Listing()
         self._turn = 0
-        self._in_outage = False
+        #: How many answers by id have failed in a row, with an error that others would get as well.
+        self._failed = 0
         self._task: asyncio.Task[None] | None = None
         self._sleeper: asyncio.Future[None] | None = None
 
@@ -109,6 +110,8 @@ class JobWatcher:
             for key, subscriptions in self._jobs.items()
             if any(one.is_due(now, by_list=by_list) for one in subscriptions)
         ]
+        if due and self._failed >= OUTAGE and not by_list:
+            due = self._in_turn()  # one finds out for all
         await self._ask(due)
 
     async def _sleep(self) -> None:
@@ -119,6 +122,8 @@ class JobWatcher:
         self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, wake_at - clock.now())))
         try:
             await asyncio.wait({self._sleeper})
+            if not self._sleeper.cancelled():
+                self._sleeper.result()
         finally:
             self._sleeper.cancel()
             self._sleeper = None
@@ -126,15 +131,20 @@ class JobWatcher:
     def _subscriptions(self) -> list[Subscription]:
         return [one for subscriptions in self._jobs.values() for one in subscriptions]
 
+    def _in_turn(self) -> list[str]:
+        """Return all jobs that are watched, another one first each time."""
+        watched = list(self._jobs)
+        self._turn = (self._turn + 1) % len(watched)
+        return watched[self._turn :] + watched[: self._turn]
+
     def _goes_by_list(self) -> bool:
         return self._listing.suits(len(self._jobs))
 
     async def _ask(self, keys: list[str]) -> int:
         """Ask for these jobs by id, and return how many are not over. In an outage all are told, and few are asked."""
-        asking = Round(self._client, keys, self._answered, in_outage=self._in_outage)
-        if keys:
-            await asking.run()
-            self._in_outage = asking.trouble is not None
+        asking = Round(self._client, keys, self._answered, failed=self._failed)
+        await asking.run()
+        self._failed = asking.failed
         if asking.trouble:
             await self._tell(asking.left, asking.trouble)
         return asking.active
@@ -151,9 +161,8 @@ class JobWatcher:
 
     async def _poll_by_list(self) -> None:
         """Read the list, and ask for one job by id beside it."""
-        watched = list(self._jobs)
-        self._turn = (self._turn + 1) % len(watched)
-        sample = self._listing.suspect or watched[self._turn]
+        watched = self._in_turn()
+        sample = self._listing.suspect or watched[0]
         others = [key for key in watched if key != sample]
         at = clock.now()
         self._listing.schedule(min(one.pace.interval for one in self._subscriptions()))
@@ -188,14 +197,17 @@ class JobWatcher:
 
     async def _heed(self, rows: Rows, keys: list[str]) -> None:
         """Take in what the list says of these jobs, and ask for those of which it says too little, or too much."""
-        ask = []
+        missing, hinted = [], []
         for count, key in enumerate(keys):
             row = rows.get(key)
-            if row is None or True in [one.heed(row) for one in self._jobs.get(key, [])]:
-                ask.append(key)
+            if row is None:
+                missing.append(key)
+            elif True in [one.heed(row) for one in self._jobs.get(key, [])]:
+                hinted.append(key)
             if count % AT_ONCE == 0:
                 await asyncio.sleep(0)
-        missing_yet_active = await self._ask(ask)
+        missing_yet_active = await self._ask(missing)
+        await self._ask(hinted)
         if missing_yet_active > max(PAGE_COST, len(self._jobs) // 2):
             self._go_by_ids("it does not show jobs that are active")
 
