@@ -166,7 +166,7 @@ class JobWatcher:
         others = [key for key in watched if key != sample]
         at = clock.now()
         self._listing.schedule(min(one.pace.interval for one in self._subscriptions()))
-        rows, answer = await asyncio.gather(self._read_list(), self._client.get_job(sample), return_exceptions=True)
+        rows, answer = await asyncio.gather(self._read_list(sample), self._client.get_job(sample), return_exceptions=True)
         for outcome in (rows, answer):
             if isinstance(outcome, BaseException) and not isinstance(outcome, (PolarisError, _TooLong)):
                 raise outcome
@@ -180,9 +180,9 @@ class JobWatcher:
             return
         await self._heed(rows, others)
 
-    async def _read_list(self) -> Rows:
+    async def _read_list(self, sample: str) -> Rows:
         rows: dict[str, Mapping[str, Any]] = {}
-        watched = frozenset(self._jobs)
+        watched = frozenset([*self._jobs, sample])  # nobody may wait any more for one that was found to be over
         offset = pages = 0
         while True:
             page = await self._client.list_active(watched, offset)

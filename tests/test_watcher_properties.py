@@ -1,0 +1,280 @@
+"""Whatever the list and the answers by id say, and whoever comes and goes: no wait ends wrongly or is forgotten.
+
+The service is a model in memory, and the event loop's clock moves as soon as nobody has anything to do: a day of polls
+takes a moment, and each example runs the same way again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_polaris import clock
+from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound, PolarisPermissionError, PolarisUnreachable
+from airflow_provider_polaris.gate import Gate, Verdict, decide
+from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
+from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.triggers.subscription import Pace
+from airflow_provider_polaris.triggers.watcher import JobWatcher
+from tests.airflow_versions import AIRFLOW_3
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="holds no line of Airflow: once is enough")
+
+INTERVAL = 30.0
+#: From a job's end to its event: an interval, and what asking takes with these slow answers.
+AT_MOST = INTERVAL + 10
+EPOCH = 1_800_000_000.0
+
+
+class _Selector(selectors.SelectSelector):
+    """Instead of waiting, moves its loop's clock."""
+
+    loop: _Loop
+
+    def select(self, timeout=None):
+        ready = super().select(0)
+        if not ready and timeout:
+            self.loop.moved += timeout
+        return ready
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    def __init__(self):
+        selector = _Selector()
+        selector.loop = self
+        self.moved = 0.0
+        super().__init__(selector)
+
+    def time(self):
+        return self.moved
+
+
+def run(coroutine, monkeypatch_clock):
+    loop = _Loop()
+    try:
+        with monkeypatch_clock(lambda: EPOCH + loop.moved):
+            return loop.run_until_complete(coroutine)
+    finally:
+        left = asyncio.all_tasks(loop)
+        loop.close()
+        assert not left, "nothing is left behind"
+
+
+class _clock_of_the_loop:  # noqa: N801 - reads as a function
+    def __init__(self, now):
+        self._now = now
+
+    def __enter__(self):
+        self._right = clock.now, clock.sleep_async
+        clock.now, clock.sleep_async = self._now, asyncio.sleep
+
+    def __exit__(self, *_):
+        clock.now, clock.sleep_async = self._right
+
+
+class Service:
+    """A model of Polaris: jobs that end, a list that may lie, calls that may fail, each as the example says."""
+
+    slots = 3
+
+    def __init__(self, rng, faults, page_size):
+        self.rng = rng
+        self.faults = faults
+        self.page_size = page_size
+        self.ends: dict[str, float] = {}
+        self.kinds: dict[str, str] = {}
+        self.frozen: dict[str, str] = {}
+        self.calls = 0
+        self.at_once = 0
+
+    def status(self, job_id):
+        now = clock.now()
+        if now >= self.ends[job_id]:
+            return self.kinds[job_id]
+        return "running" if now >= self.ends[job_id] - 200 else "pending"
+
+    def row(self, job_id, status):
+        health = {"status": "ok"} if self.rng.random() < 0.9 else {"status": "warn", "code": "invalid_rows_found"}
+        return {"id": job_id, "type": "batch", "executionStatus": status, "health": health}
+
+    def goes_wrong(self, fault, probability):
+        return fault in self.faults and self.rng.random() < probability
+
+    async def get_job(self, job_id):
+        self.calls += 1
+        await asyncio.sleep(self.rng.uniform(0.01, 0.5))
+        if self.in_outage():
+            raise PolarisUnreachable("outage", status=503)
+        if self.goes_wrong("bad answers", 0.05):
+            raise PolarisUnreachable("flake", status=503)
+        if self.goes_wrong("404 at first", 0.02):
+            raise PolarisNotFound("not found", status=404, code="NotFound")
+        return Job.from_api(self.row(job_id, self.status(job_id)))
+
+    def in_outage(self):
+        return "outages" in self.faults and (clock.now() // 150) % 4 == 2
+
+    async def list_active(self, wanted, offset):
+        self.calls += 1
+        await asyncio.sleep(self.rng.uniform(0.01, 0.5))
+        if self.in_outage():
+            raise PolarisUnreachable("outage", status=503)
+        if "forbidden" in self.faults:
+            raise PolarisPermissionError("no", status=403)
+        if self.goes_wrong("bad lists", 0.2):
+            raise PolarisUnreachable("html", status=200)
+        rows = []
+        for job_id in self.ends:
+            status = self.status(job_id)
+            if "stale for ever" in self.faults or ("stale for a while" in self.faults and clock.now() < EPOCH + 400):
+                status = self.frozen.setdefault(job_id, status)
+            if status in NOT_OVER and not self.goes_wrong("left out", 0.1):
+                rows.extend([self.row(job_id, status)] * (2 if self.goes_wrong("twice", 0.1) else 1))
+        if "any order" in self.faults:
+            self.rng.shuffle(rows)
+        page = rows[offset : offset + self.page_size]
+        found = {row["id"]: row for row in page if row["id"] in wanted}
+        return ActivePage(found, len(page), more=offset + len(page) < len(rows))
+
+
+class Waiter:
+    """What a trigger does, and a record of what it was told."""
+
+    def __init__(self, job_id, comes, leaves):
+        self.job_id = job_id
+        self.comes = comes
+        self.leaves = leaves
+        self.ended_at = None
+        self.ended_as = None
+
+    async def wait(self, watcher):
+        await asyncio.sleep(self.comes)
+        gate = Gate()
+        with watcher.subscribe(self.job_id, gate, Pace(INTERVAL), EPOCH + 1e6) as poll:
+            while True:
+                answer = await poll.next()
+                if isinstance(answer, PolarisNotFound):
+                    poll.ask_again_in(10)
+                elif isinstance(answer, Job) and decide(answer, gate).verdict is not Verdict.WAIT:
+                    self.ended_at = clock.now()
+                    self.ended_as = str(answer.execution_status)
+                    return
+                else:
+                    assert answer is None or isinstance(answer, (Job, PolarisApiError))
+
+
+FAULTS = [
+    "outages", "bad answers", "404 at first", "bad lists", "left out", "twice", "any order", "forbidden",
+    "stale for ever", "stale for a while",
+]  # fmt: skip
+WAITERS = st.lists(
+    st.tuples(
+        st.sampled_from([0.0, 0.0, 0.0, 1.0, 47.0, 130.0]),  # when it comes
+        st.sampled_from([1.0, 60.0, 61.0, 190.0, 333.0, 700.0]),  # how long after that its job ends
+        st.sampled_from(["completed", "failed", "canceled"]),
+        st.sampled_from([None, None, None, 0.0, 31.0, 120.0]),  # after how long it is cancelled
+        st.booleans(),  # whether a second one waits for the same job
+    ),
+    min_size=1,
+    max_size=45,
+)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    waits=WAITERS,
+    faults=st.sets(st.sampled_from(FAULTS), max_size=4),
+    others=st.sampled_from([0, 0, 60]),
+    page_size=st.sampled_from([7, 20, 1000]),
+    seed=st.integers(0, 2**32),
+)
+def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, seed):
+    rng = random.Random(seed)  # noqa: S311 - a game, not a key
+    service = Service(rng, faults, page_size)
+    waiters = []
+    for number, (comes, lasts, kind, leaves, twice) in enumerate(waits):
+        job_id = f"job-{number}"
+        service.ends[job_id] = EPOCH + comes + lasts
+        service.kinds[job_id] = kind
+        waiters += [Waiter(job_id, comes, leaves), *([Waiter(job_id, comes + 5, None)] if twice else [])]
+    for number in range(others):
+        service.ends[f"other-{number}"] = EPOCH + 1e9
+        service.kinds[f"other-{number}"] = "completed"
+
+    async def play():
+        watcher = JobWatcher(service)
+        tasks = []
+        for waiter in waiters:
+            task = asyncio.ensure_future(waiter.wait(watcher))
+            if waiter.leaves is not None:
+                asyncio.get_running_loop().call_later(waiter.comes + waiter.leaves, task.cancel)
+            tasks.append(task)
+        done, pending = await asyncio.wait(tasks, timeout=6000)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert not pending, "forgotten"
+        for task in done:
+            assert task.cancelled() or task.exception() is None, task
+        assert not watcher._jobs
+        assert watcher._task is None
+        await asyncio.sleep(1)  # what was cancelled comes to its end
+
+    random.seed(seed)
+    run(play(), _clock_of_the_loop)
+
+    for waiter in waiters:
+        if waiter.ended_at is None:
+            assert waiter.leaves is not None
+            continue
+        end = service.ends[waiter.job_id]
+        assert waiter.ended_as == service.kinds[waiter.job_id], "it ended as its job did"
+        assert waiter.ended_at >= end, "not before its job"
+        if not faults & {"outages", "bad answers", "404 at first", "bad lists"}:
+            late = waiter.ended_at - max(end, EPOCH + waiter.comes)
+            # A list that hides one end is found out when that job's turn comes to be asked for beside it.
+            turns = len(waiters) + 2 if faults & {"stale for ever", "stale for a while"} else 0
+            assert late <= AT_MOST + turns * INTERVAL, f"{late:.0f} s late"
+
+
+def test_a_list_that_hides_every_end_is_found_out_at_the_second_poll():
+    service = Service(random.Random(7), {"stale for ever"}, 1000)  # noqa: S311 - a game, not a key
+    waiters = [Waiter(f"job-{number}", 0.0, None) for number in range(40)]
+    for waiter in waiters:
+        service.ends[waiter.job_id] = EPOCH + 5
+        service.kinds[waiter.job_id] = "completed"
+
+    async def play():
+        watcher = JobWatcher(service)
+        await asyncio.gather(*(waiter.wait(watcher) for waiter in waiters))
+        await asyncio.sleep(1)
+
+    run(play(), _clock_of_the_loop)
+    assert max(waiter.ended_at for waiter in waiters) <= EPOCH + 2 * INTERVAL + 10
+
+
+def test_a_thousand_that_end_one_by_one_cost_one_question_each():
+    rng = random.Random(7)  # noqa: S311 - a game, not a key
+    service = Service(rng, set(), 1000)
+    waiters = []
+    for number in range(500):
+        job_id = f"job-{number}"
+        service.ends[job_id] = EPOCH + 100 + number * 7
+        service.kinds[job_id] = "completed"
+        waiters.append(Waiter(job_id, 0.0, None))
+
+    async def play():
+        watcher = JobWatcher(service)
+        await asyncio.gather(*(waiter.wait(watcher) for waiter in waiters))
+        await asyncio.sleep(1)
+
+    run(play(), _clock_of_the_loop)
+    assert max(waiter.ended_at - service.ends[waiter.job_id] for waiter in waiters) <= INTERVAL + 2
+    # The list and a sample per interval, one question per end, and the last ten by id.
+    intervals = (100 + 500 * 7) / (0.9 * INTERVAL)
+    assert service.calls <= 2 * intervals + 500 + 10 * 5
