@@ -34,7 +34,8 @@ smoke:  ## Run the demo's two DAG runs on each Airflow between the oldest and th
 test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11 for the oldest Airflow
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
-bench: .venv/$(NEWEST)/.installed  ## Print what the local Polaris can bear
+bench: .venv/$(NEWEST)/.installed  ## Print what many waits cost, and what the local Polaris can bear
+	@$(NEWBIN)/python -m benchmarks.waits
 	@$(NEWBIN)/python -m benchmarks.local_polaris
 
 live: .venv/$(NEWEST)/.installed  ## Check a real project, reading only; skipped without POLARIS_URL, …_PROJECT_ID, …_API_KEY

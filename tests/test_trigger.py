@@ -10,6 +10,7 @@ import logging
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,8 @@ from tests.airflow_versions import (
 )
 from tests.conftest import API_KEY
 from tests.waits import all_events, one_event, outcome_of, run_task
+
+GOLDEN = Path(__file__).parent / "golden" / "deferred_by_the_first_slice.json"
 
 
 def trigger(job_id="some-job", **options) -> PolarisJobTrigger:
@@ -71,17 +74,22 @@ class TestArguments:
         assert type(after) is PolarisJobTrigger
         assert after.serialize() == before.serialize()
 
-    def test_what_the_first_release_wrote_still_loads(self):
-        """Tasks deferred by one release go on under the next: these names are frozen, new ones need defaults."""
-        golden = {
-            "job_id": "j", "polaris_conn_id": "polaris_default", "project_id": None, "wait_for": "completed",
-            "fail_on_unhealthy": False, "poll_interval": 30.0, "deadline": 1.0, "max_unreachable": 3600,
-            "exponential_backoff": False, "max_wait": None, "failing": None, "last_job": None,
-        }  # fmt: skip
-        assert PolarisJobTrigger(**golden).serialize() == (
-            "airflow_provider_polaris.triggers.polaris.PolarisJobTrigger",
-            {**golden, "cancel_on_kill": False},
-        )
+    def test_a_task_that_earlier_code_deferred_goes_on(self, polaris, moved_clock):
+        """Written by the code from before triggers shared a poll: these names are frozen, new ones need defaults."""
+        golden = json.loads(GOLDEN.read_text())
+        kwargs = golden["kwargs"]
+        after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
+        path, arguments = after.serialize()
+        assert path == golden["classpath"]
+        assert arguments == {**kwargs, "cancel_on_kill": False}
+        polaris.add_job(id=kwargs["job_id"], executionStatus="completed")
+        event = one_event(after).payload
+        assert event["outcome"] == "job"
+        assert set(golden["event"]) <= set(event), "and what fired there is read here, and here there"
+        moved_clock.time = 1_800_000_000.0
+        sensor = PolarisJobSensor(task_id="gate", job_id=kwargs["job_id"], deferrable=True)
+        resumed = sensor.execute_complete(context_of(FakeTaskInstance()), golden["event"])
+        assert resumed["execution_status"] == "completed"
 
     def test_the_trigger_of_a_table_comes_back_too(self):
         before = PolarisTableTrigger(

@@ -80,6 +80,8 @@ class LocalPolaris:
             ws="none",
             loop="asyncio",
             timeout_graceful_shutdown=1,
+            # As load balancers do: a client that polls each half minute keeps its line.
+            timeout_keep_alive=75,
             ssl_certfile=certfile,
             ssl_keyfile=keyfile,
         )

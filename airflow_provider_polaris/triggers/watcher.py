@@ -166,7 +166,9 @@ class JobWatcher:
         others = [key for key in watched if key != sample]
         at = clock.now()
         self._listing.schedule(min(one.pace.interval for one in self._subscriptions()))
-        rows, answer = await asyncio.gather(self._read_list(sample), self._client.get_job(sample), return_exceptions=True)
+        rows, answer = await asyncio.gather(
+            self._read_list(sample), self._client.get_job(sample), return_exceptions=True
+        )
         for outcome in (rows, answer):
             if isinstance(outcome, BaseException) and not isinstance(outcome, (PolarisError, _TooLong)):
                 raise outcome

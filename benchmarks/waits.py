@@ -1,0 +1,402 @@
+"""What many waits cost: 1, 10, 100 and 1,000 triggers in one event loop, against a local Polaris that takes 20 ms.
+
+python -m benchmarks.waits [--svg FILE] [--json] prints a table in Markdown. The local Polaris is a process of its own.
+Times are compared with what was measured beside them in the same run: an idle loop, a bare request for the same list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import math
+import os
+import pathlib
+import random
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Coroutine
+from typing import Any, TextIO, cast
+
+import requests
+
+#: The shortest interval of the list, in seconds.
+INTERVAL = 5.0
+LATENCY = 0.02
+COUNTS = (1, 10, 100, 1000)
+SAMPLE = 0.002
+SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
+
+- CPU per 1,000 job-polls: {times:.1f} times the bare list call.
+- All begin at once: the loop is held up for {start_up_ms:.0f} ms at worst.
+- 200 jobs end at once: {ending_requests:.0f} requests in the seven seconds after that, the last event
+  {ending_seconds_to_event:.1f} s later, loop lag p99 {ending_lag_ms:.1f} ms.
+- Every request hangs: loop lag p99 {hanging_lag_ms:.1f} ms, another trigger's DNS look-up {hanging_dns_ms:.1f} ms.
+- Memory: {wait_kb:.1f} KB per wait, over a trigger that does nothing ({idle_trigger_kb:.1f} KB).
+- A DAG file pays {import_ms:.1f} ms for the imports, over `airflow.sdk`."""
+
+
+def serve() -> None:
+    """Be the local Polaris: a command per line of standard input, an answer per line of standard output."""
+    from airflow_provider_polaris.local import LocalPolaris
+
+    with LocalPolaris() as polaris:
+
+        def start(jobs: int) -> list[str]:
+            for job_id in list(polaris._store.jobs):
+                polaris.set_status(job_id, "canceled")
+            polaris.clear_faults()
+            polaris.delay_next(10**9, seconds=LATENCY)
+            return [polaris.add_job(executionStatus="running") for _ in range(jobs)]
+
+        def end(*job_ids: str) -> float:
+            for job_id in job_ids:
+                polaris.set_status(job_id, "completed")
+            return time.time()
+
+        def count() -> int:
+            seen = len(polaris.requests)
+            polaris.requests.clear()
+            return seen
+
+        def hang() -> None:
+            polaris.clear_faults()
+            polaris.hang_next(10**9)
+
+        commands = {"start": start, "end": end, "count": count, "hang": hang}
+        print(json.dumps([polaris.url, polaris.project_id, polaris.api_key, polaris.connection_json]), flush=True)
+        for line in sys.stdin:
+            name, *arguments = json.loads(line)
+            print(json.dumps(commands[name](*arguments)), flush=True)
+
+
+class Server:
+    """The local Polaris in its process."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.waits", "--serve"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._stdin, self._stdout = cast("TextIO", self.process.stdin), cast("TextIO", self.process.stdout)
+        url, project, self.key, self.connection = self._read()
+        self.jobs = f"{url}/v1/projects/{project}/jobs"
+        os.environ["AIRFLOW_CONN_POLARIS_BENCH"] = self.connection
+
+    def __call__(self, *command: Any) -> Any:
+        """Give a command, and return its answer."""
+        self._stdin.write(json.dumps(command) + "\n")
+        self._stdin.flush()
+        return self._read()
+
+    def _read(self) -> Any:
+        return json.loads(self._stdout.readline())
+
+    def stop(self) -> None:
+        """Stop it."""
+        self("start", 0)
+        self.process.communicate(timeout=30)
+
+
+def triggers(job_ids: list[str]) -> list[Any]:
+    """Return a trigger for each job."""
+    from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
+
+    return [
+        PolarisJobTrigger(
+            job_id=job_id,
+            polaris_conn_id="polaris_bench",
+            project_id=None,
+            wait_for="completed",
+            fail_on_unhealthy=False,
+            poll_interval=INTERVAL,
+            deadline=time.time() + 86_400,
+            max_unreachable=3600.0,
+            last_job={"id": job_id, "type": "batch", "executionStatus": "running", "health": {"status": "ok"}},
+        )
+        for job_id in job_ids
+    ]
+
+
+async def fired(trigger: Any) -> float:
+    """Run a trigger; return when its event came, in seconds since the epoch."""
+    async for _ in trigger.run():
+        return time.time()
+    raise AssertionError("no event")
+
+
+async def lag(seconds: float) -> tuple[float, float]:
+    """Return how much later than asked a sleeper wakes: all but one time in a hundred, and at worst."""
+    late = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        await asyncio.sleep(SAMPLE)
+        late.append(time.perf_counter() - start - SAMPLE)
+    late.sort()
+    return late[int(len(late) * 0.99)], late[-1]
+
+
+async def cpu_of(seconds: float) -> float:
+    """Return the CPU time that this process takes in so many seconds."""
+    before = time.process_time()
+    await asyncio.sleep(seconds)
+    return time.process_time() - before
+
+
+def new_lines() -> int:
+    """Return how many TCP connections the waits have opened."""
+    from airflow_provider_polaris.triggers import client
+
+    (clients,) = client._clients.values()
+    (shared,) = clients.values()
+    pools = shared.hook.transport._session.get_adapter("http://").poolmanager.pools
+    return sum(pools[key].num_connections for key in pools.keys())  # noqa: SIM118 - no mapping
+
+
+def bare_list(server: Server) -> float:
+    """Return the CPU time of one bare request for the list, decoded."""
+    query = "executionStatus=running&paginationLimit=1000&sortColumn=created_date_time&sortOrder=ASC"
+    took = []
+    with requests.Session() as session:
+        session.trust_env = False
+        for _ in range(12):
+            before = time.process_time()
+            answer = session.get(f"{server.jobs}?{query}", headers={"Authorization": f"Basic {server.key}"}, timeout=30)
+            json.loads(answer.content)
+            took.append(time.process_time() - before)
+    return statistics.median(took)
+
+
+async def measure(server: Server, count: int) -> dict[str, float]:
+    """Let so many wait; return what that costs while nothing ends, and how soon an end is told."""
+    job_ids = server("start", count)
+    bare = bare_list(server)
+    idle_lag, _ = await lag(2.0)
+    idle_cpu = await cpu_of(2.0) / 2
+    gc.collect()  # a collection that is due for what was imported before is not the waits' own
+    waits = {job_id: asyncio.ensure_future(fired(one)) for job_id, one in zip(job_ids, triggers(job_ids), strict=True)}
+    _, start_up = await lag(2.0)
+    await asyncio.sleep(2 * INTERVAL)
+    lines, _ = new_lines(), server("count")
+    intervals = 3
+    cpu = await cpu_of(intervals * INTERVAL) - idle_cpu * intervals * INTERVAL
+    requested = server("count")
+    busy_lag, _ = await lag(2 * INTERVAL)
+    opened = new_lines() - lines
+    ended = {}
+    for job_id in random.sample(job_ids, min(count, 10)):
+        await asyncio.sleep(random.uniform(0, INTERVAL / 2))  # noqa: S311 - no key
+        ended[job_id] = server("end", job_id)
+    told = [await waits[job_id] - at for job_id, at in ended.items()]
+    figures = {
+        "waits": count,
+        "requests_per_interval": requested / intervals,
+        "cpu_ms_per_1000_polls": 1e6 * cpu / (count * intervals),
+        "bare_list_ms": 1e3 * bare,
+        "lag_ms": 1e3 * busy_lag,
+        "idle_lag_ms": 1e3 * idle_lag,
+        "start_up_ms": 1e3 * start_up,
+        "new_lines": opened,
+        "seconds_to_event": max(told),
+    }
+    if count == max(COUNTS):
+        figures |= await bad_times(server, [job_id for job_id in job_ids if job_id not in ended], waits)
+    for wait in waits.values():
+        wait.cancel()
+    await asyncio.gather(*waits.values(), return_exceptions=True)
+    return figures
+
+
+async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -> dict[str, float]:
+    """Measure while 200 jobs end in one interval, and while every request hangs."""
+    ending = job_ids[:200]
+    server("count")
+    at = server("end", *ending)
+    ending_lag, _ = await lag(INTERVAL + 2)
+    told = [await waits[job_id] - at for job_id in ending]
+    requested = server("count")
+    server("hang")
+    await asyncio.sleep(INTERVAL)
+    hanging_lag, _ = await lag(INTERVAL)
+    before = time.perf_counter()
+    await asyncio.get_running_loop().getaddrinfo("localhost", 80, family=socket.AF_INET)
+    return {
+        "ending_lag_ms": 1e3 * ending_lag,
+        "ending_seconds_to_event": max(told),
+        "ending_requests": requested,
+        "hanging_lag_ms": 1e3 * hanging_lag,
+        "hanging_dns_ms": 1e3 * (time.perf_counter() - before),
+    }
+
+
+async def memory(run: list[Coroutine[Any, Any, Any]], seconds: float) -> float:
+    """Return what each of these takes once it waits, in bytes."""
+    gc.collect()
+    before = tracemalloc.get_traced_memory()[0]
+    tasks = [asyncio.ensure_future(one) for one in run]
+    await asyncio.sleep(seconds)
+    gc.collect()
+    took = tracemalloc.get_traced_memory()[0] - before
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return took / len(tasks)
+
+
+def memory_per_wait(server: Server) -> dict[str, float]:
+    """Compare a wait with a trigger that does nothing."""
+    from airflow.triggers.base import BaseTrigger
+
+    class Idle(BaseTrigger):
+        def serialize(self) -> tuple[str, dict[str, Any]]:
+            return "Idle", {}
+
+        async def run(self) -> Any:
+            await asyncio.sleep(3600)
+            yield None
+
+    async def idle(trigger: Any) -> None:
+        async for _ in trigger.run():
+            pass
+
+    tracemalloc.start()
+    count = max(COUNTS)
+    asyncio.run(memory([fired(one) for one in triggers(server("start", 20))], INTERVAL))  # what is loaded once
+    job_ids = server("start", count)
+
+    async def both() -> tuple[float, float]:
+        nothing = await memory([idle(Idle()) for _ in range(count)], 1.0)
+        return nothing, await memory([fired(one) for one in triggers(job_ids)], 3 * INTERVAL)
+
+    nothing, ours = asyncio.run(both())
+    tracemalloc.stop()
+    return {"wait_kb": (ours - nothing) / 1000, "idle_trigger_kb": nothing / 1000}
+
+
+def import_cost() -> float:
+    """Return what a DAG file pays for importing sensor and operators over ``airflow.sdk``: the median of 9, in ms."""
+    program = (
+        "import time; from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue, DAG\n"
+        "start = time.perf_counter()\n"
+        "import airflow_provider_polaris.sensors.polaris, airflow_provider_polaris.operators.polaris\n"
+        "print(1e3 * (time.perf_counter() - start))"
+    )
+    command = [sys.executable, "-c", program]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True) for _ in range(9)]
+    return statistics.median(float(run.stdout.split()[-1]) for run in runs)
+
+
+def table(rows: list[dict[str, float]], rest: dict[str, float]) -> str:
+    """Return the figures in Markdown."""
+    head = (
+        "waits",
+        "requests per interval",
+        "CPU per 1,000 job-polls",
+        "the bare list call",
+        "loop lag p99",
+        "of an idle loop",
+        "new TCP connections",
+        "from a job's end to its event, at worst",
+    )
+    lines = [f"| {' | '.join(head)} |", f"|{' ---: |' * len(head)}"]
+    lines += [
+        f"| {row['waits']:,.0f} | {row['requests_per_interval']:.1f} | {row['cpu_ms_per_1000_polls']:,.0f} ms | "
+        f"{row['bare_list_ms']:.1f} ms | {row['lag_ms']:.1f} ms | {row['idle_lag_ms']:.1f} ms | "
+        f"{row['new_lines']:.0f} | {row['seconds_to_event']:.1f} s |"
+        for row in rows
+    ]
+    figures = {**rows[-1], **rest}
+    figures["times"] = figures["cpu_ms_per_1000_polls"] / figures["bare_list_ms"]
+    return "\n".join([*lines, "", SUMMARY.format(**figures, interval=INTERVAL)])
+
+
+def too_much(rows: list[dict[str, float]], rest: dict[str, float]) -> list[str]:
+    """Return what costs more than it may."""
+    last = rows[-1]
+
+    def lag_limit(row: dict[str, float]) -> float:
+        return max(3 * row["idle_lag_ms"], 20)
+
+    limits = [
+        ("requests per interval", last["requests_per_interval"], 4),
+        ("CPU, in bare list calls", last["cpu_ms_per_1000_polls"] / last["bare_list_ms"], 3),
+        *((f"loop lag with {row['waits']} waits", row["lag_ms"], lag_limit(row)) for row in rows),
+        ("loop lag while 200 end", last["ending_lag_ms"], lag_limit(last)),
+        ("loop lag while all hangs", last["hanging_lag_ms"], lag_limit(last)),
+        ("a foreign DNS look-up while all hangs", last["hanging_dns_ms"], 1000),
+        ("start-up", last["start_up_ms"], 100),
+        *((f"from an end to its event with {row['waits']}", row["seconds_to_event"], INTERVAL + 1) for row in rows),
+        ("from 200 ends to their events", last["ending_seconds_to_event"], INTERVAL + 1),
+        ("new TCP connections", max(row["new_lines"] for row in rows), 0),
+        ("KB per wait", rest["wait_kb"], 10),
+        ("imports", rest["import_ms"], 15),
+    ]
+    return [f"{what}: {value:.1f}, and {limit:.1f} is the limit" for what, value, limit in limits if value > limit]
+
+
+def plot(rows: list[dict[str, float]]) -> str:
+    """Return a plot of the requests per interval, of the waits and of one poll each, as SVG; both axes logarithmic."""
+
+    def point(waits: float, requested: float) -> str:
+        return f"{60 + 120 * digits(waits):.0f},{260 - 70 * digits(max(requested, 0.5)):.0f}"
+
+    def digits(number: float) -> float:
+        return math.log10(number)
+
+    ours = " ".join(point(row["waits"], row["requests_per_interval"]) for row in rows)
+    each = " ".join(point(count, count) for count in COUNTS)
+    dots = "".join(
+        f'<circle cx="{x}" cy="{y}" r="4" fill="#0b7285"/>' for x, y in (one.split(",") for one in ours.split())
+    )
+    ticks = "".join(
+        f'<text x="{60 + 120 * n}" y="285" text-anchor="middle">{10**n:,}</text>'
+        f'<text x="50" y="{264 - 70 * n}" text-anchor="end">{10**n:,}</text>'
+        f'<line x1="60" x2="430" y1="{260 - 70 * n}" y2="{260 - 70 * n}" stroke="#dee2e6"/>'
+        for n in range(4)
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 560 320" font-family="sans-serif" font-size="12">'
+        f'<rect width="560" height="320" fill="#fff"/>{ticks}'
+        '<text x="245" y="310" text-anchor="middle">waiting jobs</text>'
+        '<text x="60" y="30">requests per interval</text>'
+        f'<polyline points="{each}" fill="none" stroke="#adb5bd" stroke-width="2" stroke-dasharray="5 4"/>'
+        f'<polyline points="{ours}" fill="none" stroke="#0b7285" stroke-width="2"/>{dots}'
+        '<text x="435" y="54" fill="#868e96">a poll each</text>'
+        '<text x="435" y="242" fill="#0b7285">this provider</text></svg>\n'
+    )
+
+
+def main() -> None:
+    """Measure, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--svg", help="write the plot there")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    options = parser.parse_args()
+    if options.serve:
+        serve()
+        return
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # each wait says when it is over
+    server = Server()
+    try:
+        rows = [asyncio.run(measure(server, count)) for count in COUNTS]
+        rest = {**memory_per_wait(server), "import_ms": import_cost()}
+    finally:
+        server.stop()
+    if options.svg:
+        pathlib.Path(options.svg).write_text(plot(rows))
+    print(json.dumps({"rows": rows, **rest}) if options.json else table(rows, rest))
+    if faults := too_much(rows, rest):
+        sys.exit("Too much:\n" + "\n".join(faults))
+
+
+if __name__ == "__main__":
+    main()
