@@ -83,6 +83,7 @@ class Server:
             [sys.executable, "-m", "benchmarks.waits", "--serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # requests that still hang when it stops complain at length
             text=True,
         )
         self._stdin, self._stdout = cast("TextIO", self.process.stdin), cast("TextIO", self.process.stdout)
