@@ -7,6 +7,7 @@ from typing import Any, Literal
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.gate import Gate, Verdict, decide
+from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.client import SharedClient
@@ -54,9 +55,11 @@ class PolarisJobTrigger(PolarisTrigger):
 
     async def wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["job", "timeout"]:
         """Listen to the poll until the gate would stop waiting."""
-        gate, pace = self.gate, self.pace()
+        pace = self.pace()
         first = pace.pause() if patience.resume(self.failing, clock.now()) else 0.0
-        with client.watcher.subscribe(self.job_id, gate, pace, self.deadline, first=first, known=notes.last) as poll:
+        with client.watcher.subscribe(
+            self.job_id, self.gate, pace, self.deadline, first=first, known=notes.last
+        ) as poll:
             while True:
                 answer = await poll.next()
                 notes.polls, poll.silent_polls = notes.polls + poll.silent_polls, 0
@@ -65,16 +68,19 @@ class PolarisJobTrigger(PolarisTrigger):
                     notes.failed(answer)
                     if isinstance(answer, PolarisNotFound) and delay is not None:
                         poll.ask_again_in(delay)
+                elif self._ends_with(answer or notes.last, notes):
+                    return "job"
                 else:
-                    job = answer or notes.last
-                    decision = decide(job, gate) if job else None
-                    if job and decision:
-                        notes.saw(job, decision)
-                        if decision.verdict is not Verdict.WAIT:
-                            return "job"
                     patience.succeeded()
                 if clock.now() >= self.deadline:
                     return "timeout"
+
+    def _ends_with(self, job: Job | None, notes: WaitLog) -> bool:
+        if job is None:
+            return False
+        decision = decide(job, self.gate)
+        notes.saw(job, decision)
+        return decision.verdict is not Verdict.WAIT
 
     async def on_kill(self) -> None:
         """Cancel the job of a task that a user has killed while it waited here."""
