@@ -60,8 +60,15 @@ class RealAirflow:
 
     def airflow(self, *arguments: str) -> None:
         """Run a command to its end."""
+        self._run("-m", "airflow", *arguments)
+
+    def run_python(self, script: str, *arguments: str) -> None:
+        """Run a script that uses Airflow's own models, to its end."""
+        self._run("-c", script, *arguments)
+
+    def _run(self, *arguments: str) -> None:
         subprocess.run(
-            [sys.executable, "-m", "airflow", *arguments],
+            [sys.executable, *arguments],
             env=self.env,
             check=True,
             capture_output=True,

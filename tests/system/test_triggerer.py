@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections import Counter
 
 import pytest
 
@@ -34,6 +35,39 @@ with DAG("waits", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=timezon
     )
     gate >> EmptyOperator(task_id="after")
 """
+#: Copies a run whose task waits, once for each job: real runs would take the executor minutes.
+COPY_A_WAIT = """
+import sys
+import uuid
+
+from sqlalchemy import insert, select
+
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import Trigger
+from airflow.utils.session import create_session
+
+RUN, TASK = DagRun.__table__, TaskInstance.__table__
+run_id, *job_ids = sys.argv[1:]
+with create_session() as session:
+    run = session.execute(select(RUN).where(RUN.c.run_id == run_id)).mappings().one()
+    task = session.execute(select(TASK).where(TASK.c.run_id == run_id, TASK.c.task_id == "gate")).mappings().one()
+    real = session.get(Trigger, task["trigger_id"])
+    copies = [Trigger(real.classpath, real.kwargs | {"job_id": job_id}, real.created_date) for job_id in job_ids]
+    session.add_all(copies)
+    session.flush()
+    names = [f"copy_{job_id}" for job_id in job_ids]
+    runs = [{**run, "run_id": name, "conf": {"job_id": job_id}} for name, job_id in zip(names, job_ids)]
+    for row in runs:
+        del row["id"]
+    session.execute(insert(RUN), runs)
+    session.execute(
+        insert(TASK),
+        [{**task, "id": uuid.uuid4(), "run_id": name, "trigger_id": copy.id} for name, copy in zip(names, copies)],
+    )
+"""
+#: The real one and its copies.
+WAITS = "(run_id = 'hundreds' or run_id like 'copy_%') and task_id = 'gate'"
 only_3 = pytest.mark.skipif(not AIRFLOW_3, reason="2.11 is held to defer, restart and resume; the rest is 3.x's API")
 
 
@@ -152,3 +186,84 @@ def test_a_key_that_is_rotated_in_the_database_in_mid_wait(airflow, polaris, job
     )
     polaris.set_status(job_id, "completed")
     assert airflow.wait_for_state("rotated", "success", "failed") == "success"
+
+
+@pytest.fixture
+def hundreds(airflow, polaris, job_id):
+    """The ids of 300 jobs for which tasks wait: one real run, and copies of it named after their jobs."""
+    airflow.run("waits", "hundreds", {"job_id": job_id})
+    airflow.wait_for_state("hundreds", "deferred")
+    others = [polaris.add_job(executionStatus="running") for _ in range(299)]
+    # The scheduler leaves a paused DAG alone: no task that was woken starts, and its event stays to be looked at.
+    airflow.execute("update dag set is_paused = 1 where dag_id = 'waits'")
+    try:
+        airflow.run_python(COPY_A_WAIT, "hundreds", *others)
+        yield [job_id, *others]
+    finally:
+        for table in ("task_instance", "dag_run"):
+            airflow.execute(f"delete from {table} where run_id like 'copy_%'")  # noqa: S608
+        airflow.execute("update dag set is_paused = 0 where dag_id = 'waits'")
+    assert airflow.wait_for_state("hundreds", "success", "failed") == "success"
+
+
+def list_polls(polaris):
+    return sum(request.path.endswith("/jobs") for request in polaris.requests)
+
+
+def wait_for_list_polls(airflow, polaris, waits, more):
+    """Wait until the triggerer that was started last has all of the waits, and polls on."""
+    newest = "select max(id) from job where job_type = 'TriggererJob'"
+
+    def its_waits():
+        return airflow.query(f"select count(*) from trigger where triggerer_id = ({newest})")[0][0]  # noqa: S608
+
+    wait_for(lambda: its_waits() == waits, "the triggerer to take all waits", lambda: f"it has {its_waits()}")
+    before = list_polls(polaris)
+    wait_for(lambda: list_polls(polaris) >= before + more, "the triggerer to poll by list")
+
+
+def asked_by_id(polaris):
+    ids = Counter(request.path.rpartition("/")[2] for request in polaris.requests)
+    del ids["jobs"]
+    return ids
+
+
+def events_logged(airflow, run_ids):
+    """Count the events that the runs' triggers have fired, in both triggerers."""
+    fired = Counter()
+    for path in airflow.home.glob("logs/dag_id=waits/run_id=*/task_id=gate/*.trigger.*"):
+        fired[path.parts[-3].removeprefix("run_id=")] += path.read_text().count("Trigger fired event")
+    return {run_id: fired[run_id] for run_id in run_ids}
+
+
+@only_3
+def test_hundreds_of_waits_outlive_a_killed_triggerer_without_a_storm(airflow, polaris, hundreds):
+    wait_for_list_polls(airflow, polaris, 300, more=1)
+    airflow.stop("triggerer", signal.SIGKILL)
+    polaris.requests.clear()
+    airflow.start("triggerer")
+    wait_for_list_polls(airflow, polaris, 300, more=2)
+    # Up to ten may come before the list is worth its while; then each list poll asks for one job beside it.
+    assert len(polaris.requests) < 30, "a triggerer that takes 300 waits over does not ask for each of them"
+    states = f"select state, count(*) from task_instance where {WAITS} group by state"  # noqa: S608
+    assert airflow.query(states) == [("deferred", 300)]
+
+    # The next poll is seconds away, and what is under way is answered: what is asked for from now on is over.
+    wait_for(lambda: all(request.status for request in polaris.requests), "the poll to end")
+    polaris.requests.clear()
+    for job_id in hundreds:
+        polaris.set_status(job_id, "completed")
+    wait_for(
+        lambda: airflow.query(states) == [("scheduled", 300)], "all to be woken", lambda: str(airflow.query(states))
+    )
+    wait_for(lambda: not airflow.query("select 1 from trigger"), "Airflow to forget the triggers")
+    first, *copies = hundreds
+    jobs = {"hundreds": first} | {f"copy_{job_id}": job_id for job_id in copies}
+    rows = airflow.query(f"select run_id, next_kwargs from task_instance where {WAITS}")  # noqa: S608
+    events = {run_id: json.loads(kwargs)["event"] for run_id, kwargs in rows}
+    assert {run_id: event["outcome"] for run_id, event in events.items()} == dict.fromkeys(jobs, "job")
+    assert {run_id: event["job"]["id"] for run_id, event in events.items()} == jobs
+    assert asked_by_id(polaris) == dict.fromkeys(hundreds, 1), "one look found each over"
+    assert nothing_was_canceled(polaris)
+    # Airflow ignores a second event of a trigger, so its log tells whether there was one.
+    assert events_logged(airflow, jobs) == dict.fromkeys(jobs, 1)
