@@ -69,6 +69,8 @@ class MovedClock:
         self.time = 1_800_000_000.0
         self.slept: list[float] = []
         self.on_sleep = None
+        #: Calls of triggers that have no answer yet.
+        self.under_way = 0
 
     def now(self) -> float:
         return self.time
@@ -83,8 +85,12 @@ class MovedClock:
             self.on_sleep()
 
     async def sleep_async(self, seconds: float) -> None:
-        for _ in range(5):
-            await asyncio.sleep(0)  # who was told something does it before time goes by
+        """Let time go by once nobody on the loop has anything to do, and no call is under way."""
+        ready = asyncio.get_running_loop()._ready
+        quiet = 0
+        while quiet < 5:
+            await asyncio.sleep(0.001 if self.under_way else 0)
+            quiet = 0 if self.under_way or ready else quiet + 1
         self.sleep(seconds)
 
 
@@ -96,7 +102,18 @@ def moved_clock(monkeypatch):
     monkeypatch.setattr(clock, "sleep", moved.sleep)
     monkeypatch.setattr(clock, "sleep_async", moved.sleep_async)
     from airflow_provider_polaris._compat import BaseSensorOperator
+    from airflow_provider_polaris.triggers.client import SharedClient
 
+    right = SharedClient._call
+
+    async def counted(client, call):
+        moved.under_way += 1
+        try:
+            return await right(client, call)
+        finally:
+            moved.under_way -= 1
+
+    monkeypatch.setattr(SharedClient, "_call", counted)
     monkeypatch.setattr(sys.modules[BaseSensorOperator.__module__], "time", moved)
     return moved
 

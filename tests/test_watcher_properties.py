@@ -19,6 +19,7 @@ from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound, Po
 from airflow_provider_polaris.gate import Gate, Verdict, decide
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers.subscription import Pace
 from airflow_provider_polaris.triggers.watcher import JobWatcher
 from tests.airflow_versions import AIRFLOW_3
@@ -89,6 +90,7 @@ class Service:
         self.ends: dict[str, float] = {}
         self.kinds: dict[str, str] = {}
         self.frozen: dict[str, str] = {}
+        self.not_found: set[str] = set()
         self.calls = 0
         self.at_once = 0
 
@@ -112,7 +114,8 @@ class Service:
             raise PolarisUnreachable("outage", status=503)
         if self.goes_wrong("bad answers", 0.05):
             raise PolarisUnreachable("flake", status=503)
-        if self.goes_wrong("404 at first", 0.02):
+        if job_id not in self.not_found and self.goes_wrong("404 at first", 0.3):
+            self.not_found.add(job_id)
             raise PolarisNotFound("not found", status=404, code="NotFound")
         return Job.from_api(self.row(job_id, self.status(job_id)))
 
@@ -155,17 +158,21 @@ class Waiter:
     async def wait(self, watcher):
         await asyncio.sleep(self.comes)
         gate = Gate()
+        patience = Patience(3600, INTERVAL, worked=True)
         with watcher.subscribe(self.job_id, gate, Pace(INTERVAL), EPOCH + 1e6) as poll:
             while True:
                 answer = await poll.next()
-                if isinstance(answer, PolarisNotFound):
-                    poll.ask_again_in(10)
-                elif isinstance(answer, Job) and decide(answer, gate).verdict is not Verdict.WAIT:
+                if isinstance(answer, PolarisApiError):
+                    delay = patience.failed(answer, clock.now())  # raises what ends a wait
+                    if isinstance(answer, PolarisNotFound):
+                        poll.ask_again_in(delay)
+                    continue
+                patience.succeeded()
+                if isinstance(answer, Job) and decide(answer, gate).verdict is not Verdict.WAIT:
                     self.ended_at = clock.now()
                     self.ended_as = str(answer.execution_status)
                     return
-                else:
-                    assert answer is None or isinstance(answer, (Job, PolarisApiError))
+                assert answer is None or isinstance(answer, Job)
 
 
 FAULTS = [

@@ -114,8 +114,7 @@ class SharedClient:
             if self._connection is None or self._outdated:
                 await self._look_up_if_due()
             if self._connection is None:
-                assert self._look_up_failed  # noqa: S101 - there was a look-up, and it brought neither
-                raise self._look_up_failed
+                raise self._look_up_failed or PolarisUnreachable("The connection is not known yet", received=False)
             return self._connection
 
     async def _has_changed(self, used: PolarisConnection) -> bool:
@@ -129,7 +128,7 @@ class SharedClient:
         now = clock.now()
         if now - self._looked_up_at < LOOK_UP_EVERY:
             return
-        self._looked_up_at = now
+        before, self._looked_up_at = self._looked_up_at, now
         try:
             self._connection = await self._look_up()
             self._look_up_failed, self._outdated = None, False
@@ -138,6 +137,9 @@ class SharedClient:
             # For all who wait for it. With a connection from before, that one goes on: a key may be rotated by
             # deleting the connection and making it anew.
             self._look_up_failed = error
+        except BaseException:  # cancelled: the next one looks it up
+            self._looked_up_at = before
+            raise
 
     async def _look_up(self) -> PolarisConnection:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.patience import MAX_RETRY_AFTER
 
 log = logging.getLogger(__name__)
 
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 PAGE_COST = 10
 #: The list is not asked for more often than that, in seconds.
 LIST_EVERY = 5.0
-#: How long it is left alone once it was of no use, in seconds.
+#: How long it is left alone once it was of no use, and how long its length is remembered, in seconds.
 LIST_AGAIN = 600.0
 
 
@@ -24,35 +25,53 @@ class Listing:
     """What a watcher remembers of the list."""
 
     def __init__(self) -> None:
-        #: When it is due.
-        self.next_at = 0.0
-        #: How many pages it has.
-        self.pages = 1
+        self._next_at = 0.0
+        self._not_before = 0.0
         #: The job on which the list and the answer by id disagreed at the last poll.
         self.suspect: str | None = None
+        #: How many jobs it did not show, at the last poll, that turned out to be active.
+        self.hidden = 0
+        self._pages = 1
+        self._read_at = 0.0
         self._again_at = 0.0
         self._failed_before = False
         self._said: set[str] = set()
 
     def suits(self, waits: int) -> bool:
         """Whether the list is the cheaper way to so many jobs, and works."""
-        return waits > PAGE_COST * self.pages and clock.now() >= self._again_at
+        now = clock.now()
+        self._again_at = min(self._again_at, now + LIST_AGAIN)  # a clock may be set back
+        if not self._read_at <= now < self._read_at + LIST_AGAIN:
+            self._pages = 1
+        return waits > PAGE_COST * self._pages and now >= self._again_at
+
+    @property
+    def due_at(self) -> float:
+        """When it is due."""
+        return max(self._next_at, self._not_before)
 
     def schedule(self, interval: float) -> None:
         """Set when it is due next, for those who wait with that interval."""
         # Up to a tenth earlier, at random: triggerers that start together spread out.
-        self.next_at = clock.now() + max(LIST_EVERY, interval) * random.uniform(0.9, 1.0)  # noqa: S311
+        self._next_at = clock.now() + max(LIST_EVERY, interval) * random.uniform(0.9, 1.0)  # noqa: S311
+
+    def hurry(self, interval: float) -> None:
+        """See to it that it is due within an interval."""
+        self._next_at = min(self._next_at, clock.now() + max(LIST_EVERY, interval))
+        self._not_before = min(self._not_before, clock.now() + MAX_RETRY_AFTER)  # a clock may be set back
 
     def put_off(self, seconds: float) -> None:
         """Do not ask for it before so many seconds have passed."""
-        self.next_at = max(self.next_at, clock.now() + seconds)
+        self._not_before = clock.now() + min(seconds, MAX_RETRY_AFTER)
 
     def is_too_long(self, pages: int, waits: int) -> bool:
         """Whether reading on after so many pages costs more than asking by ids."""
         return (pages + 1) * PAGE_COST >= waits
 
-    def worked(self) -> None:
-        """Note that it could be read."""
+    def was_read(self, pages: int) -> None:
+        """Note that it could be read, and how long it is."""
+        self._pages = pages
+        self._read_at = clock.now()
         self._failed_before = False
 
     def failed_twice(self) -> bool:
@@ -62,8 +81,9 @@ class Listing:
 
     def is_trusted(self, job: Job, row: Mapping[str, Any] | None) -> bool:
         """Hold it against a job that was asked for by id; ``False`` if they disagree a second time in a row."""
-        status = str(job.execution_status)
-        agree = row.get("executionStatus") == status if row else job.execution_status.is_over
+        status = job.execution_status
+        # It was asked for known statuses that are not over: it shows no other.
+        agree = row.get("executionStatus") == str(status) if row else status.is_over or not status.is_known
         twice = not agree and self.suspect is not None
         # The first time, the job may have changed between the two answers.
         self.suspect = None if agree else job.id.lower()
@@ -72,9 +92,8 @@ class Listing:
     def give_up(self, waits: int, why: str) -> None:
         """Leave it alone for a while. The log says why, once."""
         self._again_at = clock.now() + LIST_AGAIN
-        self.pages = 1
-        self.suspect = None
         self._failed_before = False
+        self.suspect = None
         kind = why.partition(":")[0]
         if kind not in self._said:
             self._said.add(kind)

@@ -56,7 +56,7 @@ class Subscription:
     """
 
     __slots__ = (
-        "_asks", "_failing", "_heard_at", "_inbox", "_known", "_row", "_waiter", "_watcher",
+        "_asks", "_heard_at", "_inbox", "_known", "_missed_list", "_row", "_waiter", "_watcher",
         "ask_at", "deadline", "due_at", "gate", "job_id", "key", "pace", "silent_polls",
     )  # fmt: skip
 
@@ -85,7 +85,7 @@ class Subscription:
         self._known = known and _news(known)
         self._row: tuple[Any, ...] | None = None
         self._asks = False
-        self._failing = False
+        self._missed_list = False
         self._heard_at = clock.now()
         self._inbox: list[Any] = []
         self._waiter: asyncio.Future[None] | None = None
@@ -104,6 +104,9 @@ class Subscription:
 
     def wake_at(self, *, by_list: bool) -> float:
         """Return when it is time for that."""
+        self.due_at = min(
+            self.due_at, clock.now() + max(self.pace.interval, MAX_RETRY_AFTER)
+        )  # a clock may be set back
         return self.ask_at if by_list else min(self.ask_at, self.due_at)
 
     async def next(self) -> Job | PolarisApiError | None:
@@ -111,15 +114,16 @@ class Subscription:
 
         :raises Exception: what ends every wait: a connection that is not defined, a fault of the watcher.
         """
-        while not self._inbox:
+        if not self._inbox:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
-                # The watcher keeps the deadline, unless it waits for an answer itself.
-                await asyncio.wait_for(self._waiter, max(0.0, self.deadline - clock.now()) + LAST_ASK)
-            except asyncio.TimeoutError:
-                return PolarisUnreachable("No answer before the deadline")
+                # The watcher keeps the deadline, unless it waits for an answer itself. Not wait_for, which up to
+                # Python 3.11 loses a cancellation that comes together with the answer.
+                await asyncio.wait({self._waiter}, timeout=max(0.0, self.deadline - clock.now()) + LAST_ASK)
             finally:
                 self._waiter = None
+        if not self._inbox:
+            return PolarisUnreachable("No answer before the deadline")
         answer = self._inbox.pop(0)
         if isinstance(answer, Exception) and not isinstance(answer, PolarisApiError):
             raise answer
@@ -133,7 +137,7 @@ class Subscription:
     def tell(self, answer: Job | Exception | None) -> None:
         """Hand an answer to the trigger."""
         self._heard_at = clock.now()
-        self._failing = isinstance(answer, Exception)
+        self._missed_list = False
         if isinstance(answer, Job):
             self._known = _news(answer)
             answer = replace(answer, raw={})  # its spec may be megabytes, and a thousand of them wait here
@@ -143,23 +147,42 @@ class Subscription:
 
     def was_asked_for(self, at: float, answer: Job | Exception) -> None:
         """Note that the job was asked for by id, and what that brought."""
-        self.due_at = at + self.pace.pause()
+        self._was_polled(at)
         if isinstance(answer, PolarisUnreachable):
             self.due_at = max(self.due_at, at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
         self.ask_at = self.deadline if self.deadline > at else math.inf
         self.tell(answer)
+
+    def missed_list(self, error: Exception) -> None:
+        """Note that the list could not be had."""
+        self._was_polled(clock.now())
+        if not self._is_being_asked_for:
+            self.tell(error)
+            self._missed_list = True
+
+    @property
+    def _is_being_asked_for(self) -> bool:
+        """Whether it is time to ask by id whatever the list says: at the deadline, that answer is the last."""
+        return self.ask_at <= clock.now()
+
+    def _was_polled(self, at: float) -> None:
+        # Only its own time counts: others may poll more often, and must not drive its backoff.
+        if at >= self.due_at:
+            self.due_at = at + self.pace.pause()
 
     def heed(self, row: Mapping[str, Any]) -> bool:
         """Note the job's row in the list; return whether it must be asked for by id.
 
         A row that does not end the wait is told if it is news. One that would is a hint only.
         """
-        self.due_at = clock.now() + self.pace.pause()
+        self._was_polled(clock.now())
+        if self._is_being_asked_for:
+            return False
         seen = _raw_news(row)
         if seen != self._row:
             self._row = seen
             self._asks = self._is_news(row)
-        elif self._failing or clock.now() - self._heard_at >= HEARTBEAT:
+        elif not self._asks and (self._missed_list or clock.now() - self._heard_at >= HEARTBEAT):
             self.tell(None)
         else:
             self.silent_polls += 1
@@ -172,7 +195,7 @@ class Subscription:
                 return True
         except PolarisError:
             return True  # what it is, the answer by id will tell
-        if _news(job) != self._known or self._failing:
+        if _news(job) != self._known or self._missed_list:
             self.tell(job)
         else:
             self.silent_polls += 1

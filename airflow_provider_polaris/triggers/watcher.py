@@ -10,26 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.gate import Gate
 from airflow_provider_polaris.jobs import Job
-from airflow_provider_polaris.patience import MAX_RETRY_AFTER
-from airflow_provider_polaris.triggers.by_id import OUTAGE, Round
-from airflow_provider_polaris.triggers.listing import PAGE_COST, Listing
+from airflow_provider_polaris.triggers.by_id import Asker, in_turns, is_everybodys
+from airflow_provider_polaris.triggers.listing import LIST_EVERY, PAGE_COST, Listing
 from airflow_provider_polaris.triggers.subscription import Pace, Subscription
 
 if TYPE_CHECKING:
     from airflow_provider_polaris.triggers.client import SharedClient
 
 log = logging.getLogger(__name__)
-
-#: So many triggers are woken, or rows looked at, before others have their turn on the event loop.
-AT_ONCE = 25
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -49,8 +44,9 @@ class JobWatcher:
         self._jobs: dict[str, list[Subscription]] = {}
         self._listing = Listing()
         self._turn = 0
-        #: How many answers by id have failed in a row, with an error that others would get as well.
-        self._failed = 0
+        #: Jobs that the last list did not show.
+        self._missing: set[str] = set()
+        self._fault: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
         self._sleeper: asyncio.Future[None] | None = None
 
@@ -60,12 +56,12 @@ class JobWatcher:
         """Watch a job until the subscription is left; see :class:`Subscription`."""
         subscription = Subscription(self, job_id, gate, pace, deadline, first=first, known=known)
         self._jobs.setdefault(subscription.key, []).append(subscription)
+        self._listing.hurry(pace.interval)
         if self._task is None:
             # In an empty context: what it says of all is not to land in the log of the task that came first.
             create = asyncio.get_running_loop().create_task
             self._task = contextvars.Context().run(create, self._run())
-        elif not self._goes_by_list():
-            self.wake()
+        self.wake()
         return subscription
 
     def leave(self, subscription: Subscription) -> None:
@@ -85,40 +81,69 @@ class JobWatcher:
             self._sleeper.cancel()
 
     async def _run(self) -> None:
-        fault: Exception = PolarisUnreachable("The poll was stopped")
+        # No failed poll: nobody is left to poll again.
+        fault: BaseException = PolarisError("The poll was stopped")
+        asker = Asker(self._client, self._id_of, self._answered, self._break)
+        listening: asyncio.Task[None] | None = None
         try:
-            while True:
+            while self._fault is None:
                 await asyncio.sleep(0)  # those that begin together are asked for together
-                await self._tick()
-                await self._sleep()
-        except Exception as error:
-            log.exception("The poll of Polaris jobs broke")
+                if listening is None or listening.done():
+                    listening = self._start_listening(asker)
+                self._ask_who_is_due(asker)
+                await self._sleep(asker, is_listening=listening is not None)
+            fault = self._fault
+        except Exception as error:  # noqa: BLE001 - told to all, below
             fault = error
         finally:
+            asker.stop()
+            if listening:
+                listening.cancel()
             if self._task is asyncio.current_task():
-                self._task = None
-                for subscription in self._subscriptions():
-                    subscription.tell(fault)
+                self._end(fault)
 
-    async def _tick(self) -> None:
-        now = clock.now()
-        if self._goes_by_list() and now >= self._listing.next_at:
-            await self._poll_by_list()
-        by_list = self._goes_by_list()
-        due = [
+    def _end(self, fault: BaseException) -> None:
+        """Tell all that there is no poll any more."""
+        self._task = self._fault = None
+        if not isinstance(fault, PolarisError):
+            log.error("The poll of Polaris jobs broke", exc_info=fault)
+        for subscription in self._subscriptions():
+            subscription.tell(fault if isinstance(fault, Exception) else PolarisError("The poll was stopped"))
+
+    def _break(self, fault: BaseException) -> None:
+        self._fault = fault
+        self.wake()
+
+    def _start_listening(self, asker: Asker) -> asyncio.Task[None] | None:
+        if not self._goes_by_list() or clock.now() < self._listing.due_at:
+            return None
+        listening = asyncio.ensure_future(self._poll_by_list(asker))
+        listening.add_done_callback(self._listened)
+        return listening
+
+    def _listened(self, listening: asyncio.Task[None]) -> None:
+        if not listening.cancelled() and (fault := listening.exception()):
+            self._break(fault)
+        self.wake()
+
+    def _ask_who_is_due(self, asker: Asker) -> None:
+        now, by_list = clock.now(), self._goes_by_list()
+        asker.ask(
             key
             for key, subscriptions in self._jobs.items()
             if any(one.is_due(now, by_list=by_list) for one in subscriptions)
-        ]
-        if due and self._failed >= OUTAGE and not by_list:
-            due = self._in_turn()  # one finds out for all
-        await self._ask(due)
+        )
+        asker.probe(self._interval())
 
-    async def _sleep(self) -> None:
+    async def _sleep(self, asker: Asker, *, is_listening: bool) -> None:
         by_list = self._goes_by_list()
-        wake_at = self._listing.next_at if by_list else math.inf
-        for one in self._subscriptions():
-            wake_at = min(wake_at, one.wake_at(by_list=by_list))
+        wake_at = asker.wake_at
+        if by_list and not is_listening:
+            self._listing.hurry(self._interval())  # a clock may be set back
+            wake_at = min(wake_at, self._listing.due_at)
+        for key, subscriptions in self._jobs.items():
+            if not asker.is_asking(key):
+                wake_at = min(wake_at, *(one.wake_at(by_list=by_list) for one in subscriptions))
         self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, wake_at - clock.now())))
         try:
             await asyncio.wait({self._sleeper})
@@ -131,56 +156,51 @@ class JobWatcher:
     def _subscriptions(self) -> list[Subscription]:
         return [one for subscriptions in self._jobs.values() for one in subscriptions]
 
-    def _in_turn(self) -> list[str]:
-        """Return all jobs that are watched, another one first each time."""
-        watched = list(self._jobs)
-        self._turn = (self._turn + 1) % len(watched)
-        return watched[self._turn :] + watched[: self._turn]
+    def _interval(self) -> float:
+        return min((one.pace.interval for one in self._subscriptions()), default=LIST_EVERY)
 
     def _goes_by_list(self) -> bool:
         return self._listing.suits(len(self._jobs))
 
-    async def _ask(self, keys: list[str]) -> int:
-        """Ask for these jobs by id, and return how many are not over. In an outage all are told, and few are asked."""
-        asking = Round(self._client, keys, self._answered, failed=self._failed)
-        await asking.run()
-        self._failed = asking.failed
-        if asking.trouble:
-            await self._tell(asking.left, asking.trouble)
-        return asking.active
+    def _id_of(self, key: str) -> str | None:
+        return self._jobs[key][0].job_id if key in self._jobs else None
 
     def _answered(self, key: str, at: float, answer: Job | PolarisError) -> None:
+        if key in self._missing and isinstance(answer, Job) and not answer.execution_status.is_over:
+            self._listing.hidden += 1
+        self._missing.discard(key)
         for subscription in self._jobs.get(key, []):
             subscription.was_asked_for(at, answer)
+        self.wake()
 
-    async def _tell(self, keys: Iterable[str], answer: PolarisError) -> None:
-        for count, key in enumerate(list(keys)):
-            self._answered(key, clock.now(), answer)
-            if count % AT_ONCE == 0:
-                await asyncio.sleep(0)
-
-    async def _poll_by_list(self) -> None:
+    async def _poll_by_list(self, asker: Asker) -> None:
         """Read the list, and ask for one job by id beside it."""
-        watched = self._in_turn()
-        sample = self._listing.suspect or watched[0]
+        if self._listing.hidden > max(PAGE_COST, len(self._jobs) // 2):
+            self._go_by_ids("it does not show jobs that are active")
+            return
+        self._listing.hidden = 0
+        self._missing.clear()
+        self._turn += 1
+        watched = list(self._jobs)
+        sample = self._listing.suspect or watched[self._turn % len(watched)]
         others = [key for key in watched if key != sample]
+        self._listing.schedule(self._interval())
         at = clock.now()
-        self._listing.schedule(min(one.pace.interval for one in self._subscriptions()))
-        rows, answer = await asyncio.gather(
-            self._read_list(sample), self._client.get_job(sample), return_exceptions=True
-        )
+        asking = self._read_list(sample), self._client.get_job(self._id_of(sample) or sample)
+        rows, answer = await asyncio.gather(*asking, return_exceptions=True)
         for outcome in (rows, answer):
             if isinstance(outcome, BaseException) and not isinstance(outcome, (PolarisError, _TooLong)):
                 raise outcome
+        asker.note(sample, answer)
         self._answered(sample, at, answer)  # type: ignore[arg-type]
         if isinstance(rows, BaseException):
-            await self._do_without_list(rows, others, polaris_answers=isinstance(answer, Job))
-            return
-        self._listing.worked()
-        if isinstance(answer, Job) and not self._listing.is_trusted(answer, rows.get(sample)):
+            await self._do_without_list(rows, others, polaris_answers=not is_everybodys(answer))
+        elif isinstance(answer, Job) and not self._listing.is_trusted(answer, rows.get(sample)):
             self._go_by_ids("it says other things than Polaris does when asked for a job by id")
-            return
-        await self._heed(rows, others)
+        else:
+            if not isinstance(answer, Job) and not is_everybodys(answer):
+                self._listing.suspect = None
+            await self._heed(rows, others, asker)
 
     async def _read_list(self, sample: str) -> Rows:
         rows: dict[str, Mapping[str, Any]] = {}
@@ -192,40 +212,44 @@ class JobWatcher:
             offset += page.size
             pages += 1
             if not page.more:
-                self._listing.pages = pages
+                self._listing.was_read(pages)
                 return rows
             if self._listing.is_too_long(pages, len(watched)):
                 raise _TooLong
 
-    async def _heed(self, rows: Rows, keys: list[str]) -> None:
+    async def _heed(self, rows: Rows, keys: list[str], asker: Asker) -> None:
         """Take in what the list says of these jobs, and ask for those of which it says too little, or too much."""
-        missing, hinted = [], []
-        for count, key in enumerate(keys):
+        asked = []
+
+        def heed(key: str) -> None:
             row = rows.get(key)
             if row is None:
-                missing.append(key)
+                self._missing.add(key)
+                asked.append(key)
             elif True in [one.heed(row) for one in self._jobs.get(key, [])]:
-                hinted.append(key)
-            if count % AT_ONCE == 0:
-                await asyncio.sleep(0)
-        missing_yet_active = await self._ask(missing)
-        await self._ask(hinted)
-        if missing_yet_active > max(PAGE_COST, len(self._jobs) // 2):
-            self._go_by_ids("it does not show jobs that are active")
+                asked.append(key)
+
+        await in_turns(keys, heed)
+        asker.ask(asked)
 
     async def _do_without_list(self, error: BaseException, others: list[str], *, polaris_answers: bool) -> None:
         """Tell the failed poll; or go by ids, if it is only the list that does not work."""
         if isinstance(error, _TooLong):
             self._go_by_ids("the project has so many other active jobs that it costs more")
-        elif isinstance(error, PolarisError):
-            broken = not isinstance(error, PolarisUnreachable)
-            if polaris_answers and (broken or self._listing.failed_twice()):
-                self._go_by_ids(f"it cannot be read: {error}")
-                return
-            self._listing.put_off(min(getattr(error, "retry_after", None) or 0.0, MAX_RETRY_AFTER))
-            await self._tell(others, error)
+            return
+        is_busy = isinstance(error, PolarisUnreachable) and error.status == 429
+        if not is_everybodys(error) or (polaris_answers and not is_busy and self._listing.failed_twice()):
+            self._go_by_ids(f"it cannot be read: {error}")
+            return
+        self._listing.put_off(getattr(error, "retry_after", None) or 0.0)
+        await in_turns(others, lambda key: self._missed_list(key, error))  # type: ignore[arg-type]
+
+    def _missed_list(self, key: str, error: Exception) -> None:
+        for subscription in self._jobs.get(key, []):
+            subscription.missed_list(error)
 
     def _go_by_ids(self, why: str) -> None:
         self._listing.give_up(len(self._jobs), why)
+        self._listing.hidden = 0
         for subscription in self._subscriptions():
             subscription.due_at = min(subscription.due_at, clock.now())
