@@ -168,10 +168,12 @@ def test_a_worker_that_is_killed_never_loads_twice(airflow, polaris):
     for run_id, (mode, step) in runs.items():
         airflow.run(f"load_{mode}", run_id, {"type": "batch", "step": step})
     ended = {run_id: airflow.wait_for_state(run_id, "success", "failed", task_id="load") for run_id in runs}
-    for run_id, (_, step) in runs.items():
+    for run_id, (mode, step) in runs.items():
         (tries,) = airflow.query("select try_number from task_instance where run_id = ? and task_id = 'load'", run_id)
         assert (airflow.home / "dags" / f"{run_id}.killed").exists(), f"{run_id}: nothing was killed"
-        assert tries[0] == 2, run_id
+        # A busy scheduler takes the end of a process that has deferred for the end of the try that is queued to go on
+        # ("finished with state success, but the task instance's state attribute is queued"), and starts one more.
+        assert tries[0] == 2 or (tries[0] > 2 and mode == "deferred"), run_id
         loaded = 0 if step in {"before the post", "sending noted"} and ended[run_id] == "failed" else 400
         wait_for(lambda: rows_of(polaris, run_id) == loaded, f"the rows of {run_id}")  # noqa: B023
         assert len(jobs_of(polaris, run_id)) == (loaded > 0), run_id
