@@ -20,7 +20,7 @@ from airflow_provider_polaris.gate import Gate, Verdict, decide
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import Patience
-from airflow_provider_polaris.triggers.subscription import Pace
+from airflow_provider_polaris.triggers.subscription import REST, Pace
 from airflow_provider_polaris.triggers.watcher import JobWatcher
 from tests.airflow_versions import AIRFLOW_3
 
@@ -92,7 +92,7 @@ class Service:
         self.frozen: dict[str, str] = {}
         self.not_found: set[str] = set()
         self.calls = 0
-        self.at_once = 0
+        self.takes = (0.01, 0.5)
 
     def status(self, job_id):
         now = clock.now()
@@ -109,7 +109,7 @@ class Service:
 
     async def get_job(self, job_id):
         self.calls += 1
-        await asyncio.sleep(self.rng.uniform(0.01, 0.5))
+        await asyncio.sleep(self.rng.uniform(*self.takes))
         if self.in_outage():
             raise PolarisUnreachable("outage", status=503)
         if self.goes_wrong("bad answers", 0.05):
@@ -124,7 +124,7 @@ class Service:
 
     async def list_active(self, wanted, offset):
         self.calls += 1
-        await asyncio.sleep(self.rng.uniform(0.01, 0.5))
+        await asyncio.sleep(self.rng.uniform(*self.takes))
         if self.in_outage():
             raise PolarisUnreachable("outage", status=503)
         if "forbidden" in self.faults:
@@ -263,6 +263,47 @@ def test_a_list_that_hides_every_end_is_found_out_at_the_second_poll():
 
     run(play(), _clock_of_the_loop)
     assert max(waiter.ended_at for waiter in waiters) <= EPOCH + 2 * INTERVAL + 10
+
+
+@pytest.mark.parametrize("waits", [1, 40], ids=["by id", "by list"])
+def test_a_service_that_is_slower_than_the_interval_is_not_asked_without_a_pause(waits):
+    rests, last = {"id": [], "list": []}, {}
+
+    class Slow(Service):
+        async def get_job(self, job_id):
+            return await self.timed("id", super().get_job(job_id))
+
+        async def list_active(self, wanted, offset):
+            return await self.timed("list", super().list_active(wanted, offset))
+
+        async def timed(self, kind, call):
+            if kind in last:
+                rests[kind].append(clock.now() - last[kind])
+            try:
+                return await call
+            finally:
+                last[kind] = clock.now()
+
+    service = Slow(random.Random(7), set(), 1000)  # noqa: S311 - a game, not a key
+    service.takes = (1.5 * INTERVAL, 2 * INTERVAL)
+    waiters = [Waiter(f"job-{number}", 0.0, None) for number in range(waits)]
+    for waiter in waiters:
+        service.ends[waiter.job_id] = EPOCH + 20 * INTERVAL
+        service.kinds[waiter.job_id] = "completed"
+
+    async def play():
+        watcher = JobWatcher(service)
+        for waiter in waiters:
+            asyncio.get_running_loop().call_later(0, asyncio.ensure_future, waiter.wait(watcher))
+        await asyncio.sleep(19 * INTERVAL)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.sleep(1)
+
+    run(play(), _clock_of_the_loop)
+    resting = rests["id" if waits == 1 else "list"]
+    assert len(resting) >= 5, "it goes on"
+    assert min(resting) >= 0.9 * REST * INTERVAL
 
 
 def test_a_thousand_that_end_one_by_one_cost_one_question_each():

@@ -216,7 +216,7 @@ class PolarisHook(BaseHook):
         values = _rows_of(page)
         rows = {}
         for row in values:
-            if not isinstance(row, Mapping) or not isinstance(row.get("id"), str):
+            if not isinstance(row, dict) or not isinstance(row.get("id"), str):
                 raise PolarisUnreachable(f"Polaris answered a list with what is no job: {repr(row)[:100]}", status=200)
             if (key := row["id"].lower()) in wanted:
                 rows[key] = row

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 #: own.
 OUTAGE = 2
 #: So many are told something before others have their turn on the event loop.
-AT_ONCE = 25
+AT_ONCE = 100
 
 
 def is_everybodys(error: object) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import MAX_RETRY_AFTER
+from airflow_provider_polaris.triggers.subscription import REST
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,10 @@ class Listing:
         """Set when it is due next, for those who wait with that interval."""
         # Up to a tenth earlier, at random: triggerers that start together spread out.
         self._next_at = clock.now() + max(LIST_EVERY, interval) * random.uniform(0.9, 1.0)  # noqa: S311
+
+    def rest(self, interval: float) -> None:
+        """Leave a service alone for a while that took longer than the interval to tell it."""
+        self._next_at = max(self._next_at, clock.now() + REST * max(LIST_EVERY, interval))
 
     def hurry(self, interval: float) -> None:
         """See to it that it is due within an interval."""

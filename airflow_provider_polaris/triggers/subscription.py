@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: How long a poll may take that begins at or shortly before the deadline, in seconds: less than Airflow's backstop.
 LAST_ASK = 30.0
+#: A service that takes longer to answer than the interval is left alone for that part of it after each answer.
+REST = 0.1
 
 
 class Pace:
@@ -45,6 +47,11 @@ class Pace:
         if self._backoff:
             self.interval = min(self.interval * 2, self._most)
         return pause
+
+    def after(self, began: float, now: float) -> float:
+        """Return when the next poll is due, after one that began then and has ended now."""
+        pause = self.pause()
+        return max(began + pause, now + REST * pause)
 
 
 class Subscription:
@@ -98,16 +105,12 @@ class Subscription:
     ) -> None:
         self._watcher.leave(self)
 
-    def is_due(self, now: float, *, by_list: bool) -> bool:
-        """Whether it is time to ask for the job by id."""
-        return self.wake_at(by_list=by_list) <= now
-
-    def wake_at(self, *, by_list: bool) -> float:
-        """Return when it is time for that."""
-        self.due_at = min(
-            self.due_at, clock.now() + max(self.pace.interval, MAX_RETRY_AFTER)
-        )  # a clock may be set back
-        return self.ask_at if by_list else min(self.ask_at, self.due_at)
+    def wake_at(self, now: float, *, by_list: bool) -> float:
+        """Return when it is time to ask for the job by id."""
+        if by_list:
+            return self.ask_at
+        self.due_at = min(self.due_at, now + max(self.pace.interval, MAX_RETRY_AFTER))  # a clock may be set back
+        return min(self.ask_at, self.due_at)
 
     async def next(self) -> Job | PolarisApiError | None:
         """Wait for what the watcher has to tell: the job, why a poll failed, or ``None``: nothing new, for long.
@@ -132,7 +135,7 @@ class Subscription:
     def ask_again_in(self, seconds: float) -> None:
         """Ask for the job by id then, whatever the watcher's pace."""
         self.ask_at = min(clock.now() + seconds, self.deadline)
-        self._watcher.wake()
+        self._watcher.wake(self.ask_at)
 
     def tell(self, answer: Job | Exception | None) -> None:
         """Hand an answer to the trigger."""
@@ -147,7 +150,7 @@ class Subscription:
 
     def was_asked_for(self, at: float, answer: Job | Exception) -> None:
         """Note that the job was asked for by id, and what that brought."""
-        self._was_polled(at)
+        self._was_polled(at, clock.now())
         if isinstance(answer, PolarisUnreachable):
             self.due_at = max(self.due_at, at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
         self.ask_at = self.deadline if self.deadline > at else math.inf
@@ -155,34 +158,35 @@ class Subscription:
 
     def missed_list(self, error: Exception) -> None:
         """Note that the list could not be had."""
-        self._was_polled(clock.now())
-        if not self._is_being_asked_for:
+        now = clock.now()
+        self._was_polled(now, now)
+        if not self._is_being_asked_for(now):
             self.tell(error)
             self._missed_list = True
 
-    @property
-    def _is_being_asked_for(self) -> bool:
+    def _is_being_asked_for(self, now: float) -> bool:
         """Whether it is time to ask by id whatever the list says: at the deadline, that answer is the last."""
-        return self.ask_at <= clock.now()
+        return self.ask_at <= now
 
-    def _was_polled(self, at: float) -> None:
+    def _was_polled(self, began: float, now: float) -> None:
         # Only its own time counts: others may poll more often, and must not drive its backoff.
-        if at >= self.due_at:
-            self.due_at = at + self.pace.pause()
+        if began >= self.due_at:
+            self.due_at = self.pace.after(began, now)
 
     def heed(self, row: Mapping[str, Any]) -> bool:
         """Note the job's row in the list; return whether it must be asked for by id.
 
         A row that does not end the wait is told if it is news. One that would is a hint only.
         """
-        self._was_polled(clock.now())
-        if self._is_being_asked_for:
+        now = clock.now()
+        self._was_polled(now, now)
+        if self._is_being_asked_for(now):
             return False
         seen = _raw_news(row)
         if seen != self._row:
             self._row = seen
             self._asks = self._is_news(row)
-        elif not self._asks and (self._missed_list or clock.now() - self._heard_at >= HEARTBEAT):
+        elif not self._asks and (self._missed_list or now - self._heard_at >= HEARTBEAT):
             self.tell(None)
         else:
             self.silent_polls += 1
@@ -208,5 +212,5 @@ def _news(job: Job) -> tuple[Any, ...]:
 
 def _raw_news(row: Mapping[str, Any]) -> tuple[Any, ...]:
     health = row.get("health")
-    told = (health.get("status"), health.get("code")) if isinstance(health, Mapping) else health
+    told = (health.get("status"), health.get("code")) if isinstance(health, dict) else health
     return (row.get("executionStatus"), told)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from airflow_provider_polaris.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.gate import Gate
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.triggers.by_id import Asker, in_turns, is_everybodys
-from airflow_provider_polaris.triggers.listing import LIST_EVERY, PAGE_COST, Listing
+from airflow_provider_polaris.triggers.listing import PAGE_COST, Listing
 from airflow_provider_polaris.triggers.subscription import Pace, Subscription
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class JobWatcher:
         self._fault: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
         self._sleeper: asyncio.Future[None] | None = None
+        self._sleeps_until = 0.0
 
     def subscribe(
         self, job_id: str, gate: Gate, pace: Pace, deadline: float, *, first: float = 0.0, known: Job | None = None
@@ -75,9 +77,9 @@ class JobWatcher:
             self._task.cancel()
             self._task = None
 
-    def wake(self) -> None:
-        """Look again who is due."""
-        if self._sleeper:
+    def wake(self, at: float = 0.0) -> None:
+        """Look who is due then, if not earlier; by default now."""
+        if self._sleeper and at < self._sleeps_until:
             self._sleeper.cancel()
 
     async def _run(self) -> None:
@@ -88,10 +90,18 @@ class JobWatcher:
         try:
             while self._fault is None:
                 await asyncio.sleep(0)  # those that begin together are asked for together
-                if listening is None or listening.done():
-                    listening = self._start_listening(asker)
-                self._ask_who_is_due(asker)
-                await self._sleep(asker, is_listening=listening is not None)
+                now, by_list = clock.now(), self._goes_by_list()
+                due, wake_at, interval = self._look_at_all(asker, now, by_list=by_list)
+                self._listing.hurry(interval)  # a clock may be set back
+                is_listening = listening is not None and not listening.done()
+                if by_list and not is_listening and self._listing.due_at <= now:
+                    self._listing.schedule(interval)
+                    listening, is_listening = self._listen(asker, interval), True
+                asker.ask(due)
+                asker.probe(interval)
+                if by_list and not (is_listening and self._listing.due_at <= now):  # one that is late tells its end
+                    wake_at = min(wake_at, self._listing.due_at)
+                await self._sleep_until(min(wake_at, asker.wake_at))
             fault = self._fault
         except Exception as error:  # noqa: BLE001 - told to all, below
             fault = error
@@ -114,37 +124,38 @@ class JobWatcher:
         self._fault = fault
         self.wake()
 
-    def _start_listening(self, asker: Asker) -> asyncio.Task[None] | None:
-        if not self._goes_by_list() or clock.now() < self._listing.due_at:
-            return None
-        listening = asyncio.ensure_future(self._poll_by_list(asker))
+    def _listen(self, asker: Asker, interval: float) -> asyncio.Task[None]:
+        listening = asyncio.ensure_future(self._poll_by_list(asker, interval))
         listening.add_done_callback(self._listened)
         return listening
 
     def _listened(self, listening: asyncio.Task[None]) -> None:
         if not listening.cancelled() and (fault := listening.exception()):
             self._break(fault)
-        self.wake()
+        self.wake(self._listing.due_at if self._goes_by_list() else 0.0)
 
-    def _ask_who_is_due(self, asker: Asker) -> None:
-        now, by_list = clock.now(), self._goes_by_list()
-        asker.ask(
-            key
-            for key, subscriptions in self._jobs.items()
-            if any(one.is_due(now, by_list=by_list) for one in subscriptions)
-        )
-        asker.probe(self._interval())
+    def _look_at_all(self, asker: Asker, now: float, *, by_list: bool) -> tuple[list[str], float, float]:
+        """Return the jobs that it is time to ask for by id, when it is time for the next, and the shortest interval.
 
-    async def _sleep(self, asker: Asker, *, is_listening: bool) -> None:
-        by_list = self._goes_by_list()
-        wake_at = asker.wake_at
-        if by_list and not is_listening:
-            self._listing.hurry(self._interval())  # a clock may be set back
-            wake_at = min(wake_at, self._listing.due_at)
+        A thousand looks: they are for every poll of the list, not for every answer.
+        """
+        due, wake_at, interval = [], math.inf, math.inf
         for key, subscriptions in self._jobs.items():
-            if not asker.is_asking(key):
-                wake_at = min(wake_at, *(one.wake_at(by_list=by_list) for one in subscriptions))
-        self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, wake_at - clock.now())))
+            at = math.inf
+            for one in subscriptions:
+                at = min(at, one.wake_at(now, by_list=by_list))
+                interval = min(interval, one.pace.interval)
+            if asker.is_asking(key):
+                continue
+            if at <= now:
+                due.append(key)
+            else:
+                wake_at = min(wake_at, at)
+        return due, wake_at, interval
+
+    async def _sleep_until(self, until: float) -> None:
+        self._sleeps_until = until
+        self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, until - clock.now())))
         try:
             await asyncio.wait({self._sleeper})
             if not self._sleeper.cancelled():
@@ -156,9 +167,6 @@ class JobWatcher:
     def _subscriptions(self) -> list[Subscription]:
         return [one for subscriptions in self._jobs.values() for one in subscriptions]
 
-    def _interval(self) -> float:
-        return min((one.pace.interval for one in self._subscriptions()), default=LIST_EVERY)
-
     def _goes_by_list(self) -> bool:
         return self._listing.suits(len(self._jobs))
 
@@ -169,11 +177,12 @@ class JobWatcher:
         if key in self._missing and isinstance(answer, Job) and not answer.execution_status.is_over:
             self._listing.hidden += 1
         self._missing.discard(key)
+        now, by_list = clock.now(), self._goes_by_list()
         for subscription in self._jobs.get(key, []):
             subscription.was_asked_for(at, answer)
-        self.wake()
+            self.wake(subscription.wake_at(now, by_list=by_list))
 
-    async def _poll_by_list(self, asker: Asker) -> None:
+    async def _poll_by_list(self, asker: Asker, interval: float) -> None:
         """Read the list, and ask for one job by id beside it."""
         if self._listing.hidden > max(PAGE_COST, len(self._jobs) // 2):
             self._go_by_ids("it does not show jobs that are active")
@@ -184,10 +193,10 @@ class JobWatcher:
         watched = list(self._jobs)
         sample = self._listing.suspect or watched[self._turn % len(watched)]
         others = [key for key in watched if key != sample]
-        self._listing.schedule(self._interval())
         at = clock.now()
         asking = self._read_list(sample), self._client.get_job(self._id_of(sample) or sample)
         rows, answer = await asyncio.gather(*asking, return_exceptions=True)
+        self._listing.rest(interval)
         for outcome in (rows, answer):
             if isinstance(outcome, BaseException) and not isinstance(outcome, (PolarisError, _TooLong)):
                 raise outcome
@@ -242,6 +251,7 @@ class JobWatcher:
             self._go_by_ids(f"it cannot be read: {error}")
             return
         self._listing.put_off(getattr(error, "retry_after", None) or 0.0)
+        self.wake()
         await in_turns(others, lambda key: self._missed_list(key, error))  # type: ignore[arg-type]
 
     def _missed_list(self, key: str, error: Exception) -> None:
