@@ -160,11 +160,7 @@ def jobs_of(polaris, run_id):
 
 def test_a_worker_that_is_killed_never_loads_twice(airflow, polaris):
     steps = STEPS if AIRFLOW_3 else ["posted", "returned"]  # 2.11 runs one task at a time here
-    runs = {
-        f"{mode}_{step.replace(' ', '_')}": (mode, step)
-        for step in steps
-        for mode in (("worker", "deferred") if AIRFLOW_3 else ("worker",))
-    }
+    runs = {f"{mode}_{step.replace(' ', '_')}": (mode, step) for step in steps for mode in ("worker", "deferred")}
     for run_id, (mode, step) in runs.items():
         airflow.run(f"load_{mode}", run_id, {"type": "batch", "step": step})
     ended = {run_id: airflow.wait_for_state(run_id, "success", "failed", task_id="load") for run_id in runs}
