@@ -100,6 +100,17 @@ def task_state(ti: Any) -> str | None:
     return None if state is None else str(getattr(state, "value", state))
 
 
+def mapped_arguments(task: Any) -> set[str]:
+    """Return the names of the arguments that ``expand`` has given to a task, none if it is not mapped.
+
+    Airflow offers no way to ask: this looks where 2.11 and 3.x keep them.
+    """
+    if not getattr(task, "_BaseOperator__from_mapped", False):
+        return set()
+    same_for_all = getattr(task.dag.get_task(task.task_id), "partial_kwargs", {})
+    return set(getattr(task, "_BaseOperator__init_kwargs", {})) - set(same_for_all)
+
+
 def default_deferrable() -> bool:
     """Return what ``[operators] default_deferrable`` says."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

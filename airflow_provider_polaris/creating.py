@@ -8,24 +8,30 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.errors import PolarisError, PolarisNotFound, PolarisUnreachable
 from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobTimeout
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.job_spec import can_be_marked, marked, table_of
 from airflow_provider_polaris.jobs import Job
-from airflow_provider_polaris.memory import Memory, Remembered
+from airflow_provider_polaris.memory import Memory, Remembered, State
+from airflow_provider_polaris.patience import SECOND_LOOK
 from airflow_provider_polaris.wait_log import Log
 
 #: A spec whose answer was lost may still arrive for so long: only after that does not finding its job prove that there
 #: is none. In seconds; longer than a request and its answer may take.
 IN_FLIGHT = 120.0
+#: So much later than it was noted, in seconds, a spec may still be sent: a 429 is tried again, after pauses. And longer
+#: by the connection's timeout.
+SENDING = 180.0
 #: How often a job with our marker is looked for in that time, in seconds.
 LOOK_AGAIN = 15.0
 #: How long a job is waited for that is canceled for an earlier try, and how often it is looked at, in seconds.
 CANCELING = 300.0
 CANCELING_LOOK = 5.0
 #: So many of a table's newest jobs are searched for the marker: the list does not show queries.
-SEARCHED = 50
+SEARCHED = 200
+#: How far the service's clock may be from Airflow's, in seconds: a day is more than any time zone.
+CLOCKS_APART = 86_400.0
 
 
 class Creation:
@@ -45,11 +51,14 @@ class Creation:
         self._check = check
         self._hook = hook
         self._memory = memory
+        memory.is_for(spec)
         # The end of it is new for each spec that is sent: a run of the same name may have been here before.
         self._marker = f"{memory.marker} {secrets.token_hex(8)}"
         self._spec = marked(spec, self._marker)
         self._table = table_of(spec)
         self._log = log
+        #: Jobs that do not have the marker that is looked for.
+        self._others: set[str] = set()
 
     def job(self) -> Job:
         """Return the job to wait for: that of an earlier try, or else a new one.
@@ -59,8 +68,8 @@ class Creation:
         remembered = self._memory.recall()
         if remembered is not None:
             job = self._of_earlier_try(remembered)
-        elif self._memory.is_retry and not self._memory.lasts:
-            job = self._found_or_lost(None, self._memory.marker)
+        elif self._memory.is_retry and (self._memory.is_garbled or not self._memory.lasts):
+            job = self._found_or_lost(None, self._memory.marker if self._memory.knows_marker else None)
         else:
             job = None
         if job is None:
@@ -75,24 +84,47 @@ class Creation:
             return None  # it had its verdict: a retry or a clear loads again
         if remembered.state == "lost" and not same_life:
             return None  # the user was told, and has looked
+        is_other = not same_life and remembered.spec not in (None, self._memory.spec)
         if remembered.state in ("sending", "lost"):
-            return self._found_or_lost(remembered.at, remembered.marker or self._memory.marker)
+            # A spec that is another by now tells nothing of where the one that went out is to be found.
+            marker = None if is_other else remembered.marker or self._memory.marker
+            return self._found_or_lost(remembered.at, marker)
         if remembered.job_id is None:
             return None
-        try:
-            job = self._hook.get_job(remembered.job_id)
-        except PolarisNotFound:
-            raise PolarisJobLost(
-                f"An earlier try created job {remembered.job_id}, and Polaris no longer has it. {self._how_to_go_on()}"
-            ) from None
+        job = self._still_there(remembered.job_id)
         # A kill may have been too late to note that it cancels the job, or to do it.
         asked_again = remembered.state == "canceling" or not same_life
         if asked_again and _is_canceled(job):
             job = self._until_over(job)
         if asked_again and job.execution_status in ("failed", "canceled"):
             return None  # it has loaded nothing
+        if is_other:
+            self._leave(job)
+            return None
         self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
         return job
+
+    def _still_there(self, job_id: str) -> Job:
+        try:
+            return self._hook.get_job(job_id)
+        except PolarisNotFound:
+            clock.sleep(SECOND_LOOK)  # as for every wait: one look does not prove it
+        try:
+            return self._hook.get_job(job_id)
+        except PolarisNotFound:
+            self._note_if_possible("lost", job_id)
+            raise PolarisJobLost(
+                f"An earlier try created job {job_id}, and Polaris no longer has it. {self._how_to_go_on()}"
+            ) from None
+
+    def _leave(self, job: Job) -> None:
+        """Leave a job to itself whose task was cleared in order to load something else."""
+        if not job.execution_status.is_over:
+            raise PolarisJobLost(
+                f"{job} is {job.state}: an earlier try created it, of another spec than this task has now. Cancel it, "
+                "or wait until it is over, and clear this task again: then it loads what the spec says now"
+            )
+        self._log.warning("%s is %s: an earlier try created it, of another spec. Loading anew", job, job.state)
 
     def _until_over(self, job: Job) -> Job:
         """Wait until a job that is being canceled is over: it may complete all the same."""
@@ -106,55 +138,71 @@ class Creation:
 
     def _create(self) -> Job:
         self._check()
+        self._hook.get_conn()  # a connection that is wrong is no spec that was sent
         self._memory.note("sending", marker=self._marker)
         sent_at = clock.now()
         try:
             job = self._hook.create_job(self._spec)
-        except PolarisUnreachable as error:
-            if not error.received:
-                self._memory.note("failed")  # nothing was sent
+        except PolarisError as error:
+            if not (isinstance(error, PolarisUnreachable) and error.received):
+                self._note_if_possible("failed")  # nothing was sent, or Polaris said no
                 raise
             self._log.warning("The answer to the new job was lost. %s", error)
-            job_or_none = self._found_or_lost(sent_at, self._marker)
+            job_or_none = self._found_or_lost(sent_at, self._marker, last_sent_at=clock.now())
             if job_or_none is None:
-                self._memory.note("failed")
+                self._note_if_possible("failed")
                 raise
             job = job_or_none
-        except PolarisApiError:
-            self._memory.note("failed")  # Polaris said no
-            raise
-        try:
-            self._memory.note("waiting", job.id)
-        except Exception as error:  # noqa: BLE001 - the job runs: that it cannot be noted must not end the wait for it
-            self._log.warning("Job %s could not be noted for a retry: %s: %s", job.id, type(error).__name__, error)
+        self._note_if_possible("waiting", job.id)
         return job
 
-    def _found_or_lost(self, sent_at: float | None, marker: str) -> Job | None:
-        """Look for the job with that marker; ``None`` proves that there is none.
+    def _note_if_possible(self, state: State, job_id: str | None = None) -> None:
+        """Note what has happened. That it cannot be noted must not hide it, nor end the wait for a job that runs."""
+        try:
+            self._memory.note(state, job_id)
+        except Exception as error:  # noqa: BLE001 - whatever it is
+            what = f"Job {job_id}" if job_id else "That there is no job"
+            self._log.warning("%s could not be noted for a retry: %s: %s", what, type(error).__name__, error)
+
+    def _found_or_lost(
+        self, sent_at: float | None, marker: str | None, *, last_sent_at: float | None = None
+    ) -> Job | None:
+        """Look for the job with that marker; ``None`` proves that there is none, or none that has loaded anything.
 
         :param sent_at: when the spec went out; ``None`` if that is not known.
+        :param marker: ``None`` if it is not known either.
+        :param last_sent_at: when it can have gone out for the last time.
         """
-        if not can_be_marked(self._spec):
-            self._memory.note("lost")
+        if marker is None or not can_be_marked(self._spec):
+            self._note_if_possible("lost")
             raise PolarisJobLost(self._lost(sent_at))
-        since = clock.now() if sent_at is None else sent_at
+        if last_sent_at is None:
+            sending = SENDING + self._hook.transport.connection.timeout
+            last_sent_at = clock.now() if sent_at is None else sent_at + sending
         while True:
-            job = self._marked_job(marker)
-            if job is not None and _is_canceled(job) and job.last_modified_by == job.created_by:
+            job = self._marked_job(marker, self._memory.began if sent_at is None else sent_at)
+            if job is not None and _is_canceled(job) and job.created_by and job.last_modified_by == job.created_by:
                 # By the key that created it: an earlier try was killed, or its time was up.
                 job = self._until_over(job)
                 if job.execution_status in ("failed", "canceled"):
                     return None
+            if job is not None and sent_at is None and job.execution_status == "failed":
+                return None  # it had its verdict, which nobody could note
             if job is not None:
                 self._memory.note("waiting", job.id)
                 self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
                 return job
-            left = since + IN_FLIGHT - clock.now()
+            left = last_sent_at + IN_FLIGHT - clock.now()
             if left <= 0:
                 return None
             clock.sleep(min(left, LOOK_AGAIN))
 
-    def _marked_job(self, marker: str) -> Job | None:
+    def _marked_job(self, marker: str, since: float | None) -> Job | None:
+        """Return the job with that marker, ``None`` if there is none yet.
+
+        :param since: it is not older than that, but for clocks that differ.
+        :raises PolarisJobLost: if the table has so many newer ones that this cannot be told.
+        """
         newest_first = self._hook.list_jobs(
             target_table_name=self._table,
             type="sql",
@@ -162,10 +210,22 @@ class Creation:
             sort_order="DESC",
             page_size=SEARCHED,
         )
-        for _, summary in zip(range(SEARCHED), newest_first, strict=False):
+        for count, summary in enumerate(newest_first):
+            created = summary.created_time
+            if since is not None and created is not None and created < since - CLOCKS_APART:
+                return None  # and all that follow are older still
+            if count == SEARCHED:
+                self._note_if_possible("lost")
+                raise PolarisJobLost(
+                    f"An earlier try may have created a job, and table {self._table!r} has more than {SEARCHED} newer "
+                    f"ones, among which it was not found. {self._how_to_go_on()}"
+                )
+            if summary.id in self._others:
+                continue
             job = self._hook.get_job(summary.id)
             if marker in str(job.raw.get("query")):
                 return job
+            self._others.add(job.id)
         return None
 
     def _lost(self, sent_at: float | None) -> str:

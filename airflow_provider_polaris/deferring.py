@@ -6,7 +6,8 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisError, error_from_dict
+from airflow_provider_polaris._compat import AIRFLOW_3
+from airflow_provider_polaris.errors import PolarisError, PolarisUsageError, error_from_dict
 
 if TYPE_CHECKING:
     from airflow_provider_polaris._compat import BaseOperator, Context
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 #: How much later than the trigger's own deadline Airflow's backstop ends a deferred wait, in seconds: long enough for a
 #: request under way to end, since the backstop knows nothing of the job.
 BACKSTOP = 120.0
+#: How long Airflow may take until a deferred task is on a worker again, in seconds.
+RETURN = 60.0
+#: A hundred years, in seconds: later times are none that every part of Airflow can write down.
+LONGEST = 100 * 365 * 86_400
 
 
 def execution_limit(task: BaseOperator, timeout: float) -> float | None:
@@ -31,6 +36,10 @@ def deadline_of(task: BaseOperator, context: Context, began: float, timeout: flo
     limit = execution_limit(task, timeout)
     if limit is None:
         return began + timeout
+    if not AIRFLOW_3:
+        # 2.11 ends a task that goes on after that without asking it: it has to be on a worker before, to say what
+        # became of its job, and to cancel it.
+        limit -= min(RETURN, limit / 10)
     try_began = getattr(context["ti"], "start_date", None)
     return (try_began.timestamp() if isinstance(try_began, datetime) else began) + limit
 
@@ -61,6 +70,17 @@ def read_event(event: Any, job_id: Any) -> dict[str, Any]:
         if known and isinstance(event.get("deadline"), (int, float)):
             return event
     raise PolarisError(f"Job {job_id}: the trigger reported something of an unknown shape: {event!r}")
+
+
+def check_seconds(task: BaseOperator, *names: str) -> None:
+    """Raise PolarisUsageError for options of the task that are no times a wait can have, in seconds."""
+    for name in names:
+        value = getattr(task, name)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not 0 < value <= LONGEST:
+            raise PolarisUsageError(
+                f"{name} must be more than 0 seconds, and less than a hundred years; it is {value!r}"[:200]
+            )
 
 
 def seconds(value: timedelta | float) -> float:

@@ -22,8 +22,8 @@ from airflow_provider_polaris.jobs import (
     Job,
     JobMetrics,
     JobType,
-    clip,
 )
+from airflow_provider_polaris.reading import clip
 
 #: The health code that stands for several warnings, which the job's logs name.
 MULTIPLE = "multiple"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris._compat import mapped_arguments
 from airflow_provider_polaris.deferring import backstop, read_event, say_when
 from airflow_provider_polaris.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
 from airflow_provider_polaris.links.polaris import LinksToJob
@@ -102,7 +103,9 @@ class WaitsAtGate(LinksToJob):
 
     def check_given(self) -> None:
         """Refuse what was given and rendered to nothing, and limits that are none."""
-        for name in self._given:
+        # A value of None that was mapped over is given, too: it comes from a task.
+        given = mapped_arguments(self).intersection(self.template_fields).union(self._given)
+        for name in sorted(given):
             if getattr(self, name) is None:
                 raise PolarisUsageError(
                     f"{name} was given, and rendered to None: that must not mean that it is not set"
@@ -212,8 +215,12 @@ class WaitsAtGate(LinksToJob):
         """Let the events of the task's assets (datasets on Airflow 2.11) carry the job: ``extra["polaris_job"]``."""
         events: Any = context.get("outlet_events")
         for outlet in self.outlets if events is not None else ():
-            if hasattr(outlet, "uri"):  # not an alias: which assets that stands for only the DAG knows
+            if not hasattr(outlet, "uri"):  # an alias: which assets that stands for only the DAG knows
+                continue
+            try:
                 events[outlet].extra["polaris_job"] = result
+            except Exception as error:  # noqa: BLE001 - a reference to an asset that Airflow does not know, for one
+                self.log.warning("The event of %s carries no job: %s: %s", outlet, type(error).__name__, error)
 
     def refusal(self, ending: Ending, message: str) -> Exception:
         """Return what to raise when the gate refuses."""

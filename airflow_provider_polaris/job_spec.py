@@ -6,15 +6,20 @@ What each type requires is what the vendor's client (polaris-sdk 20250425.14.0) 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_provider_polaris.errors import PolarisUsageError
 from airflow_provider_polaris.jobs import JobType
+from airflow_provider_polaris.reading import clip
 
-_COMMENTS = re.compile(r"\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/", re.DOTALL)
-_INSERT = re.compile(r'(INSERT|REPLACE)\s+INTO\s+(?:"([^"]*(?:""[^"]*)*)"|([\w.]+))', re.IGNORECASE)
+_SPACE = re.compile(r"\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/", re.DOTALL)
+_VERB = re.compile(r"INSERT\b|REPLACE\b", re.IGNORECASE)
+_INTO = re.compile(r"INTO\b", re.IGNORECASE)
+#: A table's name, perhaps after Druid's one schema.
+_TABLE = re.compile(r'(?:"druid"\.|druid\.)?(?:"([^"]*(?:""[^"]*)*)"|([\w.]+))')
 
 
 def read_spec(given: Any) -> dict[str, Any]:
@@ -23,13 +28,14 @@ def read_spec(given: Any) -> dict[str, Any]:
     :raises PolarisUsageError: naming the path of each wrong field.
     """
     spec = _parsed(given) if isinstance(given, str) else given
-    if not isinstance(spec, Mapping):
+    if not isinstance(spec, dict):  # Airflow renders no other mappings
         raise PolarisUsageError(f"job_spec must be a dict or a JSON object, not {type(spec).__name__}")
     try:
         # What is sent is what JSON makes of it; a date or a set in it is said here, and not by a traceback.
-        spec = json.loads(json.dumps(dict(spec), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise PolarisUsageError(f"job_spec cannot be written as JSON: {error}") from None
+        spec = json.loads(json.dumps(spec, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        where = next(_not_json(spec), "")  # not found where it is too deep
+        raise PolarisUsageError(f"job_spec cannot be written as JSON: {where and f'{where}: '}{error}") from None
     if faults := [f"{path} {fault}" for path, fault in _faults(spec)]:
         raise PolarisUsageError(f"job_spec cannot make a job: {'; '.join(faults)}")
     return dict(spec)
@@ -38,14 +44,28 @@ def read_spec(given: Any) -> dict[str, Any]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise PolarisUsageError(f"job_spec is not JSON: {error}") from None
+
+
+def _not_json(value: Any, path: str = "", depth: int = 0) -> Iterator[str]:
+    """Yield the paths of what JSON has no form for."""
+    if depth > 50:
+        return
+    if isinstance(value, dict):
+        for name, part in value.items():
+            yield from _not_json(part, f"{path}.{name}".removeprefix("."), depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for number, part in enumerate(value):
+            yield from _not_json(part, f"{path}[{number}]", depth + 1)
+    elif not isinstance(value, (str, int, float, bool, type(None))) or value in (math.inf, -math.inf) or value != value:
+        yield path
 
 
 def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     kind = spec.get("type")
     if not isinstance(kind, str) or kind not in JobType.known:
-        yield "type", f"must be one of {', '.join(sorted(JobType.known))}, not {kind!r}"
+        yield "type", f"must be one of {', '.join(sorted(JobType.known))}, not {clip(repr(kind), 100)}"
         return
     if kind == JobType.SQL:
         if table_of(spec) is None:
@@ -56,7 +76,7 @@ def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "target", "is required"
     else:
         if target.get("type") != "table":
-            yield "target.type", f"must be 'table', not {target.get('type')!r}"
+            yield "target.type", f"must be 'table', not {clip(repr(target.get('type')), 100)}"
         table = target.get("tableName")
         if not isinstance(table, str) or not 1 <= len(table) <= 255:
             yield "target.tableName", "must be a name of 1 to 255 characters"
@@ -83,11 +103,15 @@ def sql_target(query: Any) -> str | None:
     """Return the table that a query inserts into, ``None`` if it does not."""
     if not isinstance(query, str):
         return None
-    start = 0
-    while comment := _COMMENTS.match(query, start):
-        start = comment.end()
-    match = _INSERT.match(query, start)
-    return (match[3] or match[2].replace('""', '"') or None) if match else None
+    match, end = None, 0
+    for part in (_VERB, _INTO, _TABLE):
+        while space := _SPACE.match(query, end):
+            end = space.end()
+        match = part.match(query, end)
+        if match is None:
+            return None
+        end = match.end()
+    return (match[2] or match[1].replace('""', '"') or None) if match else None
 
 
 def can_be_marked(spec: Mapping[str, Any]) -> bool:

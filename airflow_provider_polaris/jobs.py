@@ -6,19 +6,15 @@ Parsing tolerates fields that are missing or new; a value not known yet is kept 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, ClassVar
 
-import pendulum
-
 from airflow_provider_polaris.errors import PolarisUnreachable
+from airflow_provider_polaris.reading import clean, clip, mapping, part_of, text_of, time_of
 
-#: Longest free text (a health message, a log line) that goes on into events, XCom and exceptions, in characters.
-MAX_TEXT = 500
-_STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
+#: So many counters that are not known yet go with them.
+MAX_OTHER = 10
 
 
 class _Word(str):
@@ -102,33 +98,6 @@ _define(JobType, ("batch", "sql", "streaming", "delete_data", "drop_table", "res
 _OVER = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELED})
 
 
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
-    """Return the JSON object, an empty one for null; raise PolarisUnreachable for anything else."""
-    if value is None:
-        return {}
-    if not isinstance(value, Mapping):
-        raise PolarisUnreachable(f"Polaris answered {what} that is not a JSON object: {clip(repr(value), 100)}")
-    return value
-
-
-def _text(value: Any) -> str | None:
-    return clean(value) if isinstance(value, str) and value else None
-
-
-def clean(text: str) -> str:
-    """Return the text as every database takes it.
-
-    Half a surrogate pair (user data cut in the middle of an emoji) cannot be encoded, and would bring a triggerer down;
-    PostgreSQL takes no NUL.
-    """
-    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
-
-
-def clip(text: str, length: int = MAX_TEXT) -> str:
-    """Shorten the text to that many characters, and show that it was."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 @dataclass(frozen=True)
 class LogEntry:
     """One line of a job's log; every part is optional. Only streaming jobs log each row that did not parse."""
@@ -141,13 +110,13 @@ class LogEntry:
     @classmethod
     def from_api(cls, data: Any) -> LogEntry:
         """Read an entry of ``GET …/logs`` or of ``health.log``."""
-        data = _mapping(data, "a log entry")
-        status = _text(data.get("healthStatus"))
+        data = mapping(data, "a log entry")
+        status = text_of(data.get("healthStatus"))
         return cls(
-            timestamp=_text(data.get("timestamp")),
+            timestamp=text_of(data.get("timestamp")),
             health_status=_health_status(status) if status else None,
-            code=_text(data.get("code")),
-            message=_text(data.get("message")),
+            code=text_of(data.get("code")),
+            message=text_of(data.get("message")),
         )
 
     def __str__(self) -> str:
@@ -170,7 +139,7 @@ class Health:
     @classmethod
     def from_api(cls, data: Any) -> Health | None:
         """Read the field; ``None`` where it is missing. Raises PolarisUnreachable if it is not a health at all."""
-        data = _mapping(data, "a health")
+        data = mapping(data, "a health")
         status = data.get("status")
         if status is None:
             return None
@@ -179,8 +148,8 @@ class Health:
         log = data.get("log")
         return cls(
             status=_health_status(clean(status)),
-            code=_text(data.get("code")),
-            message=_text(data.get("message")),
+            code=text_of(data.get("code")),
+            message=text_of(data.get("message")),
             log=LogEntry.from_api(log) if isinstance(log, Mapping) else None,
         )
 
@@ -216,25 +185,25 @@ class Job:
     @classmethod
     def from_api(cls, data: Any) -> Job:
         """Read a job. Raises PolarisUnreachable where the answer has no id or no execution status: it is no job."""
-        data = _mapping(data, "a job")
-        job_id, status = _text(data.get("id")), _text(data.get("executionStatus"))
+        data = mapping(data, "a job")
+        job_id, status = text_of(data.get("id")), text_of(data.get("executionStatus"))
         if job_id is None or status is None:
             given = ", ".join(f"{name} is {clip(repr(data.get(name)), 100)}" for name in ("id", "executionStatus"))
             raise PolarisUnreachable(f"Polaris answered something that is not a job: {given}")
-        kind, desired = _text(data.get("type")), _text(data.get("desiredExecutionStatus"))
+        kind, desired = text_of(data.get("type")), text_of(data.get("desiredExecutionStatus"))
         return cls(
             id=job_id,
             execution_status=ExecutionStatus(clip(status, 60)),
             type=JobType(kind) if kind else None,
             desired_execution_status=ExecutionStatus(desired) if desired else None,
             health=Health.from_api(data.get("health")),
-            table=_text(_part(data, "target").get("tableName")),
-            created_by=_text(_part(data, "createdBy").get("username")),
-            last_modified_by=_text(_part(data, "lastModifiedBy").get("username")),
-            created_at=_text(data.get("createdTimestamp")),
-            last_updated_at=_text(data.get("lastUpdatedTimestamp")),
-            started_at=_text(data.get("startedTimestamp")),
-            completed_at=_text(data.get("completedTimestamp")),
+            table=text_of(part_of(data, "target").get("tableName")),
+            created_by=text_of(part_of(data, "createdBy").get("username")),
+            last_modified_by=text_of(part_of(data, "lastModifiedBy").get("username")),
+            created_at=text_of(data.get("createdTimestamp")),
+            last_updated_at=text_of(data.get("lastUpdatedTimestamp")),
+            started_at=text_of(data.get("startedTimestamp")),
+            completed_at=text_of(data.get("completedTimestamp")),
             raw=data,
         )
 
@@ -272,9 +241,15 @@ class Job:
         }
 
     @property
+    def created_time(self) -> float | None:
+        """When it was created, in seconds since the epoch; ``None`` if that is not told, or not readable."""
+        created = time_of(self.created_at)
+        return created.timestamp() if created else None
+
+    @property
     def duration_seconds(self) -> float | None:
         """Seconds from start to completion; ``None`` unless both are known and readable."""
-        start, end = _time(self.started_at), _time(self.completed_at)
+        start, end = time_of(self.started_at), time_of(self.completed_at)
         return round((end - start).total_seconds(), 3) if start and end and start <= end else None
 
     def __str__(self) -> str:
@@ -285,22 +260,6 @@ class Job:
     def state(self) -> str:
         """Status and health in words, as log lines and messages tell them."""
         return f"{clip(self.execution_status, 60)} ({self.health or 'no health given'})"
-
-
-def _time(stamp: str | None) -> datetime | None:
-    if not stamp or not _STAMP.match(stamp):
-        return None
-    try:
-        moment: object = pendulum.parse(stamp)
-    except (ValueError, TypeError):  # TypeError: pendulum's own, at some texts that look like times
-        return None
-    return moment if isinstance(moment, datetime) else None
-
-
-def _part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a part that is good to know and decides nothing: its absence or a wrong shape is no fault."""
-    part = data.get(name)
-    return part if isinstance(part, Mapping) else {}
 
 
 @dataclass(frozen=True)
@@ -331,15 +290,15 @@ class JobMetrics:
     @classmethod
     def from_api(cls, data: Any) -> JobMetrics:
         """Read the answer. Raises PolarisUnreachable if it is not a JSON object of counters."""
-        totals = _mapping(_mapping(data, "metrics").get("totals"), "metrics.totals")
+        totals = mapping(mapping(data, "metrics").get("totals"), "metrics.totals")
         counters = {
             # The vendor's status reference page once spells this one with an s.
             "numRowsProcessedWithWarning" if name == "numRowsProcessedWithWarnings" else name: value
             for name, value in totals.items()
-            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 and len(name) <= 100
         }
         known = {field_name: counters.pop(name, None) for name, field_name in cls.NAMES.items()}
-        return cls(**known, other=counters)
+        return cls(**known, other=dict(list(counters.items())[:MAX_OTHER]))
 
     def to_dict(self) -> dict[str, int | None]:
         """Return every counter by the API's own name: the six, absent ones ``None``, and new ones."""

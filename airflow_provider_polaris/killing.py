@@ -64,8 +64,10 @@ class WorkerKill:
         It runs in a signal handler, in the middle of whatever the task was doing, and that may hold any lock. So the
         work is another thread's, which goes on where it can when this one gives up waiting for it.
         """
-        if self._thread is None:
+        looked_in_vain = self._thread and not self._thread.is_alive() and not self._killed.is_set()
+        if self._thread is None or looked_in_vain:  # a worker that is shut down lets the task run on for a while
             # Started first, waited for then: a second signal may come at any point of this.
+            self._may_go_on.clear()
             context = contextvars.copy_context()  # by which log lines find their task
             self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
             self._thread.start()
@@ -110,11 +112,7 @@ class WorkerKill:
         last = watch.notes.last
         if last and last.execution_status.is_over:
             return
-        try:
-            # First: this process may not live to do it after the answer.
-            self._memory.note("canceling", watch.job_id)
-        except Exception as error:  # noqa: BLE001 - Airflow may take nothing more from a killed task
-            self._log.info("The cancellation could not be noted for a next try: %s", error)
+        self._memory.note_cancellation(watch.job_id, self._log)
         try:
             watch.hook.cancel_job(watch.job_id)
         except PolarisError as error:

@@ -31,7 +31,7 @@ from airflow_provider_polaris.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from airflow_provider_polaris.jobs import clean
+from airflow_provider_polaris.reading import clean
 from airflow_provider_polaris.retries import (
     MAX_TRIES,
     Retry,

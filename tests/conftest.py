@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 # Before Airflow is imported: it reads its configuration then.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="polaris-tests-"))
@@ -28,6 +30,7 @@ import pytest  # noqa: E402
 from airflow_provider_polaris import clock  # noqa: E402
 from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
 from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
+from airflow_provider_polaris.local import clock as local_clock  # noqa: E402
 from tests.airflow_versions import AIRFLOW_3  # noqa: E402
 
 #: Looks like a key of the service, with characters that its encodings differ in.
@@ -63,10 +66,15 @@ def hook(polaris):
 
 
 class MovedClock:
-    """A clock that moves only when somebody waits. ``slept`` is how long each wait was."""
+    """A clock that moves only when somebody waits. ``slept`` is how long each wait was.
+
+    Each begins where the one of the test before has ended: the local Polaris has the jobs of both.
+    """
+
+    begins = 1_800_000_000.0
 
     def __init__(self) -> None:
-        self.time = 1_800_000_000.0
+        self.time = self.begins
         self.slept: list[float] = []
         self.on_sleep = None
         #: Calls of triggers that have no answer yet.
@@ -96,11 +104,12 @@ class MovedClock:
 
 @pytest.fixture
 def moved_clock(monkeypatch):
-    """Moves the provider's clock, and that of Airflow's own poke loop."""
+    """Moves the provider's clock, that of Airflow's own poke loop, and the time that the local Polaris writes."""
     moved = MovedClock()
     monkeypatch.setattr(clock, "now", moved.now)
     monkeypatch.setattr(clock, "sleep", moved.sleep)
     monkeypatch.setattr(clock, "sleep_async", moved.sleep_async)
+    monkeypatch.setattr(local_clock, "time", SimpleNamespace(time_ns=lambda: int(moved.time * 10**9)))
     from airflow_provider_polaris._compat import BaseSensorOperator
     from airflow_provider_polaris.triggers.client import SharedClient
 
@@ -115,7 +124,8 @@ def moved_clock(monkeypatch):
 
     monkeypatch.setattr(SharedClient, "_call", counted)
     monkeypatch.setattr(sys.modules[BaseSensorOperator.__module__], "time", moved)
-    return moved
+    yield moved
+    MovedClock.begins = math.ceil(max(MovedClock.begins, moved.time)) + 1.0
 
 
 @pytest.fixture(scope="session")

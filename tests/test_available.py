@@ -380,9 +380,10 @@ class TestTheOperator:
     @pytest.mark.parametrize("mode", ["worker", "deferred"])
     def test_it_waits_for_the_table(self, polaris, moved_clock, mode):
         polaris.script_table("late", UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, AVAILABLE)
+        began = moved_clock.time
         outcome = self.load(mode)
         assert outcome.kind == "success", outcome.error
-        assert moved_clock.time - 1_800_000_000 >= APART + 60
+        assert moved_clock.time - began >= APART + 60
         assert outcome.deferrals == (2 if mode == "deferred" else 0)
 
     @pytest.mark.parametrize("mode", ["worker", "deferred"])

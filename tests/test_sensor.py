@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_polaris.deferring import BACKSTOP
 from airflow_provider_polaris.errors import PolarisError
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.airflow_versions import FakeTaskInstance, context_of
+from tests.airflow_versions import AIRFLOW_3, FakeTaskInstance, context_of
 from tests.waits import outcome_of, run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
@@ -276,7 +276,8 @@ def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
     outcome = run_task(make)
     assert outcome.kind == "execution_timeout"
     assert job_id in str(outcome.error)
-    assert moved_clock.time - start == pytest.approx(300)
+    # 2.11 would end it by itself then, without a word on the job: it is back on a worker before.
+    assert moved_clock.time - start == pytest.approx(300 if AIRFLOW_3 else 270)
 
 
 def test_the_deadline_is_the_first_looks_and_airflows_backstop_comes_later(polaris, moved_clock):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable
-from airflow_provider_polaris.deferring import deadline_of, execution_limit, seconds
-from airflow_provider_polaris.errors import PolarisError, PolarisUsageError
+from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit, seconds
+from airflow_provider_polaris.errors import PolarisError
 from airflow_provider_polaris.exceptions import (
     PolarisGateRefused,
     PolarisJobCanceled,
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.jobs import Job
     from airflow_provider_polaris.killing import WorkerKill
-    from airflow_provider_polaris.memory import Memory
+    from airflow_provider_polaris.memory import Memory, State
     from airflow_provider_polaris.waiting import Ending, Watch
 
 
@@ -70,7 +70,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
     def __init__(
         self,
         *,
-        job_spec: Mapping[str, Any] | str,
+        job_spec: dict[str, Any] | str,
         polaris_conn_id: str = "polaris_default",
         project_id: str | None = None,
         wait_for_completion: bool = True,
@@ -129,6 +129,10 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             if ending is None and self.deferrable:
                 self._hand_over(watch, deadline_of(self, context, began, self.timeout))
             return self._finish(ending or self._wait(watch, began + self.timeout), context)
+        except AirflowTaskTimeout:  # execution_timeout: Airflow's alarm goes off in the middle of this
+            if self._watch:
+                self.log.warning("execution_timeout passed. %s", self._give_up(self._watch))
+            raise
         finally:
             self._kill = None  # Airflow may end this process in the midst of what it does after a success
 
@@ -157,6 +161,16 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         if self.cancel_on_kill and self._kill:
             self._kill.handle()
 
+    def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
+        """Render as Airflow does, but take only a spec that is text for the path of a file.
+
+        Airflow loads whatever ends like one: the ``orders.json`` of a ``fileList`` would be missing, or sent whole.
+        """
+        suffix = next((end for end in self.template_ext if isinstance(content, str) and content.endswith(end)), "")
+        if not suffix or content is self.job_spec:
+            return super().render_template(content, context, *args, **kwargs)
+        return f"{self.render_template(content.removesuffix(suffix), context, *args, **kwargs)}{suffix}"
+
     def refusal(self, ending: Ending, message: str) -> Exception:
         """Return the error for a job that did not do what was asked of it."""
         status = ending.job.execution_status
@@ -173,9 +187,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         self.read_gate()
         if self.wait_until_available and self.wait_for_completion:
             check_leaves_table(spec["type"])
-        for name in ("poll_interval", "timeout"):
-            if not getattr(self, name) > 0:
-                raise PolarisUsageError(f"{name} must be more than 0 seconds, not {getattr(self, name)!r}")
+        check_seconds(self, "poll_interval", "timeout")
 
     def _get_ready(self, context: Context) -> tuple[Memory, WorkerKill]:
         from airflow_provider_polaris.killing import WorkerKill
@@ -220,23 +232,21 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
     def _wait(self, watch: Watch, deadline: float) -> Ending:
         """Wait on the worker."""
         ending = None
-        try:
-            while ending is None:
-                left = deadline - clock.now()
-                if left <= 0:
-                    raise self._timed_out(watch)
-                clock.sleep(min(self.poll_interval, left))
-                ending = watch.poll()
-        except AirflowTaskTimeout:  # execution_timeout: Airflow's alarm goes off in the middle of this
-            self.log.warning("execution_timeout passed. %s", self._give_up(watch))
-            raise
+        while ending is None:
+            left = deadline - clock.now()
+            if left <= 0:
+                raise self._timed_out(watch)
+            clock.sleep(min(self.poll_interval, left))
+            ending = watch.poll()
         return ending
 
     def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
         """Note the verdict for the tries to come, and report it."""
-        loaded = ending.job.execution_status == "completed" or ending.passed
-        if self._memory:
-            self._memory.note(("passed" if ending.passed else "refused") if loaded else "failed", ending.job.id)
+        status = ending.job.execution_status
+        # One that is refused while it runs may load yet: there is no verdict on it for the tries to come.
+        if self._memory and (ending.passed or status.is_over):
+            refused: State = "failed" if status == "failed" else "refused"
+            self._memory.note("passed" if ending.passed else refused, ending.job.id)
         return self.report(ending, context)
 
     def _give_up(self, watch: Watch) -> str:
@@ -245,11 +255,11 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             return self.with_url(self.last_known(watch.job_id))
         said = "The job was not canceled"
         if self.cancel_on_timeout:
+            if self._memory:
+                self._memory.note_cancellation(watch.job_id, self.log)
             try:
                 watch.hook.cancel_job(watch.job_id)
                 said = "Polaris took its cancellation"
-                if self._memory:
-                    self._memory.note("canceling", watch.job_id)
             except PolarisError as error:
                 said = f"It could not be canceled: {error}"
         return self.with_url(f"{self.last_known(watch.job_id)}. {said}")

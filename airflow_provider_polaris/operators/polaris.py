@@ -10,6 +10,7 @@ from airflow_provider_polaris._compat import AirflowSkipException, AirflowTaskTi
 from airflow_provider_polaris.deferring import (
     BACKSTOP,
     backstop,
+    check_seconds,
     deadline_of,
     execution_limit,
     read_event,
@@ -138,6 +139,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
         from airflow_provider_polaris.patience import Patience
         from airflow_provider_polaris.waiting import Watch
 
+        check_seconds(self, "poll_interval", "timeout")
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         # Only the deadline ends this wait.
         patience = Patience(self.timeout + BACKSTOP, self.poll_interval, worked=True)

@@ -17,7 +17,7 @@ from airflow_provider_polaris._compat import (
     PokeReturnValue,
     default_deferrable,
 )
-from airflow_provider_polaris.deferring import deadline_of, execution_limit
+from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit
 from airflow_provider_polaris.errors import PolarisUsageError
 from airflow_provider_polaris.exceptions import PolarisGateRefused
 from airflow_provider_polaris.gated import THRESHOLDS, WaitsAtGate
@@ -144,6 +144,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
         return PolarisGateRefused(message)
 
     def _start_watch(self, *, deferrable: bool) -> Watch:
+        check_seconds(self, "poke_interval", "timeout")
         has_memory = deferrable or self._has_memory
         return self.start_watch(self.job_id, self.poke_interval, deferrable=deferrable, has_memory=has_memory)
 

@@ -22,9 +22,10 @@ STATE_LIMIT = 10.0
 LIMIT = 25.0
 #: Between two attempts to cancel, in seconds.
 PAUSE = 2.0
-#: Somebody waits for the job in these: ``deferred`` where Airflow has given the trigger to another triggerer (#73454),
-#: ``running`` where the task's next try is at it already.
-TAKEN_OVER = frozenset({"deferred", "running"})
+#: What a task is that a user has marked, cleared, or deleted with its run, and whose next try is not at the job yet. In
+#: any other state somebody waits for the job: ``deferred`` where Airflow has given the trigger to another triggerer
+#: (#73454), ``running`` where the next try is at it already, ``up_for_retry`` where there will be one.
+KILLED = frozenset({"failed", "success", "skipped", "removed", "restarting", "scheduled", "queued", None})
 
 
 async def cancel_killed(trigger: PolarisJobTrigger) -> None:
@@ -53,7 +54,8 @@ async def _is_killed(trigger: PolarisJobTrigger) -> bool:
             error,
         )
         return False
-    if state in TAKEN_OVER:
+    # Past its deadline the wait was over, and what is scheduled is the task that goes on after it.
+    if state not in KILLED or clock.now() >= trigger.deadline:
         log.info("Airflow calls this wait killed, but the task is %s: job %s is left to it", state, job_id)
         return False
     log.info("The task was killed: it is %s now. Canceling job %s", state, job_id)
