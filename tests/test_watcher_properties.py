@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import selectors
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,59 +22,11 @@ from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers.subscription import REST, Pace
 from airflow_provider_polaris.triggers.watcher import JobWatcher
 from tests.airflow_versions import AIRFLOW_3
+from tests.virtual_time import EPOCH, play
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="holds no line of Airflow: once is enough")
 
 INTERVAL = 30.0
-#: From a job's end to its event: an interval, and what asking takes with these slow answers.
-AT_MOST = INTERVAL + 10
-EPOCH = 1_800_000_000.0
-
-
-class _Selector(selectors.SelectSelector):
-    """Instead of waiting, moves its loop's clock."""
-
-    loop: _Loop
-
-    def select(self, timeout=None):
-        ready = super().select(0)
-        if not ready and timeout:
-            self.loop.moved += timeout
-        return ready
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    def __init__(self):
-        selector = _Selector()
-        selector.loop = self
-        self.moved = 0.0
-        super().__init__(selector)
-
-    def time(self):
-        return self.moved
-
-
-def run(coroutine, monkeypatch_clock):
-    loop = _Loop()
-    try:
-        with monkeypatch_clock(lambda: EPOCH + loop.moved):
-            return loop.run_until_complete(coroutine)
-    finally:
-        left = asyncio.all_tasks(loop)
-        loop.close()
-        assert not left, "nothing is left behind"
-
-
-class _clock_of_the_loop:  # noqa: N801 - reads as a function
-    def __init__(self, now):
-        self._now = now
-
-    def __enter__(self):
-        self._right = clock.now, clock.sleep_async
-        clock.now, clock.sleep_async = self._now, asyncio.sleep
-
-    def __exit__(self, *_):
-        clock.now, clock.sleep_async = self._right
 
 
 class Service:
@@ -148,8 +99,10 @@ class Service:
 class Waiter:
     """What a trigger does, and a record of what it was told."""
 
-    def __init__(self, job_id, comes, leaves):
+    def __init__(self, job_id, comes, leaves, interval=INTERVAL, *, backs_off=False):
         self.job_id = job_id
+        self.interval = interval
+        self.backs_off = backs_off
         self.comes = comes
         self.leaves = leaves
         self.ended_at = None
@@ -158,8 +111,9 @@ class Waiter:
     async def wait(self, watcher):
         await asyncio.sleep(self.comes)
         gate = Gate()
-        patience = Patience(3600, INTERVAL, worked=True)
-        with watcher.subscribe(self.job_id, gate, Pace(INTERVAL), EPOCH + 1e6) as poll:
+        patience = Patience(3600, self.interval, worked=True)
+        pace = Pace(self.interval, backoff=self.backs_off, most=2 * INTERVAL)
+        with watcher.subscribe(self.job_id, gate, pace, EPOCH + 1e6) as poll:
             while True:
                 answer = await poll.next()
                 if isinstance(answer, PolarisApiError):
@@ -186,6 +140,8 @@ WAITERS = st.lists(
         st.sampled_from(["completed", "failed", "canceled"]),
         st.sampled_from([None, None, None, 0.0, 31.0, 120.0]),  # after how long it is cancelled
         st.booleans(),  # whether a second one waits for the same job
+        st.sampled_from([INTERVAL, INTERVAL, 5.0, 300.0]),  # its interval
+        st.booleans(),  # whether that doubles
     ),
     min_size=1,
     max_size=45,
@@ -198,22 +154,26 @@ WAITERS = st.lists(
     faults=st.sets(st.sampled_from(FAULTS), max_size=4),
     others=st.sampled_from([0, 0, 60]),
     page_size=st.sampled_from([7, 20, 1000]),
+    takes=st.sampled_from([(0.01, 0.5), (0.01, 0.5), (0.0, 0.0), (1.0, 1.0)]),  # the latter two: all at the same time
     seed=st.integers(0, 2**32),
 )
-def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, seed):
+def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, takes, seed):
     rng = random.Random(seed)  # noqa: S311 - a game, not a key
     service = Service(rng, faults, page_size)
+    service.takes = takes
     waiters = []
-    for number, (comes, lasts, kind, leaves, twice) in enumerate(waits):
+    for number, (comes, lasts, kind, leaves, twice, interval, backs_off) in enumerate(waits):
         job_id = f"job-{number}"
         service.ends[job_id] = EPOCH + comes + lasts
         service.kinds[job_id] = kind
-        waiters += [Waiter(job_id, comes, leaves), *([Waiter(job_id, comes + 5, None)] if twice else [])]
+        waiters.append(Waiter(job_id, comes, leaves, interval, backs_off=backs_off))
+        if twice:
+            waiters.append(Waiter(job_id, comes + 5, None))
     for number in range(others):
         service.ends[f"other-{number}"] = EPOCH + 1e9
         service.kinds[f"other-{number}"] = "completed"
 
-    async def play():
+    async def story(_loop):
         watcher = JobWatcher(service)
         tasks = []
         for waiter in waiters:
@@ -233,7 +193,7 @@ def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, 
         await asyncio.sleep(1)  # what was cancelled comes to its end
 
     random.seed(seed)
-    run(play(), _clock_of_the_loop)
+    play(story)
 
     for waiter in waiters:
         if waiter.ended_at is None:
@@ -246,7 +206,8 @@ def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, 
             late = waiter.ended_at - max(end, EPOCH + waiter.comes)
             # A list that hides one end is found out when that job's turn comes to be asked for beside it.
             turns = len(waiters) + 2 if faults & {"stale for ever", "stale for a while"} else 0
-            assert late <= AT_MOST + turns * INTERVAL, f"{late:.0f} s late"
+            longest = max(waiter.interval, 2 * INTERVAL if waiter.backs_off else 0)
+            assert late <= longest + 10 + turns * max(one.interval for one in waiters), f"{late:.0f} s late"
 
 
 def test_a_list_that_hides_every_end_is_found_out_at_the_second_poll():
@@ -256,12 +217,12 @@ def test_a_list_that_hides_every_end_is_found_out_at_the_second_poll():
         service.ends[waiter.job_id] = EPOCH + 5
         service.kinds[waiter.job_id] = "completed"
 
-    async def play():
+    async def story(_loop):
         watcher = JobWatcher(service)
         await asyncio.gather(*(waiter.wait(watcher) for waiter in waiters))
         await asyncio.sleep(1)
 
-    run(play(), _clock_of_the_loop)
+    play(story)
     assert max(waiter.ended_at for waiter in waiters) <= EPOCH + 2 * INTERVAL + 10
 
 
@@ -291,7 +252,7 @@ def test_a_service_that_is_slower_than_the_interval_is_not_asked_without_a_pause
         service.ends[waiter.job_id] = EPOCH + 20 * INTERVAL
         service.kinds[waiter.job_id] = "completed"
 
-    async def play():
+    async def story(_loop):
         watcher = JobWatcher(service)
         for waiter in waiters:
             asyncio.get_running_loop().call_later(0, asyncio.ensure_future, waiter.wait(watcher))
@@ -300,7 +261,7 @@ def test_a_service_that_is_slower_than_the_interval_is_not_asked_without_a_pause
             task.cancel()
         await asyncio.sleep(1)
 
-    run(play(), _clock_of_the_loop)
+    play(story)
     resting = rests["id" if waits == 1 else "list"]
     assert len(resting) >= 5, "it goes on"
     assert min(resting) >= 0.9 * REST * INTERVAL
@@ -316,12 +277,12 @@ def test_a_thousand_that_end_one_by_one_cost_one_question_each():
         service.kinds[job_id] = "completed"
         waiters.append(Waiter(job_id, 0.0, None))
 
-    async def play():
+    async def story(_loop):
         watcher = JobWatcher(service)
         await asyncio.gather(*(waiter.wait(watcher) for waiter in waiters))
         await asyncio.sleep(1)
 
-    run(play(), _clock_of_the_loop)
+    play(story)
     assert max(waiter.ended_at - service.ends[waiter.job_id] for waiter in waiters) <= INTERVAL + 2
     # The list and a sample per interval, one question per end, and the last ten by id.
     intervals = (100 + 500 * 7) / (0.9 * INTERVAL)

@@ -16,6 +16,7 @@ from airflow_provider_polaris.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.patience import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:
     from airflow_provider_polaris.triggers.client import SharedClient
@@ -69,10 +70,15 @@ class Asker:
     def probe(self, interval: float) -> None:
         """In an outage, ask for one of those that wait, at most once in an interval."""
         now = clock.now()
-        self._next_probe = min(self._next_probe, now + interval)  # a clock may be set back
-        if not self._held or self._queue or now < self._next_probe:
+        self._next_probe = min(self._next_probe, now + max(interval, MAX_RETRY_AFTER))  # a clock may be set back
+        gone = [key for key in self._held if self._id_of(key) is None]
+        self._pending.difference_update(gone)
+        self._held = [key for key in self._held if key in self._pending]
+        if not self._held or now < self._next_probe:
             return
         self._next_probe = now + 0.9 * interval
+        if self._queue:  # the last one still waits for others that hang
+            return
         unsuspected = [key for key in self._held if key not in self._failing]
         one = (unsuspected or self._held)[0]
         self._held.remove(one)
@@ -92,6 +98,8 @@ class Asker:
         """Take in how a question ended."""
         if is_everybodys(answer):
             self._failing.add(key)
+            asked = min(getattr(answer, "retry_after", None) or 0.0, MAX_RETRY_AFTER)
+            self._next_probe = max(self._next_probe, clock.now() + asked)
             return
         self._failing.clear()
         self._queue.extend(self._held)
@@ -122,6 +130,7 @@ class Asker:
         self._tasks.discard(task)
         if not task.cancelled() and (fault := task.exception()):
             self._broke(fault)
+        self._work_off()  # while it still counted, others may have been asked for
 
     async def _work(self, key: str | None) -> None:
         while key is not None:

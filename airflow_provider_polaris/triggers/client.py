@@ -126,7 +126,7 @@ class SharedClient:
 
     async def _look_up_if_due(self) -> None:
         now = clock.now()
-        if now - self._looked_up_at < LOOK_UP_EVERY:
+        if 0 <= now - self._looked_up_at < LOOK_UP_EVERY:  # a clock may be set back
             return
         before, self._looked_up_at = self._looked_up_at, now
         try:

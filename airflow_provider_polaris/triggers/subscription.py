@@ -48,11 +48,6 @@ class Pace:
             self.interval = min(self.interval * 2, self._most)
         return pause
 
-    def after(self, began: float, now: float) -> float:
-        """Return when the next poll is due, after one that began then and has ended now."""
-        pause = self.pause()
-        return max(began + pause, now + REST * pause)
-
 
 class Subscription:
     """Made by :meth:`JobWatcher.subscribe`; a context manager that leaves in the end.
@@ -135,7 +130,7 @@ class Subscription:
     def ask_again_in(self, seconds: float) -> None:
         """Ask for the job by id then, whatever the watcher's pace."""
         self.ask_at = min(clock.now() + seconds, self.deadline)
-        self._watcher.wake(self.ask_at)
+        self._watcher.wake()
 
     def tell(self, answer: Job | Exception | None) -> None:
         """Hand an answer to the trigger."""
@@ -150,7 +145,10 @@ class Subscription:
 
     def was_asked_for(self, at: float, answer: Job | Exception) -> None:
         """Note that the job was asked for by id, and what that brought."""
-        self._was_polled(at, clock.now())
+        now = clock.now()
+        self._was_polled(at)
+        if now - at > self.pace.interval:
+            self.due_at = max(self.due_at, now + REST * self.pace.interval)
         if isinstance(answer, PolarisUnreachable):
             self.due_at = max(self.due_at, at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
         self.ask_at = self.deadline if self.deadline > at else math.inf
@@ -159,7 +157,7 @@ class Subscription:
     def missed_list(self, error: Exception) -> None:
         """Note that the list could not be had."""
         now = clock.now()
-        self._was_polled(now, now)
+        self._was_polled(now)
         if not self._is_being_asked_for(now):
             self.tell(error)
             self._missed_list = True
@@ -168,10 +166,10 @@ class Subscription:
         """Whether it is time to ask by id whatever the list says: at the deadline, that answer is the last."""
         return self.ask_at <= now
 
-    def _was_polled(self, began: float, now: float) -> None:
+    def _was_polled(self, at: float) -> None:
         # Only its own time counts: others may poll more often, and must not drive its backoff.
-        if began >= self.due_at:
-            self.due_at = self.pace.after(began, now)
+        if at >= self.due_at:
+            self.due_at = at + self.pace.pause()
 
     def heed(self, row: Mapping[str, Any]) -> bool:
         """Note the job's row in the list; return whether it must be asked for by id.
@@ -179,7 +177,7 @@ class Subscription:
         A row that does not end the wait is told if it is news. One that would is a hint only.
         """
         now = clock.now()
-        self._was_polled(now, now)
+        self._was_polled(now)
         if self._is_being_asked_for(now):
             return False
         seen = _raw_news(row)

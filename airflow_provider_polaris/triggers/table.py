@@ -66,9 +66,15 @@ class PolarisTableTrigger(PolarisTrigger):
     async def _ask(self, client: SharedClient) -> Table | None:
         """Ask, and take a service that hangs past the deadline for one that did not answer."""
         left = max(self.deadline - clock.now(), LAST_ASK)
+        asking = asyncio.ensure_future(client.get_table(self.table))
         try:
-            return await asyncio.wait_for(client.get_table(self.table), left)
-        except asyncio.TimeoutError:
-            raise PolarisUnreachable("No answer before the deadline") from None
+            # Not wait_for, which up to Python 3.11 loses a cancellation that comes together with the answer.
+            await asyncio.wait({asking}, timeout=left)
+            if not asking.done():
+                raise PolarisUnreachable("No answer before the deadline")
+            return asking.result()
         except PolarisNotFound:
             return None
+        finally:
+            if not asking.cancel() and not asking.cancelled():
+                asking.exception()  # of one that was cancelled together with it, nobody else asks for that

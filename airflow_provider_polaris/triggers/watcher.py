@@ -12,6 +12,7 @@ import contextvars
 import logging
 import math
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
@@ -50,7 +51,6 @@ class JobWatcher:
         self._fault: BaseException | None = None
         self._task: asyncio.Task[None] | None = None
         self._sleeper: asyncio.Future[None] | None = None
-        self._sleeps_until = 0.0
 
     def subscribe(
         self, job_id: str, gate: Gate, pace: Pace, deadline: float, *, first: float = 0.0, known: Job | None = None
@@ -60,6 +60,7 @@ class JobWatcher:
         self._jobs.setdefault(subscription.key, []).append(subscription)
         self._listing.hurry(pace.interval)
         if self._task is None:
+            self._fault = None
             # In an empty context: what it says of all is not to land in the log of the task that came first.
             create = asyncio.get_running_loop().create_task
             self._task = contextvars.Context().run(create, self._run())
@@ -76,31 +77,36 @@ class JobWatcher:
         if not self._jobs and self._task:
             self._task.cancel()
             self._task = None
+        self.wake()  # those that are left may be few enough to be asked for by id
 
-    def wake(self, at: float = 0.0) -> None:
-        """Look who is due then, if not earlier; by default now."""
-        if self._sleeper and at < self._sleeps_until:
+    def wake(self) -> None:
+        """Look again who is due. It is cheaper to look in vain than to know when that would be."""
+        if self._sleeper:
             self._sleeper.cancel()
 
     async def _run(self) -> None:
         # No failed poll: nobody is left to poll again.
         fault: BaseException = PolarisError("The poll was stopped")
-        asker = Asker(self._client, self._id_of, self._answered, self._break)
+        run = asyncio.current_task()
+        asker = Asker(self._client, self._id_of, self._answered, partial(self._break, run))
         listening: asyncio.Task[None] | None = None
         try:
-            while self._fault is None:
+            while True:
                 await asyncio.sleep(0)  # those that begin together are asked for together
+                if self._fault is not None:
+                    break
                 now, by_list = clock.now(), self._goes_by_list()
                 due, wake_at, interval = self._look_at_all(asker, now, by_list=by_list)
                 self._listing.hurry(interval)  # a clock may be set back
-                is_listening = listening is not None and not listening.done()
-                if by_list and not is_listening and self._listing.due_at <= now:
-                    self._listing.schedule(interval)
-                    listening, is_listening = self._listen(asker, interval), True
+                if by_list and (listening is None or listening.done()):  # its end wakes this
+                    if self._listing.due_at <= now:
+                        self._listing.schedule(interval)
+                        listening = asyncio.ensure_future(self._poll_by_list(asker, interval))
+                        listening.add_done_callback(partial(self._listened, run))
+                    else:
+                        wake_at = min(wake_at, self._listing.due_at)
                 asker.ask(due)
                 asker.probe(interval)
-                if by_list and not (is_listening and self._listing.due_at <= now):  # one that is late tells its end
-                    wake_at = min(wake_at, self._listing.due_at)
                 await self._sleep_until(min(wake_at, asker.wake_at))
             fault = self._fault
         except Exception as error:  # noqa: BLE001 - told to all, below
@@ -120,25 +126,18 @@ class JobWatcher:
         for subscription in self._subscriptions():
             subscription.tell(fault if isinstance(fault, Exception) else PolarisError("The poll was stopped"))
 
-    def _break(self, fault: BaseException) -> None:
-        self._fault = fault
+    def _break(self, run: asyncio.Task[None] | None, fault: BaseException) -> None:
+        if run is self._task:  # and not one that the last to leave has stopped
+            self._fault = fault
+            self.wake()
+
+    def _listened(self, run: asyncio.Task[None] | None, listening: asyncio.Task[None]) -> None:
+        if not listening.cancelled() and (fault := listening.exception()):
+            self._break(run, fault)
         self.wake()
 
-    def _listen(self, asker: Asker, interval: float) -> asyncio.Task[None]:
-        listening = asyncio.ensure_future(self._poll_by_list(asker, interval))
-        listening.add_done_callback(self._listened)
-        return listening
-
-    def _listened(self, listening: asyncio.Task[None]) -> None:
-        if not listening.cancelled() and (fault := listening.exception()):
-            self._break(fault)
-        self.wake(self._listing.due_at if self._goes_by_list() else 0.0)
-
     def _look_at_all(self, asker: Asker, now: float, *, by_list: bool) -> tuple[list[str], float, float]:
-        """Return the jobs that it is time to ask for by id, when it is time for the next, and the shortest interval.
-
-        A thousand looks: they are for every poll of the list, not for every answer.
-        """
+        """Return the jobs that it is time to ask for by id, when it is time for the next, and the shortest interval."""
         due, wake_at, interval = [], math.inf, math.inf
         for key, subscriptions in self._jobs.items():
             at = math.inf
@@ -154,7 +153,6 @@ class JobWatcher:
         return due, wake_at, interval
 
     async def _sleep_until(self, until: float) -> None:
-        self._sleeps_until = until
         self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, until - clock.now())))
         try:
             await asyncio.wait({self._sleeper})
@@ -174,13 +172,15 @@ class JobWatcher:
         return self._jobs[key][0].job_id if key in self._jobs else None
 
     def _answered(self, key: str, at: float, answer: Job | PolarisError) -> None:
+        self._tell(key, at, answer)
+        self.wake()
+
+    def _tell(self, key: str, at: float, answer: Job | PolarisError) -> None:
         if key in self._missing and isinstance(answer, Job) and not answer.execution_status.is_over:
             self._listing.hidden += 1
         self._missing.discard(key)
-        now, by_list = clock.now(), self._goes_by_list()
         for subscription in self._jobs.get(key, []):
             subscription.was_asked_for(at, answer)
-            self.wake(subscription.wake_at(now, by_list=by_list))
 
     async def _poll_by_list(self, asker: Asker, interval: float) -> None:
         """Read the list, and ask for one job by id beside it."""
@@ -191,6 +191,8 @@ class JobWatcher:
         self._missing.clear()
         self._turn += 1
         watched = list(self._jobs)
+        if not watched:  # they have all left since this was begun
+            return
         sample = self._listing.suspect or watched[self._turn % len(watched)]
         others = [key for key in watched if key != sample]
         at = clock.now()
@@ -201,7 +203,7 @@ class JobWatcher:
             if isinstance(outcome, BaseException) and not isinstance(outcome, (PolarisError, _TooLong)):
                 raise outcome
         asker.note(sample, answer)
-        self._answered(sample, at, answer)  # type: ignore[arg-type]
+        self._tell(sample, at, answer)  # type: ignore[arg-type]
         if isinstance(rows, BaseException):
             await self._do_without_list(rows, others, polaris_answers=not is_everybodys(answer))
         elif isinstance(answer, Job) and not self._listing.is_trusted(answer, rows.get(sample)):
@@ -251,7 +253,6 @@ class JobWatcher:
             self._go_by_ids(f"it cannot be read: {error}")
             return
         self._listing.put_off(getattr(error, "retry_after", None) or 0.0)
-        self.wake()
         await in_turns(others, lambda key: self._missed_list(key, error))  # type: ignore[arg-type]
 
     def _missed_list(self, key: str, error: Exception) -> None:
@@ -262,4 +263,4 @@ class JobWatcher:
         self._listing.give_up(len(self._jobs), why)
         self._listing.hidden = 0
         for subscription in self._subscriptions():
-            subscription.due_at = min(subscription.due_at, clock.now())
+            subscription.ask_at = min(subscription.ask_at, clock.now())  # beside its own pace
