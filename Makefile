@@ -18,6 +18,8 @@ BIN    := $(VENV)/bin
 NEWBIN := .venv/$(NEWEST)/bin
 UV     := .venv/tools/bin/uv
 export UV_PYTHON_DOWNLOADS := never
+# As pip does: a proxy that looks into TLS has its own certificate, which the system knows.
+export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test smoke bench live mutants lint format constraints build clean

@@ -8,7 +8,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisError, PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.errors import (
+    PolarisApiError,
+    PolarisError,
+    PolarisNotFound,
+    PolarisUnreachable,
+    sentences,
+)
 from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobTimeout
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.job_spec import can_be_marked, marked, table_of
@@ -146,7 +152,7 @@ class Creation:
         except PolarisError as error:
             if not (isinstance(error, PolarisUnreachable) and error.received):
                 self._note_if_possible("failed")  # nothing was sent, or Polaris said no
-                raise
+                raise self._not_created(error) from None
             self._log.warning("The answer to the new job was lost. %s", error)
             job_or_none = self._found_or_lost(sent_at, self._marker, last_sent_at=clock.now())
             if job_or_none is None:
@@ -155,6 +161,16 @@ class Creation:
             job = job_or_none
         self._note_if_possible("waiting", job.id)
         return job
+
+    def _not_created(self, error: PolarisError) -> PolarisError:
+        """Return the error with what is certain: this task has loaded nothing."""
+        if not isinstance(error, PolarisApiError):
+            return error
+        parts = [f"No job was created for table {self._table!r}: {error}"]
+        if isinstance(error, PolarisNotFound):
+            parts.append("Is the project id right, the connection's extra project_id or the task's own?")
+        kept = {"received": False} if isinstance(error, PolarisUnreachable) else {}
+        return type(error)(sentences(*parts), status=error.status, code=error.code, **kept)
 
     def _note_if_possible(self, state: State, job_id: str | None = None) -> None:
         """Note what has happened. That it cannot be noted must not hide it, nor end the wait for a job that runs."""

@@ -12,6 +12,12 @@ class PolarisError(Exception):
     """The base of everything this provider raises on its own account."""
 
 
+def sentences(*parts: object) -> str:
+    """Return a message of several sentences, whatever sign each of them ends with."""
+    texts = [str(part).rstrip(".") for part in parts]
+    return " ".join(text if text.endswith(("?", "!")) else f"{text}." for text in texts).removesuffix(".")
+
+
 class PolarisUsageError(PolarisError, ValueError):
     """The DAG or the connection asks for something that cannot work: a wrong id, threshold, host or gate."""
 

@@ -203,7 +203,7 @@ def _error(what: str, connection: PolarisConnection, response: requests.Response
     if status == 403:
         return PolarisPermissionError(f"{message}. {_permission(what)}", status=status, code=code)
     if status == 404 and code:
-        return PolarisNotFound(message, status=status, code=code)
+        return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
     if status == 404:
         return PolarisUnreachable(f"{message} (a 404 that is not in the service's error shape)", status=status)
     return PolarisBadRequest(f"{message}. Polaris will not take this request as it is", status=status, code=code)

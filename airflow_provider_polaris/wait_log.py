@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisAuthError, PolarisNotFound
+from airflow_provider_polaris.errors import PolarisApiError, PolarisAuthError, PolarisNotFound, sentences
 from airflow_provider_polaris.gate import Decision, Verdict
 from airflow_provider_polaris.jobs import Job
 
@@ -135,7 +135,9 @@ def _news(job: Job) -> tuple[Any, ...]:
 
 def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApiError:
     """Return the error with which a wait gives up, of the same kind, naming the job and what is known of it."""
-    known = f"When last seen it was {last.state}" if last else "This task has not seen it yet"
-    if not isinstance(error, PolarisNotFound) and not (last and last.execution_status.is_over):
-        known = f"The job itself may be running on. {known}"
-    return type(error)(f"Job {job_id}: {error}. {known}", status=error.status, code=error.code)
+    known = [f"When last seen it was {last.state}" if last else "This task has not seen it yet"]
+    if isinstance(error, PolarisNotFound) and last:
+        known.append("So it was there: has it been deleted, or does another project or service answer at this address?")
+    elif not isinstance(error, PolarisNotFound) and not (last and last.execution_status.is_over):
+        known.insert(0, "The job itself may be running on")
+    return type(error)(sentences(f"Job {job_id}: {error}", *known), status=error.status, code=error.code)

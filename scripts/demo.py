@@ -159,6 +159,7 @@ def main() -> None:
         say("5. The same load again, with max_rows_skipped_by_error=0")
         bad = gate_run(polaris, env, {"max_rows_skipped_by_error": 0})
         show(polaris, bad)
+        say("     as it should: the DAG that is scheduled on the load was not started. What the task's log says:")
         for line in refusal():
             say(f"     {line}")
     ok = good["tasks"] == {"load": "success", "report": "success"} and bad["tasks"] == {"load": "failed"}

@@ -17,6 +17,7 @@ from airflow_provider_polaris.errors import (
     PolarisNotFound,
     PolarisUnreachable,
     PolarisUsageError,
+    sentences,
 )
 from airflow_provider_polaris.jobs import ExecutionStatus, Job, JobMetrics, LogEntry
 from airflow_provider_polaris.retries import Retry
@@ -271,7 +272,9 @@ class PolarisHook(BaseHook):
             if not error.received:
                 raise
             raise PolarisUnreachable(
-                f"{error}. Polaris may have made the job all the same: look for it before you send the spec again",
+                sentences(
+                    error, "Polaris may have made the job all the same: look for it before you send the spec again"
+                ),
                 status=error.status,
                 code=error.code,
             ) from None

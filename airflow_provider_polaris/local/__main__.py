@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import ipaddress
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from airflow_provider_polaris.local.app import PERMISSIONS
 from airflow_provider_polaris.local.server import LocalPolaris
@@ -17,15 +20,18 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with LocalPolaris(
-        host=options.host,
-        port=options.port,
-        project_id=options.project_id,
-        api_key=options.api_key,
-        permissions=PERMISSIONS.difference(options.without),
-        rows_per_second=options.rows_per_second,
-        available_after=options.available_after,
-    ) as polaris:
+    with (
+        _on_a_free_port(options),
+        LocalPolaris(
+            host=options.host,
+            port=options.port,
+            project_id=options.project_id,
+            api_key=options.api_key,
+            permissions=PERMISSIONS.difference(options.without),
+            rows_per_second=options.rows_per_second,
+            available_after=options.available_after,
+        ) as polaris,
+    ):
         print(f"URL         {polaris.url}")
         print(f"API key     {polaris.api_key}")
         print(f"Project id  {polaris.project_id}")
@@ -36,6 +42,16 @@ def main() -> None:
             warning = f"Listening on {options.host}: anyone who can reach this port and has the key can use it."
             print(f"\n{warning}", flush=True)
         stop.wait()
+
+
+@contextmanager
+def _on_a_free_port(options: argparse.Namespace) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise SystemExit(f"Port {options.port} of {options.host} is taken; --port 0 takes any that is free") from None
 
 
 def _options() -> argparse.Namespace:

@@ -176,7 +176,13 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         status = ending.job.execution_status
         if status == "failed":
             return PolarisJobFailed(message)
-        return PolarisJobCanceled(message) if status == "canceled" else PolarisGateRefused(message)
+        if status == "canceled":
+            return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
+        if status.is_over:
+            hint = "Its rows are in the table: to clear this task loads once more, beside or instead of them"
+        else:
+            hint = "It runs on: cancel it before you clear this task, which goes on with it otherwise"
+        return PolarisGateRefused(f"{message}\n{hint}")
 
     def _check(self, spec: Mapping[str, Any]) -> None:
         """Check all options before anything is sent."""

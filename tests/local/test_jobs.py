@@ -238,7 +238,7 @@ def test_a_spec_with_several_faults_names_all_of_them(call):
     [
         ("INSERT INTO plain SELECT 1", "plain"),
         ('/* a /* comment */ -- and another\n replace  into "quo""ted" OVERWRITE ALL SELECT 1', 'quo"ted'),
-        ("  insert into druid.named SELECT 1", "druid.named"),
+        ("  insert into druid.named SELECT 1", "named"),
     ],
 )
 def test_the_target_of_a_query(hook, query, table):
