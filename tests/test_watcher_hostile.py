@@ -247,6 +247,28 @@ class TestNobodyIsForgotten:
         random.seed(1)
         assert play(story) <= 5
 
+    @TICKS
+    @pytest.mark.parametrize("count", [3, 12], ids=["by id", "by list"])
+    def test_those_that_come_when_the_last_have_just_left(self, count, ticks):
+        async def story(loop):
+            service = Service(loop)
+            watcher = JobWatcher(service)
+            first = waits(watcher, count, 5.0)
+            await asyncio.sleep(7)
+            for task in first:
+                task.cancel()
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            second = waits(watcher, count, 5.0)
+            service.ends = {f"j{number}": 20.0 for number in range(count)}
+            await asyncio.sleep(2)
+            watcher.wake()
+            ended = await asyncio.gather(*second)
+            await end(first)
+            return ended
+
+        assert all(how == "completed" and at <= 26 for at, how in play(story))
+
 
 class TestClocks:
     """That of the wall is set forward: a machine that was asleep, or a clock that was wrong."""

@@ -153,14 +153,15 @@ class JobWatcher:
         return due, wake_at, interval
 
     async def _sleep_until(self, until: float) -> None:
-        self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, until - clock.now())))
+        sleeper = self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, until - clock.now())))
         try:
-            await asyncio.wait({self._sleeper})
-            if not self._sleeper.cancelled():
-                self._sleeper.result()
+            await asyncio.wait({sleeper})
+            if not sleeper.cancelled():
+                sleeper.result()
         finally:
-            self._sleeper.cancel()
-            self._sleeper = None
+            sleeper.cancel()
+            if self._sleeper is sleeper:  # and not that of a poll that has begun since this one was stopped
+                self._sleeper = None
 
     def _subscriptions(self) -> list[Subscription]:
         return [one for subscriptions in self._jobs.values() for one in subscriptions]
