@@ -19,6 +19,8 @@ from airflow_provider_polaris.gate import Gate, Verdict, decide
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import Patience
+from airflow_provider_polaris.triggers import watcher as watcher_module
+from airflow_provider_polaris.triggers.by_id import Asker
 from airflow_provider_polaris.triggers.subscription import REST, Pace
 from airflow_provider_polaris.triggers.watcher import JobWatcher
 from tests.airflow_versions import AIRFLOW_3
@@ -27,6 +29,8 @@ from tests.virtual_time import EPOCH, play
 pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="holds no line of Airflow: once is enough")
 
 INTERVAL = 30.0
+#: Answers that come within some turns of the loop: which of two things comes first is anybody's guess.
+AT_ONCE = (0.0, 0.0)
 
 
 class Service:
@@ -58,9 +62,19 @@ class Service:
     def goes_wrong(self, fault, probability):
         return fault in self.faults and self.rng.random() < probability
 
-    async def get_job(self, job_id):
+    async def answers(self):
         self.calls += 1
         await asyncio.sleep(self.rng.uniform(*self.takes))
+        for _ in range(self.rng.randrange(6) if self.takes == AT_ONCE else 0):
+            await asyncio.sleep(0)
+        if self.goes_wrong("hangs", 0.1):
+            await asyncio.sleep(60)
+            raise PolarisUnreachable("no answer in time")
+        if self.goes_wrong("busy", 0.2):
+            raise PolarisUnreachable("busy", status=429, retry_after=self.rng.choice([3, 30, 600]))
+
+    async def get_job(self, job_id):
+        await self.answers()
         if self.in_outage():
             raise PolarisUnreachable("outage", status=503)
         if self.goes_wrong("bad answers", 0.05):
@@ -74,8 +88,7 @@ class Service:
         return "outages" in self.faults and (clock.now() // 150) % 4 == 2
 
     async def list_active(self, wanted, offset):
-        self.calls += 1
-        await asyncio.sleep(self.rng.uniform(*self.takes))
+        await self.answers()
         if self.in_outage():
             raise PolarisUnreachable("outage", status=503)
         if "forbidden" in self.faults:
@@ -99,10 +112,12 @@ class Service:
 class Waiter:
     """What a trigger does, and a record of what it was told."""
 
-    def __init__(self, job_id, comes, leaves, interval=INTERVAL, *, backs_off=False):
+    def __init__(self, job_id, comes, leaves, interval=INTERVAL, *, backs_off=False, turns=0):
         self.job_id = job_id
         self.interval = interval
         self.backs_off = backs_off
+        #: How many turns of the loop it is late.
+        self.turns = turns
         self.comes = comes
         self.leaves = leaves
         self.ended_at = None
@@ -110,6 +125,8 @@ class Waiter:
 
     async def wait(self, watcher):
         await asyncio.sleep(self.comes)
+        for _ in range(self.turns):
+            await asyncio.sleep(0)
         gate = Gate()
         patience = Patience(3600, self.interval, worked=True)
         pace = Pace(self.interval, backoff=self.backs_off, most=2 * INTERVAL)
@@ -129,9 +146,44 @@ class Waiter:
                 assert answer is None or isinstance(answer, Job)
 
 
+class Overseer:
+    """Looks at the poll whenever time is about to go by: is there anything that it should be doing, and is not?"""
+
+    def __init__(self, watcher, service, monkeypatch):
+        self.watcher = watcher
+        self.service = service
+        overseer = self
+
+        class SeenAsker(Asker):
+            def __init__(self, *args):
+                super().__init__(*args)
+                overseer.asker = self
+
+        monkeypatch.setattr(watcher_module, "Asker", SeenAsker)
+        right = JobWatcher._sleep_until
+
+        async def sleep_until(watcher, until):
+            overseer.until = until
+            await right(watcher, until)
+
+        monkeypatch.setattr(JobWatcher, "_sleep_until", sleep_until)
+
+    def look(self):
+        watcher = self.watcher
+        if watcher._task is None or watcher._task.done():
+            return
+        asker, now, by_list = self.asker, clock.now(), watcher._goes_by_list()
+        assert watcher._fault is None, "a fault is told at once"
+        assert not asker._queue or len(asker._tasks) == self.service.slots, "somebody is free to ask that"
+        assert len(asker._pending) <= len(asker._queue) + len(asker._held) + len(asker._tasks), "nobody is to ask that"
+        waiting = [subscriptions for key, subscriptions in watcher._jobs.items() if not asker.is_asking(key)]
+        due = [one.wake_at(now, by_list=by_list) for subscriptions in waiting for one in subscriptions]
+        assert self.until <= min([*due, asker.wake_at]) + 0.01, "it would sleep through that"
+
+
 FAULTS = [
     "outages", "bad answers", "404 at first", "bad lists", "left out", "twice", "any order", "forbidden",
-    "stale for ever", "stale for a while",
+    "stale for ever", "stale for a while", "hangs", "busy",
 ]  # fmt: skip
 WAITERS = st.lists(
     st.tuples(
@@ -154,7 +206,7 @@ WAITERS = st.lists(
     faults=st.sets(st.sampled_from(FAULTS), max_size=4),
     others=st.sampled_from([0, 0, 60]),
     page_size=st.sampled_from([7, 20, 1000]),
-    takes=st.sampled_from([(0.01, 0.5), (0.01, 0.5), (0.0, 0.0), (1.0, 1.0)]),  # the latter two: all at the same time
+    takes=st.sampled_from([(0.01, 0.5), AT_ONCE, AT_ONCE, (1.0, 1.0)]),
     seed=st.integers(0, 2**32),
 )
 def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, takes, seed):
@@ -166,15 +218,16 @@ def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, 
         job_id = f"job-{number}"
         service.ends[job_id] = EPOCH + comes + lasts
         service.kinds[job_id] = kind
-        waiters.append(Waiter(job_id, comes, leaves, interval, backs_off=backs_off))
+        waiters.append(Waiter(job_id, comes, leaves, interval, backs_off=backs_off, turns=rng.randrange(12)))
         if twice:
             waiters.append(Waiter(job_id, comes + 5, None))
     for number in range(others):
         service.ends[f"other-{number}"] = EPOCH + 1e9
         service.kinds[f"other-{number}"] = "completed"
 
-    async def story(_loop):
+    async def story(loop):
         watcher = JobWatcher(service)
+        loop.on_idle = Overseer(watcher, service, monkeypatch).look
         tasks = []
         for waiter in waiters:
             task = asyncio.ensure_future(waiter.wait(watcher))
@@ -193,7 +246,8 @@ def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, 
         await asyncio.sleep(1)  # what was cancelled comes to its end
 
     random.seed(seed)
-    play(story)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        play(story)
 
     for waiter in waiters:
         if waiter.ended_at is None:
@@ -202,7 +256,7 @@ def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, 
         end = service.ends[waiter.job_id]
         assert waiter.ended_as == service.kinds[waiter.job_id], "it ended as its job did"
         assert waiter.ended_at >= end, "not before its job"
-        if not faults & {"outages", "bad answers", "404 at first", "bad lists"}:
+        if not faults & {"outages", "bad answers", "404 at first", "bad lists", "hangs", "busy"}:
             late = waiter.ended_at - max(end, EPOCH + waiter.comes)
             # A list that hides one end is found out when that job's turn comes to be asked for beside it.
             turns = len(waiters) + 2 if faults & {"stale for ever", "stale for a while"} else 0

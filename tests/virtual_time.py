@@ -20,11 +20,13 @@ class _Selector(selectors.SelectSelector):
     """Instead of waiting, moves its loop's clock."""
 
     loop: Loop
+    #: How often the loop went round since time went by.
     rounds = 0
 
     def select(self, timeout=None):
         ready = super().select(0)
         if not ready and timeout:
+            self.loop.on_idle()
             self.loop.moved += timeout
             self.rounds = 0
         else:
@@ -40,6 +42,8 @@ class Loop(asyncio.SelectorEventLoop):
     offset = 0.0
 
     def __init__(self) -> None:
+        #: Called when nobody has anything to do, before time goes by.
+        self.on_idle: Callable[[], None] = lambda: None
         selector = _Selector()
         selector.loop = self
         self.moved = 0.0

@@ -179,7 +179,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         if status == "canceled":
             return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
         if status.is_over:
-            hint = "Its rows are in the table: to clear this task loads once more, beside or instead of them"
+            hint = "Its rows are in the table: clearing this task loads once more, beside them or in their place"
         else:
             hint = "It runs on: cancel it before you clear this task, which goes on with it otherwise"
         return PolarisGateRefused(f"{message}\n{hint}")
