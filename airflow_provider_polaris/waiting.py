@@ -96,6 +96,20 @@ class Watch:
         except PolarisApiError as error:
             raise explain(error, self.job_id, self.notes.last) from None
 
+    def wait_until(self, deadline: float) -> Ending | None:
+        """Poll, an interval apart, until the wait ends; return ``None`` if time is up before that.
+
+        :param deadline: in seconds since the epoch.
+        """
+        ending = None
+        while ending is None:
+            left = deadline - clock.now()
+            if left <= 0:
+                return None
+            clock.sleep(min(self.interval, left))
+            ending = self.poll()
+        return ending
+
     def judge(self, job: Job, table_state: str | None = None) -> Ending | None:
         """Like :meth:`poll`, of a job that the trigger has just seen.
 

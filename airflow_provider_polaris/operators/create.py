@@ -128,7 +128,10 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             ending = watch.poll()
             if ending is None and self.deferrable:
                 self._hand_over(watch, deadline_of(self, context, began, self.timeout))
-            return self._finish(ending or self._wait(watch, began + self.timeout), context)
+            ending = ending or watch.wait_until(began + self.timeout)
+            if ending is None:
+                raise self._timed_out(watch)
+            return self._finish(ending, context)
         except AirflowTaskTimeout:  # execution_timeout: Airflow's alarm goes off in the middle of this
             if self._watch:
                 self.log.warning("execution_timeout passed. %s", self._give_up(self._watch))
@@ -234,17 +237,6 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
 
     def _hand_over(self, watch: Watch, deadline: float) -> NoReturn:
         self.hand_over(watch, deadline, cancel_on_kill=self.cancel_on_kill)
-
-    def _wait(self, watch: Watch, deadline: float) -> Ending:
-        """Wait on the worker."""
-        ending = None
-        while ending is None:
-            left = deadline - clock.now()
-            if left <= 0:
-                raise self._timed_out(watch)
-            clock.sleep(min(self.poll_interval, left))
-            ending = watch.poll()
-        return ending
 
     def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
         """Note the verdict for the tries to come, and report it."""

@@ -149,13 +149,9 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
     def _wait(self, watch: Watch, job: Job) -> Ending:
         """Wait on the worker, the first time with the job as the cancellation's answer shows it."""
         deadline = clock.now() + self.timeout
-        ending = watch.judge(job)
-        while ending is None:
-            left = deadline - clock.now()
-            if left <= 0:
-                raise self._timed_out(watch)
-            clock.sleep(min(self.poll_interval, left))
-            ending = watch.poll()
+        ending = watch.judge(job) or watch.wait_until(deadline)
+        if ending is None:
+            raise self._timed_out(watch)
         return ending
 
     def _hand_over(self, watch: Watch, deadline: float) -> None:
