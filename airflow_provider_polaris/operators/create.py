@@ -182,7 +182,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         if status == "canceled":
             return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
         if status.is_over:
-            hint = "Its rows are in the table: clearing this task loads once more, beside them or in their place"
+            hint = "What it has loaded is in the table: clearing this task loads once more, beside it or in its place"
         else:
             hint = "It runs on: cancel it before you clear this task, which goes on with it otherwise"
         return PolarisGateRefused(f"{message}\n{hint}")
