@@ -2,17 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from airflow_provider_polaris.local import LocalPolaris
 from scripts import live
-
-
-@pytest.fixture
-def polaris():
-    """One of its own: it reads whatever jobs there are, and other tests leave malformed ones."""
-    with LocalPolaris() as polaris:
-        yield polaris
 
 
 def test_it_is_skipped_without_a_project(monkeypatch, capsys):
