@@ -6,6 +6,8 @@ it that lack names needed here.
 
 from __future__ import annotations
 
+import copy
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -98,6 +100,39 @@ def task_state(ti: Any) -> str | None:
     name = ti.task_id if ti.map_index in (None, -1) else f"{ti.task_id}_{ti.map_index}"
     state = states.get(name, "removed")
     return None if state is None else str(getattr(state, "value", state))
+
+
+def current_try(ti: Any, state: str, logical_date: datetime | None) -> int | None:
+    """Return the number of a task instance's current try, ``None`` if Airflow does not tell. Airflow 3.3 and later.
+
+    A trigger may not ask for its own task instance. It may ask for the latest one before a logical date. Right after
+    the date of its own run, that is its own task instance. For a run without a logical date, it is one of those in the
+    given state that have none either: ``None`` if that belongs to another run.
+
+    :param ti: the trigger's ``task_instance``.
+    :param state: the state that :func:`task_state` has just returned.
+    :param logical_date: of the run; ``None`` if it has none, or if it is not known.
+    """
+    from airflow.sdk.api.datamodels._generated import TaskInstanceState
+    from airflow.sdk.execution_time import task_runner
+    from airflow.sdk.execution_time.comms import GetPreviousTI, PreviousTIResult
+    from pydantic import TypeAdapter
+
+    # 3.3.0 to 3.3.2 send this response to a trigger's process and cannot decode it there: a copy that decodes nothing
+    # else can. It shares the connection.
+    comms: Any = copy.copy(task_runner.SUPERVISOR_COMMS)
+    comms.body_decoder = TypeAdapter(PreviousTIResult)
+    answer = comms.send(
+        GetPreviousTI(
+            dag_id=ti.dag_id,
+            task_id=ti.task_id,
+            map_index=-1 if ti.map_index is None else ti.map_index,
+            logical_date=logical_date + timedelta(microseconds=1) if logical_date else None,
+            state=TaskInstanceState(state),
+        )
+    )
+    found = answer.task_instance
+    return int(found.try_number) if found is not None and found.run_id == ti.run_id else None
 
 
 def mapped_arguments(task: Any) -> set[str]:

@@ -15,6 +15,7 @@ from airflow_provider_polaris.links.polaris import LinksToJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.gate import Gate
@@ -153,8 +154,19 @@ class WaitsAtGate(LinksToJob):
             )
         return gate
 
-    def hand_over(self, watch: Watch, deadline: float, *, cancel_on_kill: bool = False, **backoff: Any) -> NoReturn:
-        """Defer, for the job or for its table. The task goes on in ``execute_complete``, on another instance."""
+    def hand_over(
+        self,
+        watch: Watch,
+        deadline: float,
+        *,
+        cancel_on_kill: bool = False,
+        logical_date: datetime | None = None,
+        **backoff: Any,
+    ) -> NoReturn:
+        """Defer, for the job or for its table. The task goes on in ``execute_complete``, on another instance.
+
+        :param logical_date: of the run, if it has one.
+        """
         what = "job" if watch.loaded is None else f"table {watch.loaded.table!r}"
         self.log.info("Waiting for the %s in the triggerer: %s", what, say_when(watch.interval, deadline))
         wait = {
@@ -180,6 +192,7 @@ class WaitsAtGate(LinksToJob):
                 wait_for=self.wait_for,
                 fail_on_unhealthy=self.fail_on_unhealthy,
                 cancel_on_kill=cancel_on_kill,
+                logical_date=logical_date.isoformat() if logical_date else None,
                 **wait,
             )
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(deadline))

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 import uuid
+from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,7 @@ from tests.airflow_versions import (
     FakeTaskInstance,
     context_of,
     run_dag,
+    trigger_through_the_database,
 )
 from tests.test_create_operator import SQL, STREAMING, FakeStore, Task, jobs_of, posts
 from tests.waits import outcome_of
@@ -37,8 +39,8 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 @pytest.fixture
 def state(monkeypatch):
-    """The state that Airflow tells of the task; an exception is raised, a function called."""
-    told = SimpleNamespace(value="running", asked=0)
+    """What Airflow answers about the task: its state (an exception is raised, a function called), and its try."""
+    told = SimpleNamespace(value="running", asked=0, current_try=1)
 
     def task_state(_ti):
         told.asked += 1
@@ -48,6 +50,7 @@ def state(monkeypatch):
 
     monkeypatch.setattr(killing, "task_state", task_state)
     monkeypatch.setattr(trigger_killing, "task_state", task_state)
+    monkeypatch.setattr(trigger_killing, "current_try", lambda *_: told.current_try)
     return told
 
 
@@ -310,8 +313,8 @@ def waiting(job_id, **options):
         max_unreachable=3600.0,
         **{"wait_for": "completed", "fail_on_unhealthy": False, "cancel_on_kill": True, **options},
     )  # fmt: skip
-    # The setter of 2.11's looks for the task's own templates.
-    trigger.__dict__["_task_instance"] = FakeTaskInstance()
+    # Past the setter of 3.x, which looks for the task's own templates.
+    trigger.__dict__["_task_instance" if AIRFLOW_3 else "task_instance"] = FakeTaskInstance()
     return trigger
 
 
@@ -324,9 +327,40 @@ class TestInTheTriggerer:
         polaris.requests.clear()
         return job_id
 
-    @pytest.mark.parametrize("told", [*KILLED, "scheduled", "queued"])
+    @pytest.mark.parametrize("told", KILLED)
     def test_the_job_is_canceled(self, polaris, state, job_id, told):
         state.value = told
+        asyncio.run(waiting(job_id).on_kill())
+        assert len(puts(polaris)) == 1
+
+    @pytest.mark.parametrize("told", ["scheduled", "queued"])
+    def test_a_clear_is_known_by_its_new_try(self, polaris, state, job_id, told):
+        state.value, state.current_try = told, 2
+        asyncio.run(waiting(job_id).on_kill())
+        assert len(puts(polaris)) == 1
+
+    @pytest.mark.parametrize("told", ["scheduled", "queued"])
+    def test_a_task_of_the_same_try_was_not_cleared(self, polaris, state, job_id, told):
+        """dag.test() runs the trigger itself, or another triggerer ended the wait with an error."""
+        state.value = told
+        asyncio.run(waiting(job_id).on_kill())
+        assert not polaris.requests
+        assert state.asked == 1, "a known try is asked for once"
+
+    @pytest.mark.parametrize("told", ["scheduled", "queued"])
+    def test_a_job_runs_on_if_airflow_does_not_tell_the_try(self, polaris, state, job_id, told, moved_clock):
+        state.value, state.current_try = told, None
+        asyncio.run(waiting(job_id).on_kill())
+        assert not polaris.requests
+        assert state.asked == trigger_killing.TRY_REQUESTS
+
+    def test_the_try_is_asked_for_again_while_the_task_changes_its_state(self, polaris, state, job_id, moved_clock):
+        state.value, state.current_try = "scheduled", None
+
+        def move_on():
+            state.value, state.current_try = "queued", 2
+
+        moved_clock.on_sleep = move_on
         asyncio.run(waiting(job_id).on_kill())
         assert len(puts(polaris)) == 1
 
@@ -375,7 +409,7 @@ class TestInTheTriggerer:
         assert len(puts(polaris)) == 1
 
     def test_a_next_try_that_takes_the_job_over_meanwhile_keeps_it(self, polaris, state, job_id, moved_clock):
-        state.value = "queued"
+        state.value, state.current_try = "queued", 2
         polaris.fail_next(5, status=503)
         moved_clock.on_sleep = lambda: setattr(state, "value", "running")
         try:
@@ -410,6 +444,15 @@ class TestInTheTriggerer:
         ti = FakeTaskInstance()
         trigger = outcome_of(lambda: operator.execute(context_of(ti)), ti).error.trigger
         assert trigger.serialize()[1]["cancel_on_kill"] is asked
+
+    def test_the_operator_tells_the_trigger_the_logical_date_of_the_run(self, polaris):
+        polaris.next_job("hang")
+        ti, day = FakeTaskInstance(), datetime(2026, 11, 1, 10, tzinfo=timezone.utc)
+        context = {**context_of(ti), "dag_run": SimpleNamespace(logical_date=day, start_date=day)}
+        operator = PolarisCreateJobOperator(task_id="load", job_spec=SQL, deferrable=True)
+        trigger = outcome_of(lambda: operator.execute(context), ti).error.trigger
+        assert trigger.serialize()[1]["logical_date"] == "2026-11-01T10:00:00+00:00"
+        assert trigger_through_the_database(trigger).logical_date == day
 
     def test_the_sensor_never_does(self, job_id):
         ti = FakeTaskInstance()
@@ -449,3 +492,20 @@ class TestTheStateOfATask:
         ti.map_index = map_index
         assert _compat.task_state(ti) == expected
         assert asked == {"dag_id": "dag", "map_index": map_index, "task_ids": ["task"], "run_ids": ["run"]}
+
+    @pytest.mark.skipif(not AIRFLOW_3, reason="only 3.3 calls on_kill, and so asks for the try")
+    @pytest.mark.parametrize("logical_date", [datetime(2026, 11, 1, tzinfo=timezone.utc), None], ids=["date", "none"])
+    @pytest.mark.parametrize(("run_id", "expected"), [("run", 3), ("another run", None), (None, None)])
+    def test_the_current_try_is_read_from_the_latest_run_up_to_this_one(
+        self, monkeypatch, logical_date, run_id, expected
+    ):
+        from airflow.sdk.execution_time import task_runner
+
+        asked = []
+        found = run_id and SimpleNamespace(run_id=run_id, try_number=3)
+        comms = SimpleNamespace(send=lambda message: asked.append(message) or SimpleNamespace(task_instance=found))
+        monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
+        assert _compat.current_try(FakeTaskInstance(), "queued", logical_date) == expected
+        (message,) = asked
+        assert (message.dag_id, message.task_id, message.map_index, message.state) == ("dag", "task", -1, "queued")
+        assert message.logical_date == (logical_date and logical_date + timedelta(microseconds=1))

@@ -64,6 +64,7 @@ class TestArguments:
             "failing": {"at": 5.5, "unreachable_since": 4.5, "unauthorized_since": None},
             "polaris_conn_id": "c", "job_id": "j",
             "last_job": {"id": "j", "executionStatus": "running", "health": None}, "cancel_on_kill": True,
+            "logical_date": "2026-11-01T10:00:00+00:00",
         }  # fmt: skip
         assert set(odd) == names, "a new argument wants a value here, and a default there"
         before = PolarisJobTrigger(**odd)
@@ -81,7 +82,7 @@ class TestArguments:
         after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
         path, arguments = after.serialize()
         assert path == golden["classpath"]
-        assert arguments == {**kwargs, "cancel_on_kill": False}
+        assert arguments == {**kwargs, "cancel_on_kill": False, "logical_date": None}
         polaris.add_job(id=kwargs["job_id"], executionStatus="completed")
         event = one_event(after).payload
         assert event["outcome"] == "job"
@@ -126,7 +127,7 @@ class TestArguments:
         assert kwargs == {
             **{name: value for name, value in values.items() if name not in {"poke_interval", "timeout"}},
             "poll_interval": 11, "deadline": moved_clock.time + 444, "exponential_backoff": True, "max_wait": 99,
-            "failing": None, "cancel_on_kill": False,
+            "failing": None, "cancel_on_kill": False, "logical_date": None,
         }  # fmt: skip
 
 

@@ -127,7 +127,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
                 return job.to_dict()
             ending = watch.poll()
             if ending is None and self.deferrable:
-                self._hand_over(watch, deadline_of(self, context, began, self.timeout))
+                self._hand_over(watch, deadline_of(self, context, began, self.timeout), context)
             ending = ending or watch.wait_until(began + self.timeout)
             if ending is None:
                 raise self._timed_out(watch)
@@ -153,7 +153,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             if ending:
                 return self._finish(ending, context)
             if event["outcome"] != "timeout" and clock.now() < event["deadline"]:
-                self._hand_over(watch, event["deadline"])
+                self._hand_over(watch, event["deadline"], context)
             raise self._timed_out(watch)
         finally:
             self._kill = None
@@ -235,8 +235,9 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             self._kill.waits_for(watch)
         return watch
 
-    def _hand_over(self, watch: Watch, deadline: float) -> NoReturn:
-        self.hand_over(watch, deadline, cancel_on_kill=self.cancel_on_kill)
+    def _hand_over(self, watch: Watch, deadline: float, context: Context) -> NoReturn:
+        logical_date = getattr(context.get("dag_run"), "logical_date", None)
+        self.hand_over(watch, deadline, cancel_on_kill=self.cancel_on_kill, logical_date=logical_date)
 
     def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
         """Note the verdict for the tries to come, and report it."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris._compat import task_state
+from airflow_provider_polaris._compat import current_try, task_state
 from airflow_provider_polaris.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.gate import Verdict, decide
 from airflow_provider_polaris.triggers.client import SharedClient, shared_client
@@ -16,16 +16,21 @@ from airflow_provider_polaris.triggers.client import SharedClient, shared_client
 if TYPE_CHECKING:
     from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
 
-#: Airflow gives ``on_kill`` 30 s (``[triggerer] on_kill_timeout``): how long it may ask for the task's state, and until
-#: when the cancellation is tried, in seconds.
+#: Airflow gives ``on_kill`` 30 s (``[triggerer] on_kill_timeout``). How long the requests for the task's state may
+#: take, and until when the cancellation is tried, in seconds.
 STATE_LIMIT = 10.0
 LIMIT = 25.0
 #: Between two attempts to cancel, in seconds.
 PAUSE = 2.0
-#: What a task is that a user has marked, cleared, or deleted with its run, and whose next try is not at the job yet. In
-#: any other state somebody waits for the job: ``deferred`` where Airflow has given the trigger to another triggerer
-#: (#73454), ``running`` where the next try is at it already, ``up_for_retry`` where there will be one.
-KILLED = frozenset({"failed", "success", "skipped", "removed", "restarting", "scheduled", "queued", None})
+#: A deferred task gets into these states only if a person acts: marks it, clears it, or deletes its run.
+KILLED = frozenset({"failed", "success", "skipped", "removed", "restarting", None})
+#: A task that was cleared gets into these states, and so does one that nobody touched: ``dag.test()`` sets a deferred
+#: task to queued and runs its trigger itself, and another triggerer may have ended the same wait. Only a clear starts
+#: another try.
+KILLED_IF_ANOTHER_TRY = frozenset({"scheduled", "queued"})
+#: How often the number of the try is asked for, and the seconds in between. Airflow does not tell it at each moment.
+TRY_REQUESTS = 3
+TRY_REQUEST_PAUSE = 1.0
 
 
 async def cancel_killed(trigger: PolarisJobTrigger) -> None:
@@ -41,11 +46,10 @@ async def cancel_killed(trigger: PolarisJobTrigger) -> None:
 
 
 async def _is_killed(trigger: PolarisJobTrigger) -> bool:
-    """Whether nobody waits for the job any more; say what is known of it."""
+    """Return whether a person killed the task; log what is known of it."""
     log, job_id = trigger.log, trigger.job_id
     try:
-        # As for a connection, neither on the loop nor in asyncio's own threads.
-        state = await asyncio.wait_for(sync_to_async(task_state)(trigger.task_instance), STATE_LIMIT)
+        state, is_killed = await asyncio.wait_for(_ask_airflow(trigger), STATE_LIMIT)
     except Exception as error:  # noqa: BLE001 - whatever it is, it must not cancel a good load
         log.warning(
             "Airflow calls this wait killed, and does not tell the task's state, so job %s is left running: %s: %s",
@@ -54,12 +58,30 @@ async def _is_killed(trigger: PolarisJobTrigger) -> bool:
             error,
         )
         return False
-    # Past its deadline the wait was over, and what is scheduled is the task that goes on after it.
-    if state not in KILLED or clock.now() >= trigger.deadline:
-        log.info("Airflow calls this wait killed, but the task is %s: job %s is left to it", state, job_id)
-        return False
-    log.info("The task was killed: it is %s now. Canceling job %s", state, job_id)
-    return True
+    if is_killed:
+        log.info("The task was killed: it is %s now. Canceling job %s", state, job_id)
+    else:
+        log.info("Airflow calls this wait killed, but nobody killed the task: it is %s. Job %s runs on", state, job_id)
+    return is_killed
+
+
+async def _ask_airflow(trigger: PolarisJobTrigger) -> tuple[str | None, bool]:
+    """Return the task's state, and whether a person killed the task."""
+    ti: Any = trigger.task_instance
+    for request in range(TRY_REQUESTS):
+        if request:
+            await clock.sleep_async(TRY_REQUEST_PAUSE)
+        # As for a connection, neither on the loop nor in asyncio's own threads.
+        state = await sync_to_async(task_state)(ti)
+        if clock.now() >= trigger.deadline:
+            # The wait was over, and the task that is scheduled goes on after it.
+            return state, False
+        if state not in KILLED_IF_ANOTHER_TRY:
+            return state, state in KILLED
+        this_try = await sync_to_async(current_try)(ti, state, trigger.logical_date)
+        if this_try is not None:
+            return state, this_try > ti.try_number
+    return state, False
 
 
 async def _cancel(client: SharedClient, trigger: PolarisJobTrigger, give_up_at: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, Literal
 
 from airflow_provider_polaris import clock
@@ -23,6 +24,8 @@ class PolarisJobTrigger(PolarisTrigger):
     :param wait_for: as of the gate; ``over``: however it ended.
     :param fail_on_unhealthy: as of the gate.
     :param cancel_on_kill: cancel the job when a user clears the waiting task, or marks it. Airflow tells from 3.3 on.
+    :param logical_date: of the DAG run, in ISO 8601; ``None`` if it has none. By it Airflow tells whether the task was
+        cleared.
     """
 
     def __init__(
@@ -31,12 +34,14 @@ class PolarisJobTrigger(PolarisTrigger):
         wait_for: Literal["completed", "running", "over"],
         fail_on_unhealthy: bool,
         cancel_on_kill: bool = False,
+        logical_date: str | None = None,
         **wait: Any,
     ) -> None:
         super().__init__(**wait)
         self.wait_for = wait_for
         self.fail_on_unhealthy = fail_on_unhealthy
         self.cancel_on_kill = cancel_on_kill
+        self.logical_date = datetime.fromisoformat(logical_date) if logical_date else None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments to make this trigger again."""
@@ -46,6 +51,7 @@ class PolarisJobTrigger(PolarisTrigger):
             "wait_for": self.wait_for,
             "fail_on_unhealthy": self.fail_on_unhealthy,
             "cancel_on_kill": self.cancel_on_kill,
+            "logical_date": self.logical_date.isoformat() if self.logical_date else None,
         }
 
     @property

@@ -119,20 +119,30 @@ class RealAirflow:
         )
 
     def start(self, name: str, *arguments: str) -> None:
-        """Start a process of its own group, its output in a file."""
+        """Start one of Airflow's processes. Its output goes to a file."""
+        self._start(name, "-m", "airflow", name, *arguments)
+
+    def start_python(self, script: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start a script that uses Airflow's own models. Its output goes to a file."""
+        return self._start("script", "-c", script, *arguments)
+
+    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "airflow", name, *arguments],
+            process = self.processes[name] = subprocess.Popen(
+                [sys.executable, *arguments],
                 env=self.env,
                 stdout=log,
                 stderr=log,
                 cwd=self.home,
-                start_new_session=True,
+                start_new_session=True,  # a process group of its own, which stop() ends
             )
+        return process
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
         """Stop a process and what it started."""
         process = self.processes.pop(name)
+        if process.poll() is not None and name == "script":
+            return
         os.killpg(process.pid, how)
         try:
             process.wait(20)
@@ -192,12 +202,13 @@ class RealAirflow:
         """Run a statement on Airflow's database. The placeholder of a value is ``%s``."""
         self.database.run(sql, values)
 
-    def run(self, dag_id: str, run_id: str, conf: dict[str, Any]) -> None:
-        """Start a DAG run, once Airflow knows the DAG."""
+    def run(self, dag_id: str, run_id: str, conf: dict[str, Any], logical_date: str | None = None) -> None:
+        """Start a DAG run, once Airflow knows the DAG. 2.11 gives each run a logical date by itself."""
         wait_for(lambda: self.query("select 1 from dag where dag_id = %s", dag_id), f"Airflow to find {dag_id}")
         if AIRFLOW_3:
             wait_for(lambda: self.query("select 1 from serialized_dag where dag_id = %s", dag_id), "the stored DAG")
-            self.api("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "logical_date": None, "conf": conf})
+            body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": conf}
+            self.api("POST", f"dags/{dag_id}/dagRuns", body)
         else:
             self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
 

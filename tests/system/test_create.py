@@ -198,10 +198,10 @@ def wait_for_the_cancellation(polaris, run_id):
     wait_for(lambda: wanted() == ["canceled"], f"the job of {run_id} to be canceled")
 
 
-def start_and_wait_for_its_job(airflow, polaris, mode, run_id):
+def start_and_wait_for_its_job(airflow, polaris, mode, run_id, logical_date=None):
     """Start a load whose job hangs, and wait until its task waits for it."""
     polaris.next_job("hang", table=run_id)
-    airflow.run(f"load_{mode}", run_id, {"type": "sql", "step": ""})
+    airflow.run(f"load_{mode}", run_id, {"type": "sql", "step": ""}, logical_date)
     airflow.wait_for_state(run_id, "deferred" if mode == "deferred" else "running", task_id="load")
     wait_for(lambda: jobs_of(polaris, run_id), f"the job of {run_id}")
     job_id = jobs_of(polaris, run_id)[0].body["id"]
@@ -232,10 +232,14 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
 
 
 @pytest.mark.skipif(not AIRFLOW_3, reason="clears over 3.x's API; what 2.11 tells of it tests/test_kill.py holds")
-@pytest.mark.parametrize("mode", ["worker", "deferred"])
-def test_a_task_that_is_cleared_cancels_its_job_and_loads_again(airflow, polaris, mode):
-    run_id = f"cleared_{mode}"
-    start_and_wait_for_its_job(airflow, polaris, mode, run_id)
+@pytest.mark.parametrize(
+    ("mode", "logical_date"),
+    [("worker", None), ("deferred", None), ("deferred", "2026-11-01T00:00:00Z")],
+    ids=["worker", "deferred", "deferred, of a run with a logical date"],
+)
+def test_a_task_that_is_cleared_cancels_its_job_and_loads_again(airflow, polaris, mode, logical_date):
+    run_id = f"cleared_{mode}{'_dated' if logical_date else ''}"
+    start_and_wait_for_its_job(airflow, polaris, mode, run_id, logical_date)
     polaris.next_job("complete", table=run_id)
     if mode == "deferred":
         # A next try that is faster than on_kill goes on with the job, and on_kill leaves it to that: hold it back.
@@ -260,6 +264,49 @@ def test_a_next_try_that_is_faster_than_the_kill_goes_on_with_the_job(airflow, p
             polaris.set_status(job.body["id"], "completed")
     assert airflow.wait_for_state("faster", "success", "failed", task_id="load") == "success"
     assert statuses_of(polaris, "faster") in (["completed"], ["canceled", "completed"])
+
+
+#: ``dag.test()`` sets a task to queued right after its deferral, and runs its trigger itself. Here the task stays
+#: deferred for seconds, so that the triggerer starts the trigger as well, before its row vanishes.
+TEST_A_DAG = """
+import sys
+import time
+
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.taskinstance import TaskInstance
+
+dags, conf = sys.argv[1], {"type": "sql", "step": ""}
+set_state = TaskInstance.set_state
+
+
+def set_state_slowly(ti, state, *args, **kwargs):
+    if state == "queued" and ti.state == "deferred":
+        time.sleep(5)
+    return set_state(ti, state, *args, **kwargs)
+
+
+TaskInstance.set_state = set_state_slowly
+run = DagBag(dags).dags["load_deferred"].test(run_conf=conf)
+sys.exit(run.state != "success")
+"""
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="2.11 never calls on_kill in the triggerer")
+def test_dag_test_beside_a_triggerer_cancels_nothing(airflow, polaris):
+    polaris.requests.clear()
+    polaris.next_job("hang")
+    before = len(polaris._store.jobs)
+    test = airflow.start_python(TEST_A_DAG, str(airflow.home / "dags"))
+    wait_for(lambda: len(polaris._store.jobs) > before, "the job")
+    job = list(polaris._store.jobs.values())[-1]
+    run_id = job.body["target"]["tableName"]
+    wait_for(lambda: "invoking on_kill" in airflow.log_of(run_id), "on_kill in the triggerer")
+    wait_for(lambda: "trigger completed" in airflow.log_of(run_id), "the end of on_kill")
+    assert "nobody killed the task: it is queued" in airflow.log_of(run_id)
+    assert job.body["desiredExecutionStatus"] == "running", airflow.log_of(run_id)
+    polaris.set_status(job.body["id"], "completed")
+    assert test.wait(60) == 0
+    assert "PUT" not in {request.method for request in polaris.requests}
 
 
 @pytest.mark.skipif(not AIRFLOW_3, reason="clears over 3.x's API; what 2.11 counts tests/test_create_operator.py holds")
