@@ -32,6 +32,12 @@ LATENCY = 0.02
 INTERVALS = 7
 COUNTS = (1, 10, 100, 1000)
 SAMPLE = 0.002
+#: Starts as a triggerer makes them, one trigger after another: all active jobs of the project, how many of them are
+#: waited for, and when the second half starts, in seconds after the first.
+STARTS = ((1_100, 300, 0.0), (2_500, 500, 8.0), (9_000, 1_000, 0.0))
+START_EVERY = 0.002
+START_INTERVALS = 5
+PAGE = 1000
 SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
 
 - CPU per 1,000 job-polls: {times:.1f} times the bare list call.
@@ -49,12 +55,13 @@ def serve() -> None:
 
     with LocalPolaris() as polaris:
 
-        def start(jobs: int) -> list[str]:
+        def start(jobs: int, others: int = 0) -> list[str]:
             for job_id in list(polaris._store.jobs):
                 polaris.set_status(job_id, "canceled")
             polaris.clear_faults()
             polaris.delay_next(10**9, seconds=LATENCY)
-            return [polaris.add_job(executionStatus="running") for _ in range(jobs)]
+            active = [polaris.add_job(executionStatus="running") for _ in range(others + jobs)]
+            return active[others:]
 
         def end(*job_ids: str) -> float:
             for job_id in job_ids:
@@ -230,6 +237,25 @@ async def measure(server: Server, count: int) -> dict[str, float]:
     return figures
 
 
+async def measure_start(server: Server, active: int, count: int, second_half_after: float) -> dict[str, float]:
+    """Start waits one after another; return how many requests they send per interval from the second interval on."""
+    job_ids = server("start", count, active - count)
+    waits = []
+    for number, trigger in enumerate(triggers(job_ids)):
+        if number == count // 2:
+            await asyncio.sleep(second_half_after)
+        waits.append(asyncio.ensure_future(fired(trigger)))
+        await asyncio.sleep(START_EVERY)
+    await asyncio.sleep(INTERVAL)
+    server("count")
+    await asyncio.sleep(START_INTERVALS * INTERVAL)
+    requested = server("count") / START_INTERVALS
+    for wait in waits:
+        wait.cancel()
+    await asyncio.gather(*waits, return_exceptions=True)
+    return {"active": active, "waits": count, "pages": -(-active // PAGE), "requests_per_interval": requested}
+
+
 async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -> dict[str, float]:
     """Measure while 200 jobs end in one interval, and while every request hangs."""
     ending = job_ids[:200]
@@ -309,7 +335,7 @@ def import_cost() -> float:
     return statistics.median(float(run.stdout.split()[-1]) for run in runs)
 
 
-def table(rows: list[dict[str, float]], rest: dict[str, float]) -> str:
+def table(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: dict[str, float]) -> str:
     """Return the figures in Markdown."""
     head = (
         "waits",
@@ -330,18 +356,34 @@ def table(rows: list[dict[str, float]], rest: dict[str, float]) -> str:
     ]
     figures = {**rows[-1], **rest}
     figures["times"] = figures["cpu_ms_per_1000_polls"] / figures["bare_list_ms"]
-    return "\n".join([*lines, "", SUMMARY.format(**figures, interval=INTERVAL)])
+    started = [
+        f"- {start['waits']:,.0f} waits start {1e3 * START_EVERY:.0f} ms apart among {start['active']:,.0f} active "
+        f"jobs ({start['pages']:.0f} pages): {start['requests_per_interval']:.1f} requests per interval from the "
+        "second interval on."
+        for start in starts
+    ]
+    return "\n".join([*lines, "", SUMMARY.format(**figures, interval=INTERVAL), *started])
 
 
-def too_much(rows: list[dict[str, float]], rest: dict[str, float]) -> list[str]:
+def too_much(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: dict[str, float]) -> list[str]:
     """Return what costs more than it may."""
     last = rows[-1]
+    # A poll comes up to a tenth of an interval early, so an interval holds a little more than one.
+    polls = 1 / 0.9 + 1 / START_INTERVALS
 
     def lag_limit(row: dict[str, float]) -> float:
         return max(3 * row["idle_lag_ms"], 20)
 
     limits = [
         ("requests per interval", last["requests_per_interval"], 4),
+        *(
+            (
+                f"requests per interval among {start['active']} active jobs",
+                start["requests_per_interval"],
+                polls * (start["pages"] + 2),
+            )
+            for start in starts
+        ),
         ("CPU, in bare list calls", last["cpu_ms_per_1000_polls"] / last["bare_list_ms"], 3),
         *((f"loop lag with {row['waits']} waits", row["lag_ms"], lag_limit(row)) for row in rows),
         ("loop lag while 200 end", last["ending_lag_ms"], lag_limit(last)),
@@ -403,13 +445,15 @@ def main() -> None:
     server = Server()
     try:
         rows = [asyncio.run(measure(server, count)) for count in COUNTS]
+        starts = [asyncio.run(measure_start(server, *start)) for start in STARTS]
         rest = {**memory_per_wait(server), "import_ms": import_cost()}
     finally:
         server.stop()
     if options.svg:
         pathlib.Path(options.svg).write_text(plot(rows))
-    print(json.dumps({"rows": rows, **rest}) if options.json else table(rows, rest))
-    if faults := too_much(rows, rest):
+    figures = {"rows": rows, "starts": starts, **rest}
+    print(json.dumps(figures) if options.json else table(rows, starts, rest))
+    if faults := too_much(rows, starts, rest):
         sys.exit("Too much:\n" + "\n".join(faults))
 
 

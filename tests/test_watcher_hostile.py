@@ -416,7 +416,7 @@ class TestFaults:
             watcher = JobWatcher(Service(loop))
             tasks = waits(watcher, 12, 5.0)
             await asyncio.sleep(1)
-            await asyncio.sleep(watcher._listing.due_at - EPOCH - loop.moved)
+            await asyncio.sleep(watcher._listing.due_at(len(watcher._jobs)) - EPOCH - loop.moved)
             for _ in range(ticks):
                 await asyncio.sleep(0)
             await end(tasks)

@@ -341,3 +341,41 @@ def test_a_thousand_that_end_one_by_one_cost_one_question_each():
     # The list and a sample per interval, one question per end, and the last ten by id.
     intervals = (100 + 500 * 7) / (0.9 * INTERVAL)
     assert service.calls <= 2 * intervals + 500 + 10 * 5
+
+
+@pytest.mark.parametrize("active", [1100, 2500, 9000])
+@pytest.mark.parametrize(
+    ("waits", "second_group_after"),
+    [(300, None), (500, None), (1000, None), (600, 3.0), (600, 100.0)],
+    ids=["300", "500", "1000", "two groups within an interval", "two groups"],
+)
+def test_a_start_one_by_one_costs_no_more_than_the_list_from_the_second_interval_on(active, waits, second_group_after):
+    """Airflow starts triggers one after another. The first list is read while most of the waits are still to come."""
+    rng = random.Random(7)  # noqa: S311 - a game, not a key
+    service = Service(rng, set(), 1000)
+    service.takes = (0.02, 0.04)
+    for number in range(active):
+        service.ends[f"job-{number}"] = EPOCH + 1e9
+        service.kinds[f"job-{number}"] = "completed"
+    comes = [0.002 * number for number in range(waits)]
+    if second_group_after is not None:
+        comes[waits // 2 :] = [second_group_after + moment for moment in comes[waits // 2 :]]
+    waiters = [Waiter(f"job-{active - 1 - number}", moment, None) for number, moment in enumerate(comes)]
+    counts = []
+
+    async def story(_loop):
+        watcher = JobWatcher(service)
+        tasks = [asyncio.ensure_future(waiter.wait(watcher)) for waiter in waiters]
+        await asyncio.sleep(comes[-1] + INTERVAL)
+        before = service.calls
+        await asyncio.sleep(10 * INTERVAL)
+        counts.append(service.calls - before)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(1)
+
+    play(story)
+    pages = -(-active // service.page_size)
+    # Ten intervals hold at most twelve polls: each comes up to a tenth of an interval early.
+    assert counts[0] <= 12 * (pages + 2)

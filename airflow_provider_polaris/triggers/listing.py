@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -32,8 +33,12 @@ class Listing:
         self.suspect: str | None = None
         #: How many jobs it did not show, at the last poll, that turned out to be active.
         self.hidden = 0
+        #: How many pages the list has; if it was too long to be read to its end, at least so many.
         self._pages = 1
         self._read_at = 0.0
+        #: So many waits are reason enough to read a list again at once that was too long for fewer.
+        self._retry_with = math.inf
+        self._is_too_long = False
         self._again_at = 0.0
         self._failed_before = False
         self._said: set[str] = set()
@@ -46,15 +51,15 @@ class Listing:
             self._pages = 1
         return waits > PAGE_COST * self._pages and now >= self._again_at
 
-    @property
-    def due_at(self) -> float:
-        """When it is due."""
-        return max(self._next_at, self._not_before)
+    def due_at(self, waits: int) -> float:
+        """When it is due, for so many waits."""
+        return max(0.0 if waits >= self._retry_with else self._next_at, self._not_before)
 
     def schedule(self, interval: float) -> None:
         """Set when it is due next, for those who wait with that interval."""
         # Up to a tenth earlier, at random: triggerers that start together spread out.
         self._next_at = clock.now() + max(LIST_EVERY, interval) * random.uniform(0.9, 1.0)  # noqa: S311
+        self._retry_with = math.inf
 
     def rest(self, interval: float) -> None:
         """Leave a service alone for a while that took longer than the interval to tell it."""
@@ -70,14 +75,33 @@ class Listing:
         self._not_before = clock.now() + min(seconds, MAX_RETRY_AFTER)
 
     def is_too_long(self, pages: int, waits: int) -> bool:
-        """Whether reading on after so many pages costs more than asking by ids."""
+        """Whether reading on after so many pages costs more than asking for so many waits by id."""
         return (pages + 1) * PAGE_COST >= waits
 
     def was_read(self, pages: int) -> None:
         """Note that it could be read, and how long it is."""
         self._pages = pages
         self._read_at = clock.now()
+        self._failed_before = self._is_too_long = False
+
+    def was_too_long(self, pages: int, waits: int) -> None:
+        """Note that the list has more pages than were read, which is too long for so many waits.
+
+        Airflow starts triggers one after another, so there may soon be more waits. The list is read again as soon as
+        its known length pays: at the next interval, or when the waits have doubled. Each attempt costs at most a tenth
+        of its waits in pages, so all attempts of a start together cost no more than a fifth of the waits.
+        """
+        self._pages = pages + 1
+        self._read_at = clock.now()
         self._failed_before = False
+        self._retry_with = 2 * waits
+        self._is_too_long = True
+
+    def warn_if_too_long(self, waits: int) -> None:
+        """Say once that the list has been too long for the waits for an interval."""
+        if self._is_too_long and clock.now() >= self._next_at:
+            self._is_too_long = False
+            self._warn(waits, "the project has so many other active jobs that it costs more")
 
     def failed_twice(self) -> bool:
         """Note that it could not be read though Polaris answers; return whether that was so the last time, too."""
@@ -99,6 +123,9 @@ class Listing:
         self._again_at = clock.now() + LIST_AGAIN
         self._failed_before = False
         self.suspect = None
+        self._warn(waits, why)
+
+    def _warn(self, waits: int, why: str) -> None:
         kind = why.partition(":")[0]
         if kind not in self._said:
             self._said.add(kind)

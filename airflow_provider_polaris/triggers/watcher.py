@@ -32,7 +32,7 @@ Rows = Mapping[str, Mapping[str, Any]]
 
 
 class _TooLong(Exception):
-    """The list has so many pages that ids are cheaper."""
+    """The list has so many pages that ids are cheaper. The number of pages that were read is its argument."""
 
 
 class JobWatcher:
@@ -98,13 +98,16 @@ class JobWatcher:
                 now, by_list = clock.now(), self._goes_by_list()
                 due, wake_at, interval = self._look_at_all(asker, now, by_list=by_list)
                 self._listing.hurry(interval)  # a clock may be set back
-                if by_list and (listening is None or listening.done()):  # its end wakes this
-                    if self._listing.due_at <= now:
+                if not by_list:
+                    self._listing.warn_if_too_long(len(self._jobs))
+                elif listening is None or listening.done():  # its end wakes this
+                    due_at = self._listing.due_at(len(self._jobs))
+                    if due_at <= now:
                         self._listing.schedule(interval)
                         listening = asyncio.ensure_future(self._poll_by_list(asker, interval))
                         listening.add_done_callback(partial(self._listened, run))
                     else:
-                        wake_at = min(wake_at, self._listing.due_at)
+                        wake_at = min(wake_at, due_at)
                 asker.ask(due)
                 asker.probe(interval)
                 await self._sleep_until(min(wake_at, asker.wake_at))
@@ -226,8 +229,9 @@ class JobWatcher:
             if not page.more:
                 self._listing.was_read(pages)
                 return rows
-            if self._listing.is_too_long(pages, len(watched)):
-                raise _TooLong
+            # Weighed against the waits that there are by now: many may have come since the first page was requested.
+            if self._listing.is_too_long(pages, len(self._jobs)):
+                raise _TooLong(pages)
 
     async def _heed(self, rows: Rows, keys: list[str], asker: Asker) -> None:
         """Take in what the list says of these jobs, and ask for those of which it says too little, or too much."""
@@ -247,7 +251,7 @@ class JobWatcher:
     async def _do_without_list(self, error: BaseException, others: list[str], *, polaris_answers: bool) -> None:
         """Tell the failed poll; or go by ids, if it is only the list that does not work."""
         if isinstance(error, _TooLong):
-            self._go_by_ids("the project has so many other active jobs that it costs more")
+            self._listing.was_too_long(error.args[0], len(self._jobs))
             return
         is_busy = isinstance(error, PolarisUnreachable) and error.status == 429
         if not is_everybodys(error) or (polaris_answers and not is_busy and self._listing.failed_twice()):
