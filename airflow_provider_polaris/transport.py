@@ -9,10 +9,11 @@ import base64
 import json
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -26,6 +27,7 @@ from airflow_provider_polaris.errors import (
     PolarisApiError,
     PolarisAuthError,
     PolarisBadRequest,
+    PolarisError,
     PolarisNotFound,
     PolarisPermissionError,
     PolarisUnreachable,
@@ -50,7 +52,14 @@ CONNECT_TIMEOUT = 10.0
 MAX_BODY = 64 * 1024 * 1024
 READ_AT_ONCE = 64 * 1024
 
+T = TypeVar("T")
+
 _BASE64 = (base64.b64encode, base64.urlsafe_b64encode)
+
+
+def as_it_came(answer: Any) -> Any:
+    """Return the JSON of a response unread."""
+    return answer
 
 
 class _KeyAuth(AuthBase):
@@ -94,12 +103,14 @@ class Transport:
         params: Mapping[str, Any] | None = None,
         body: Any = None,
         retry: Retry = Retry.SAFE,
-    ) -> Any:
-        """Send one request and return the JSON it was answered with.
+        read: Callable[[Any], T] = as_it_came,
+    ) -> T:
+        """Send one request and return what ``read`` makes of the JSON in the response.
 
         :param segments: the path below the project, a segment each; they are quoted here.
         :param params: the query; a list repeats the name for each of its values.
         :param body: sent as JSON if not ``None``.
+        :param read: takes the JSON; may raise a PolarisError that quotes it.
         :raises PolarisApiError: the kind tells what to do about it.
         """
         retrying = tenacity.Retrying(
@@ -109,7 +120,13 @@ class Transport:
             sleep=clock.sleep,
             reraise=True,
         )
-        return retrying(self._request_once, method, segments, params, body)
+        answer, content = retrying(self._request_once, method, segments, params, body)
+        try:
+            return read(answer)
+        except PolarisError as error:
+            fault = error
+        # Its message quotes the response, which may echo the key. Not raised above: it would keep the first one in it.
+        raise self._without_key(fault, read, content)
 
     def _request_once(
         self,
@@ -117,7 +134,7 @@ class Transport:
         segments: tuple[str, ...],
         params: Mapping[str, Any] | None,
         body: Any,
-    ) -> Any:
+    ) -> tuple[Any, bytes]:
         path = "/".join(quote(segment, safe="") for segment in segments)
         what = f"{method} {self.connection.host}/…/{path}"
         try:
@@ -134,7 +151,7 @@ class Transport:
                 stream=True,
             )
             with response:
-                content = self._redact(_read(response, self.connection.timeout))
+                content = _read(response, self.connection.timeout)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
             raise PolarisUsageError(f"{what} cannot be sent: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -142,22 +159,35 @@ class Transport:
             advice = f". Is the host of the connection {self.connection.conn_id!r} right?" if never_sent else ""
             raise PolarisUnreachable(f"{what}: {describe(error)}{advice}", received=not never_sent) from None
         if not 200 <= response.status_code < 300:
-            raise _error(what, self.connection, response, content)
+            raise _error(what, self.connection, response, content, self._redact(content))
         if not content:
-            return None
+            return None, content
         try:
-            return json.loads(content)
+            return json.loads(content), content
         except (ValueError, RecursionError):
+            shown = _excerpt(response, self._redact(content))
             raise PolarisUnreachable(
-                f"{what} was answered {response.status_code} with what is not JSON: {_excerpt(response, content)}",
+                f"{what} was answered {response.status_code} with what is not JSON: {shown}",
                 status=response.status_code,
             ) from None
 
     def _redact(self, content: bytes) -> bytes:
-        """Take the key out of an answer before anything reads it: the other side may have echoed it."""
+        """Replace the key in a response that a message quotes. Data stays as it came: a short key is part of words."""
         for secret in self._secrets:
             content = content.replace(secret, b"***")
         return content
+
+    def _without_key(self, error: PolarisError, read: Callable[[Any], Any], content: bytes) -> PolarisError:
+        """Return an error about the response that quotes no key: the one that a redacted copy of it raises."""
+        redacted = self._redact(content)
+        if redacted == content:
+            return error
+        with suppress(ValueError, RecursionError):  # a short key may be a part of JSON itself
+            try:
+                read(json.loads(redacted))
+            except PolarisError as without_key:
+                return without_key
+        return PolarisUnreachable("Polaris returned a response of an unknown shape, which holds the API key")
 
 
 def _read(response: requests.Response, timeout: float) -> bytes:
@@ -176,12 +206,18 @@ def _read(response: requests.Response, timeout: float) -> bytes:
     return bytes(content)
 
 
-def _error(what: str, connection: PolarisConnection, response: requests.Response, content: bytes) -> PolarisApiError:
-    """Return the error that the answer stands for."""
+def _error(
+    what: str, connection: PolarisConnection, response: requests.Response, content: bytes, redacted: bytes
+) -> PolarisApiError:
+    """Return the error that the answer stands for.
+
+    :param redacted: the content without the key, to be quoted.
+    """
     status = response.status_code
-    body = _json_object(content)
-    code = clean(body["code"])[:100] if isinstance(body.get("code"), str) else None
-    told = "; ".join(_messages(body)) or _excerpt(response, content) or "an empty body"
+    is_polaris_error = isinstance(_json_object(content).get("code"), str)
+    body = _json_object(redacted)
+    code = clean(str(body.get("code", "***")))[:100] if is_polaris_error else None
+    told = "; ".join(_messages(body)) or _excerpt(response, redacted) or "an empty body"
     message = clean(f"{what} was answered {status}: {told}")
     if is_transient(status):
         return PolarisUnreachable(

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from airflow_provider_polaris.exceptions import PolarisApiError, PolarisUnreachable
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -142,3 +143,56 @@ def test_the_local_polaris_prints_its_key_only_to_be_copied():
     assert not [form for form in FORMS if form in head + rest]
     connection = json.loads(re.search(r"export AIRFLOW_CONN_POLARIS_DEFAULT='(.*)'", head).group(1))
     assert (connection["host"], connection["password"]) == (url, own_key)
+
+
+@pytest.fixture
+def key(polaris, monkeypatch):
+    """Gives the local Polaris, and the connection to it, another key."""
+
+    def set_key(key):
+        polaris.api_key = key
+        connection = json.loads(polaris.connection_json)
+        monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps({**connection, "password": key}))
+
+    return set_key
+
+
+@pytest.mark.parametrize("word", ["test", "completed", "id", "executionStatus", "b", '"', "1"])
+def test_a_short_key_changes_no_data(polaris, key, word):
+    key(word)
+    job_id = polaris.add_job(
+        executionStatus="completed",
+        target={"type": "table", "tableName": "test_orders"},
+        metrics={"numRowsProcessed": 11},
+    )
+    hook = PolarisHook()
+    job = hook.get_job(job_id)
+    assert (job.id, job.table, job.execution_status) == (job_id, "test_orders", "completed")
+    assert hook.get_job_metrics(job_id).rows_processed == 11
+    assert [one.id for one in hook.list_jobs(target_table_name="test_orders")] == [job_id]
+
+
+@pytest.mark.parametrize("body", [{"headers": f"Basic {API_KEY}"}, [API_KEY], {"id": 7, "x": "y" * 20 + API_KEY}])
+@pytest.mark.parametrize("call", ["get_job", "get_job_status", "get_job_metrics", "get_job_logs", "get_job_progress"])
+def test_a_response_of_a_wrong_shape_that_echoes_the_key_is_quoted_without_it(polaris, nothing_leaks, body, call):
+    """A gateway in front of the service may answer a request with the request itself."""
+    job_id = polaris.add_job()
+    polaris.answer_next(9, status=200, body=json.dumps(body))
+    try:
+        answer = getattr(PolarisHook(), call)(job_id)
+    except PolarisApiError as error:
+        nothing_leaks([shown(error), "*" * 100])
+    else:
+        assert call == "get_job_metrics", "an object without counters is metrics, of which none is reported"
+        nothing_leaks([str(answer), "*" * 100])
+    finally:
+        polaris.clear_faults()
+
+
+def test_a_response_that_is_a_fault_only_with_the_key_in_it_is_not_quoted(polaris, key):
+    key("7")
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.answer_next(1, status=200, body='{"id": 7, "executionStatus": "running"}')
+    with pytest.raises(PolarisUnreachable) as raised:
+        PolarisHook().get_job(job_id)
+    assert "7" not in str(raised.value).replace(job_id, "")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_polaris import connection_form
 from airflow_provider_polaris._compat import AirflowNotFoundException, BaseHook
@@ -23,6 +23,8 @@ from airflow_provider_polaris.jobs import ExecutionStatus, Job, JobMetrics, LogE
 from airflow_provider_polaris.retries import Retry
 from airflow_provider_polaris.tables import Table, check_table_name
 from airflow_provider_polaris.transport import Transport
+
+T = TypeVar("T")
 
 #: The most jobs that one page of the list may hold.
 PAGE_LIMIT = 1000
@@ -127,38 +129,31 @@ class PolarisHook(BaseHook):
     def get_job(self, job_id: str, *, retry: bool = True) -> Job:
         """Return the job. ``retry=False`` is for those who poll anyway."""
         job_id = check_id(job_id, "job_id")
-        job = Job.from_api(self._get("jobs", job_id, retry=Retry.when(retry)))
-        if job.id.lower() != job_id.lower():
-            raise PolarisUnreachable(f"Polaris was asked for job {job_id} and answered with job {job.id[:100]}")
-        return job
+
+        def read(answer: Any) -> Job:
+            job = Job.from_api(answer)
+            if job.id.lower() != job_id.lower():
+                raise PolarisUnreachable(f"Polaris was asked for job {job_id} and answered with job {job.id[:100]}")
+            return job
+
+        return self._get("jobs", job_id, retry=Retry.when(retry), read=read)
 
     def get_job_status(self, job_id: str) -> ExecutionStatus:
         """Return where the job stands; what it means is told by status and health together."""
-        answer = self._get("jobs", check_id(job_id, "job_id"), "status")
-        status = answer.get("executionStatus") if isinstance(answer, Mapping) else None
-        if not isinstance(status, str) or not status:
-            raise PolarisUnreachable(f"Polaris answered a status that is not one: {repr(answer)[:100]}")
-        return ExecutionStatus(status)
+        return self._get("jobs", check_id(job_id, "job_id"), "status", read=_status_of)
 
-    def get_job_metrics(self, job_id: str) -> JobMetrics:
+    def get_job_metrics(self, job_id: str, *, retry: bool = True) -> JobMetrics:
         """Return the job's row counters."""
-        return JobMetrics.from_api(self._get("jobs", check_id(job_id, "job_id"), "metrics"))
+        segments = ("jobs", check_id(job_id, "job_id"), "metrics")
+        return self._get(*segments, retry=Retry.when(retry), read=JobMetrics.from_api)
 
     def get_job_logs(self, job_id: str, *, retry: bool = True) -> list[LogEntry]:
         """Return the job's log, in the order that the service gives it."""
-        answer = self._get("jobs", check_id(job_id, "job_id"), "logs", retry=Retry.when(retry))
-        entries = answer.get("logs") if isinstance(answer, Mapping) else None
-        if not isinstance(entries, list):
-            raise PolarisUnreachable(f"Polaris answered a log that is not one: {repr(answer)[:100]}")
-        return [LogEntry.from_api(entry) for entry in entries]
+        return self._get("jobs", check_id(job_id, "job_id"), "logs", retry=Retry.when(retry), read=_log_of)
 
     def get_job_progress(self, job_id: str) -> float:
         """Return how far the job is, from 0.0 to 1.0."""
-        answer = self._get("jobs", check_id(job_id, "job_id"), "progress")
-        progress = answer.get("overallProgress") if isinstance(answer, Mapping) else None
-        if isinstance(progress, bool) or not isinstance(progress, (int, float)):
-            raise PolarisUnreachable(f"Polaris answered a progress that is not one: {repr(answer)[:100]}")
-        return float(progress)
+        return self._get("jobs", check_id(job_id, "job_id"), "progress", read=_progress_of)
 
     def list_jobs(
         self,
@@ -213,30 +208,33 @@ class PolarisHook(BaseHook):
             "paginationLimit": PAGE_LIMIT,
             "paginationOffset": offset,
         }
-        page = self._get("jobs", params=query, retry=Retry.when(retry))
-        values = _rows_of(page)
-        rows = {}
-        for row in values:
-            if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-                raise PolarisUnreachable(f"Polaris answered a list with what is no job: {repr(row)[:100]}", status=200)
-            if (key := row["id"].lower()) in wanted:
-                rows[key] = row
-        more = page.get("moreResultsAvailable") is True
-        if more and not values:
-            raise PolarisUnreachable(f"Polaris says that there are more jobs, and shows none at offset {offset}")
-        return ActivePage(rows, len(values), more)
+
+        def read(page: Any) -> ActivePage:
+            values = _rows_of(page)
+            rows = {}
+            for row in values:
+                if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+                    what = f"Polaris answered a list with what is no job: {repr(row)[:100]}"
+                    raise PolarisUnreachable(what, status=200)
+                if (key := row["id"].lower()) in wanted:
+                    rows[key] = row
+            more = page.get("moreResultsAvailable") is True
+            if more and not values:
+                raise PolarisUnreachable(f"Polaris says that there are more jobs, and shows none at offset {offset}")
+            return ActivePage(rows, len(values), more)
+
+        return self._get("jobs", params=query, retry=Retry.when(retry), read=read)
 
     def _pages(self, query: Mapping[str, Any], retry: Retry) -> Iterator[Job]:
         seen: set[str] = set()
         offset = 0
         while True:
-            page = self._get("jobs", params={**query, "paginationOffset": offset}, retry=retry)
-            rows = _rows_of(page)
-            fresh = [job for job in map(Job.from_api, rows) if job.id not in seen]
+            jobs, more = self._get("jobs", params={**query, "paginationOffset": offset}, retry=retry, read=_jobs_of)
+            fresh = [job for job in jobs if job.id not in seen]
             seen.update(job.id for job in fresh)
             yield from fresh
-            offset += len(rows)
-            if page.get("moreResultsAvailable") is not True:
+            offset += len(jobs)
+            if not more:
                 return
             if not fresh:
                 raise PolarisUnreachable(f"Polaris says that there are more jobs, and shows none at offset {offset}")
@@ -267,7 +265,7 @@ class PolarisHook(BaseHook):
         if not isinstance(spec, Mapping):
             raise PolarisUsageError(f"The job spec must be a dict, not {spec.__class__.__name__}")
         try:
-            return Job.from_api(self._request("POST", "jobs", body=dict(spec), retry=Retry.UNSENT))
+            return self._request("POST", "jobs", body=dict(spec), retry=Retry.UNSENT, read=Job.from_api)
         except PolarisUnreachable as error:
             if not error.received:
                 raise
@@ -287,8 +285,8 @@ class PolarisHook(BaseHook):
         if desired_status not in {"running", "suspended", "canceled"}:
             raise PolarisUsageError(f"desired_status must be running, suspended or canceled, not {desired_status!r}")
         body = {"desiredExecutionStatus": str(desired_status)}
-        answer = self._request("PUT", "jobs", check_id(job_id, "job_id"), body=body, retry=Retry.when(retry))
-        return Job.from_api(answer)
+        segments = ("jobs", check_id(job_id, "job_id"))
+        return self._request("PUT", *segments, body=body, retry=Retry.when(retry), read=Job.from_api)
 
     def cancel_job(self, job_id: str, *, retry: bool = True) -> Job:
         """Ask Polaris to cancel the job. A canceled job cannot be resumed. See :meth:`update_job`."""
@@ -297,7 +295,7 @@ class PolarisHook(BaseHook):
     def get_table(self, name: str, *, retry: bool = True) -> Table:
         """Return a table; its key needs ``ViewTables`` or ``ManageTables``."""
         check_table_name(name)
-        return Table.from_api(self._get("tables", name, retry=Retry.when(retry)))
+        return self._get("tables", name, retry=Retry.when(retry), read=Table.from_api)
 
     def test_connection(self) -> tuple[bool, str]:
         """Try the connection by listing one job, and say in words what is wrong with it; never raises."""
@@ -316,19 +314,52 @@ class PolarisHook(BaseHook):
             return False, f"{type(error).__name__}: {error}"
         return True, f"Polaris answers, and the API key may read the jobs of project {connection.project_id}"
 
-    def _request(self, method: str, *segments: str, **kwargs: Any) -> Any:
+    def _request(self, method: str, *segments: str, read: Callable[[Any], T], **kwargs: Any) -> T:
         used = self.transport
         try:
-            return used.request(method, *segments, **kwargs)
+            return used.request(method, *segments, read=read, **kwargs)
         except PolarisAuthError:
             with self._reloading:
                 # Another thread may have read the rotated key in the meantime.
                 if self.transport is used and not self.reload():
                     raise
-        return self.transport.request(method, *segments, **kwargs)
+        return self.transport.request(method, *segments, read=read, **kwargs)
 
-    def _get(self, *segments: str, params: Mapping[str, Any] | None = None, retry: Retry = Retry.SAFE) -> Any:
-        return self._request("GET", *segments, params=params, retry=retry)
+    def _get(
+        self,
+        *segments: str,
+        read: Callable[[Any], T],
+        params: Mapping[str, Any] | None = None,
+        retry: Retry = Retry.SAFE,
+    ) -> T:
+        return self._request("GET", *segments, read=read, params=params, retry=retry)
+
+
+def _status_of(answer: Any) -> ExecutionStatus:
+    status = answer.get("executionStatus") if isinstance(answer, Mapping) else None
+    if not isinstance(status, str) or not status:
+        raise PolarisUnreachable(f"Polaris answered a status that is not one: {repr(answer)[:100]}")
+    return ExecutionStatus(status)
+
+
+def _log_of(answer: Any) -> list[LogEntry]:
+    entries = answer.get("logs") if isinstance(answer, Mapping) else None
+    if not isinstance(entries, list):
+        raise PolarisUnreachable(f"Polaris answered a log that is not one: {repr(answer)[:100]}")
+    return [LogEntry.from_api(entry) for entry in entries]
+
+
+def _progress_of(answer: Any) -> float:
+    progress = answer.get("overallProgress") if isinstance(answer, Mapping) else None
+    if isinstance(progress, bool) or not isinstance(progress, (int, float)):
+        raise PolarisUnreachable(f"Polaris answered a progress that is not one: {repr(answer)[:100]}")
+    return float(progress)
+
+
+def _jobs_of(page: Any) -> tuple[list[Job], bool]:
+    """Return a page's jobs, and whether there are more."""
+    jobs = [Job.from_api(row) for row in _rows_of(page)]
+    return jobs, page.get("moreResultsAvailable") is True
 
 
 def _rows_of(page: Any) -> list[Any]:
