@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import weakref
 from collections.abc import AsyncIterator, Callable, Container
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import cached_property, partial
 from typing import TypeVar
@@ -25,6 +24,7 @@ from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
 from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.tables import Table
 from airflow_provider_polaris.transport import Transport
+from airflow_provider_polaris.triggers.threads import DaemonThreadPool
 from airflow_provider_polaris.triggers.watcher import JobWatcher
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ SLOTS = 6
 
 # Not asyncio's default pool: that one has 6 threads on 2 cores and serves every trigger's DNS look-ups; 40 hung calls
 # in it made a foreign getaddrinfo wait for a minute.
-_pool = ThreadPoolExecutor(max_workers=8, thread_name_prefix="polaris")
+_pool = DaemonThreadPool(max_workers=8, name="polaris")
 
 
 class _PinnedHook(PolarisHook):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import signal
+import time
 from collections import Counter
 
+import psutil
 import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
@@ -137,6 +139,26 @@ def test_a_wait_outlives_the_triggerer(airflow, polaris, job_id, how):
     assert nothing_was_canceled(polaris)
     rows = airflow.query("select key from xcom where run_id = %s and task_id = 'gate' order by key", run_id)
     assert [key for (key,) in rows if not key.startswith("_")] == ["metrics", "return_value"]
+
+
+def test_a_request_that_hangs_delays_the_end_of_a_triggerer_by_less_than_five_seconds(airflow, polaris, job_id):
+    airflow.run("waits", "hanging", {"job_id": job_id})
+    wait_until_the_triggerer_polls(airflow, polaris, "hanging", job_id)
+    polaris.hang_next(10**6)
+    polled = polls_of(polaris, job_id)
+    wait_for(lambda: polls_of(polaris, job_id) > polled, "a request that hangs")
+    triggerer = airflow.processes.pop("triggerer")
+    children = psutil.Process(triggerer.pid).children(recursive=True)
+    began = time.monotonic()
+    triggerer.terminate()
+    triggerer.wait(60)
+    psutil.wait_procs(children, 60)
+    took = time.monotonic() - began
+    polaris.clear_faults()
+    polaris.set_status(job_id, "completed")
+    airflow.start("triggerer")
+    assert airflow.wait_for_state("hanging", "success", "failed") == "success"
+    assert took < 5
 
 
 @only_3

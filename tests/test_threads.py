@@ -1,0 +1,82 @@
+"""The threads in which a triggerer makes its requests."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import CancelledError, wait
+
+import pytest
+
+from airflow_provider_polaris.triggers.threads import DaemonThreadPool
+
+
+@pytest.fixture
+def pool():
+    return DaemonThreadPool(3, "test")
+
+
+def test_a_call_returns_or_raises_through_its_future(pool):
+    assert pool.submit(pow, 2, exp=5).result(5) == 32
+    with pytest.raises(ZeroDivisionError):
+        pool.submit(lambda: 1 / 0).result(5)
+    assert pool.submit(int, "7").result(5) == 7, "a call that raised costs no thread"
+
+
+def test_no_more_calls_run_at_once_than_there_are_threads(pool):
+    running, most, lock = set(), [], threading.Lock()
+
+    def call(number):
+        with lock:
+            running.add(number)
+            most.append(len(running))
+        time.sleep(0.01)
+        with lock:
+            running.discard(number)
+        return number
+
+    futures = [pool.submit(call, number) for number in range(30)]
+    assert [future.result(5) for future in futures] == list(range(30))
+    assert max(most) == 3
+
+
+def test_a_call_that_hangs_delays_no_other(pool):
+    release = threading.Event()
+    hanging = [pool.submit(release.wait, 30) for _ in range(2)]
+    assert [pool.submit(int, number).result(5) for number in range(5)] == list(range(5))
+    release.set()
+    assert not wait(hanging, 5).not_done
+
+
+def test_an_idle_thread_is_used_again(pool):
+    names = {pool.submit(lambda: threading.current_thread().name).result(5)}
+    time.sleep(0.05)  # for the thread to be idle: its future is resolved a moment before
+    names.add(pool.submit(lambda: threading.current_thread().name).result(5))
+    assert len(names) == 1
+
+
+def test_a_call_that_is_canceled_before_its_turn_is_not_made(pool):
+    release, made = threading.Event(), []
+    hanging = [pool.submit(release.wait, 30) for _ in range(3)]
+    late = pool.submit(made.append, 1)
+    assert late.cancel()
+    release.set()
+    wait(hanging, 5)
+    with pytest.raises(CancelledError):
+        late.result(5)
+    assert pool.submit(int, "7").result(5) == 7
+    assert not made
+
+
+def test_a_call_that_hangs_does_not_delay_the_end_of_the_process():
+    program = (
+        "import time\n"
+        "from airflow_provider_polaris.triggers.threads import DaemonThreadPool\n"
+        "pool = DaemonThreadPool(2, 'test')\n"
+        "started = pool.submit(lambda: time.sleep(0.01))\n"
+        "pool.submit(time.sleep, 60)\n"
+        "started.result()\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=20)
