@@ -122,8 +122,11 @@ class Watch:
 
     def ending_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Ending:
         """Return the job as it stands, with the counters that can be had: nothing waits for them here."""
-        metrics = self._if_possible(self.hook.get_job_metrics)
-        return Ending(job, decide(job, self.gate), metrics, log_lines)
+        decision = decide(job, self.gate)
+        # In a refusal the counters only decorate the message. In a success they go to XCom, and tasks downstream may
+        # rely on them.
+        read = partial(self.hook.get_job_metrics, retry=decision.verdict is Verdict.PASS)
+        return Ending(job, decision, self._if_possible(read), log_lines)
 
     def _look(self) -> Job | None:
         """Return the job; ``None`` if it could not be asked for and the next poll may fare better."""
