@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -231,3 +232,17 @@ def test_a_list_that_never_ends_is_given_up(polaris, hook):
     polaris.answer_next(9999, body=page)
     with pytest.raises(PolarisUnreachable, match="shows none"):
         list(hook.list_jobs())
+
+
+def test_a_sql_operator_is_told_that_the_connection_does_not_serve_it(polaris, monkeypatch):
+    """Its hook gets each extra of the connection as an argument."""
+    from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
+
+    connection = json.loads(polaris.connection_json)
+    connection["extra"]["timeout"] = 30
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
+    query = SQLExecuteQueryOperator(task_id="query", conn_id="polaris_default", sql="SELECT 1")
+    with pytest.raises(PolarisUsageError, match="does not serve Airflow's SQL operators yet") as caught:
+        query.get_db_hook()
+    assert "'polaris_default'" in str(caught.value)
+    assert not polaris.requests

@@ -19,6 +19,7 @@ from airflow_provider_polaris.errors import (
     PolarisUsageError,
     sentences,
 )
+from airflow_provider_polaris.exceptions import PolarisOptionError
 from airflow_provider_polaris.jobs import ExecutionStatus, Job, JobMetrics, LogEntry
 from airflow_provider_polaris.retries import Retry
 from airflow_provider_polaris.tables import Table, check_table_name
@@ -65,8 +66,15 @@ class PolarisHook(BaseHook):
     conn_type = CONN_TYPE
     hook_name = "Imply Polaris"
 
-    def __init__(self, polaris_conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None) -> None:
+    def __init__(
+        self, polaris_conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None, **sql_hook_params: Any
+    ) -> None:
         super().__init__()
+        if sql_hook_params:  # Airflow's SQL operators give a hook each extra of its connection
+            raise PolarisOptionError(
+                f"PolarisHook takes no argument {', '.join(map(repr, sorted(sql_hook_params)))}. If a SQL operator "
+                f"made it: the connection {polaris_conn_id!r} does not serve Airflow's SQL operators yet"
+            )
         self.polaris_conn_id = polaris_conn_id
         self.project_id = project_id
         self._reloading = threading.Lock()
