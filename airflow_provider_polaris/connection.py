@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from airflow_provider_polaris.connection_form import FIELDS
-from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.errors import PolarisConnectionInvalid, PolarisUsageError
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ def check_id(value: Any, name: str) -> str:
     """Return the id if it can be one; raise PolarisUsageError, before anything is sent, if it cannot."""
     if value in (None, "", "None"):
         raise PolarisUsageError(rendered_to_nothing(name, value))
+    if isinstance(value, Mapping) and "job_id" in value:  # the XCom of a task that waited for a job
+        raise PolarisUsageError(
+            f'{name} is the whole output of a task, a dict. Use its id: {name}=load.output["job_id"], if that is load'
+        )
     if isinstance(value, str) and ("{{" in value or "{%" in value):
         raise PolarisUsageError(f"{name} is an unrendered template: {value[:100]!r}")
     if not isinstance(value, str) or not _ID.fullmatch(value):
@@ -90,12 +94,12 @@ class PolarisConnection:
 
         :param conn: anything with ``conn_id``, ``host``, ``port``, ``schema``, ``password`` and ``extra``.
         :param project_id: wins over the extra ``project_id``.
-        :raises PolarisUsageError: naming the connection and what is wrong with it, without its secrets.
+        :raises PolarisConnectionInvalid: naming the connection and what is wrong with it, without its secrets.
         """
         try:
             return cls._read(conn, project_id)
         except PolarisUsageError as error:
-            raise PolarisUsageError(f"Connection {conn.conn_id!r}: {error}") from None
+            raise PolarisConnectionInvalid(f"Connection {conn.conn_id!r}: {error}") from None
 
     @classmethod
     def _read(cls, conn: Any, project_id: str | None) -> PolarisConnection:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AIRFLOW_3
-from airflow_provider_polaris.errors import PolarisError, PolarisUsageError, error_from_dict
+from airflow_provider_polaris.errors import (
+    PolarisConnectionInvalid,
+    PolarisError,
+    PolarisUsageError,
+    error_from_dict,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_polaris._compat import BaseOperator, Context
+
+T = TypeVar("T")
 
 #: How much later than the trigger's own deadline Airflow's backstop ends a deferred wait, in seconds: long enough for a
 #: request under way to end, since the backstop knows nothing of the job.
@@ -81,6 +90,29 @@ def check_seconds(task: BaseOperator, *names: str) -> None:
             raise PolarisUsageError(
                 f"{name} must be more than 0 seconds, and less than a hundred years; it is {value!r}"[:200]
             )
+
+
+def fails_for_good(method: Callable[..., T]) -> Callable[..., T]:
+    """Make a wrong option or job spec end a task without retries, which would only fail in the same way.
+
+    A connection that cannot work is left to the retries: a person may correct it in the meantime. So is everything
+    under ``soft_fail``, where Airflow makes a skip of each error that is not retried.
+    """
+
+    @functools.wraps(method)
+    def ends_for_good(task: Any, *args: Any, **kwargs: Any) -> T:
+        from airflow_provider_polaris.exceptions import PolarisOptionError
+
+        try:
+            return method(task, *args, **kwargs)
+        except PolarisConnectionInvalid:
+            raise
+        except PolarisUsageError as error:
+            if getattr(task, "soft_fail", False) or getattr(task, "never_fail", False):
+                raise
+            raise PolarisOptionError(str(error)) from None
+
+    return ends_for_good
 
 
 def seconds(value: timedelta | float) -> float:

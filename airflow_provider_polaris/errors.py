@@ -22,6 +22,10 @@ class PolarisUsageError(PolarisError, ValueError):
     """The DAG or the connection asks for something that cannot work: a wrong id, threshold, host or gate."""
 
 
+class PolarisConnectionInvalid(PolarisUsageError):
+    """The Airflow connection is defined and cannot work: its host, password or an extra is wrong."""
+
+
 class PolarisApiError(PolarisError):
     """A call to the Polaris API did not bring a usable answer; the job itself may be perfectly well.
 
@@ -89,6 +93,7 @@ _BY_NAME: dict[str, type[PolarisError]] = {
     for kind in (
         PolarisError,
         PolarisUsageError,
+        PolarisConnectionInvalid,
         PolarisApiError,
         PolarisUnreachable,
         PolarisAuthError,

@@ -6,7 +6,8 @@ raised                                    means                                 
 :class:`PolarisGateRefused`               the job is over and its data is not good            no
 :class:`PolarisApiError` and its kinds    could not find out; the job may still be running    yes
 :class:`PolarisConnectionMissing`         the Airflow connection is not defined there         yes
-:class:`PolarisUsageError`                the DAG or the connection asks the impossible       yes
+:class:`PolarisOptionError`               an option or the job spec cannot work               no
+:class:`PolarisConnectionInvalid`         the Airflow connection cannot work                  yes
 :class:`PolarisJobFailed`                 the job that the task created failed                yes
 :class:`PolarisJobCanceled`               somebody canceled the job that the task created     no
 :class:`PolarisJobLost`                   an earlier spec may have made a job                 no
@@ -25,6 +26,7 @@ from airflow_provider_polaris.errors import (
     PolarisApiError,
     PolarisAuthError,
     PolarisBadRequest,
+    PolarisConnectionInvalid,
     PolarisConnectionMissing,
     PolarisError,
     PolarisJobNotFound,
@@ -39,6 +41,7 @@ __all__ = [
     "PolarisAuthError",
     "PolarisBadRequest",
     "PolarisCancelTimeout",
+    "PolarisConnectionInvalid",
     "PolarisConnectionMissing",
     "PolarisError",
     "PolarisGateRefused",
@@ -49,10 +52,15 @@ __all__ = [
     "PolarisJobNotFound",
     "PolarisJobTimeout",
     "PolarisNotFound",
+    "PolarisOptionError",
     "PolarisPermissionError",
     "PolarisUnreachable",
     "PolarisUsageError",
 ]
+
+
+class PolarisOptionError(PolarisUsageError, AirflowFailException):
+    """An option or the job spec of a task cannot work: a retry would fail in the same way."""
 
 
 class PolarisGateRefused(PolarisError, AirflowFailException):

@@ -132,6 +132,14 @@ def _count(name: str, value: Any) -> int | None:
     return None if number is None else int(number)
 
 
+def check_threshold(name: str, value: Any) -> None:
+    """Raise PolarisUsageError for a threshold out of its range.
+
+    :param name: an option of a gate: ``max_error_ratio`` is a ratio, all others count rows.
+    """
+    (_ratio if name == "max_error_ratio" else _count)(name, value)
+
+
 def _ratio(name: str, value: Any) -> float | None:
     number = _number(name, value, wanted := "a ratio between 0 and 1")
     if number is not None and number > 1:

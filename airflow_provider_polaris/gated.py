@@ -11,6 +11,7 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import mapped_arguments
 from airflow_provider_polaris.deferring import backstop, read_event, say_when
 from airflow_provider_polaris.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
+from airflow_provider_polaris.exceptions import PolarisOptionError
 from airflow_provider_polaris.links.polaris import LinksToJob
 
 if TYPE_CHECKING:
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 
 #: The options of a gate that count rows; they are templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
+
+
+def _check_number(name: str, value: Any) -> None:
+    """Refuse a number that is out of its range when the DAG file is parsed. Anything else is not rendered yet."""
+    if not isinstance(value, (int, float)):
+        return
+    from airflow_provider_polaris.gate import check_threshold
+
+    try:
+        check_threshold(name, value)
+    except PolarisUsageError as error:
+        raise PolarisOptionError(str(error)) from None
 
 
 class WaitsAtGate(LinksToJob):
@@ -60,7 +73,7 @@ class WaitsAtGate(LinksToJob):
         max_unreachable: float,
         wait_until_available: bool,
     ) -> None:
-        """Keep the options as they were given: they are checked once they are rendered."""
+        """Keep the options as they were given. Once they are rendered, all are checked; plain numbers already here."""
         self.polaris_conn_id = polaris_conn_id
         self.project_id = project_id
         self.fail_on_warnings = fail_on_warnings
@@ -71,6 +84,8 @@ class WaitsAtGate(LinksToJob):
         self.max_error_ratio = max_error_ratio
         self.max_unreachable = max_unreachable
         self.wait_until_available = wait_until_available
+        for name in THRESHOLDS:
+            _check_number(name, getattr(self, name))
         self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
 
     def start_watch(
@@ -104,6 +119,8 @@ class WaitsAtGate(LinksToJob):
 
     def check_given(self) -> None:
         """Refuse what was given and rendered to nothing, and limits that are none."""
+        from airflow_provider_polaris.connection import check_id
+
         # A value of None that was mapped over is given, too: it comes from a task.
         given = mapped_arguments(self).intersection(self.template_fields).union(self._given)
         for name in sorted(given):
@@ -111,6 +128,8 @@ class WaitsAtGate(LinksToJob):
                 raise PolarisUsageError(
                     f"{name} was given, and rendered to None: that must not mean that it is not set"
                 )
+        if self.project_id is not None:
+            check_id(self.project_id, "project_id")
         limit = self.max_unreachable
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
             raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")

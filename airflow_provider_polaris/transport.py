@@ -27,11 +27,11 @@ from airflow_provider_polaris.errors import (
     PolarisApiError,
     PolarisAuthError,
     PolarisBadRequest,
+    PolarisConnectionInvalid,
     PolarisError,
     PolarisNotFound,
     PolarisPermissionError,
     PolarisUnreachable,
-    PolarisUsageError,
 )
 from airflow_provider_polaris.reading import clean
 from airflow_provider_polaris.retries import (
@@ -153,7 +153,7 @@ class Transport:
             with response:
                 content = _read(response, self.connection.timeout)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
-            raise PolarisUsageError(f"{what} cannot be sent: {error}") from None
+            raise PolarisConnectionInvalid(f"{what} cannot be sent: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             never_sent = not may_have_been_received(error)
             advice = f". Is the host of the connection {self.connection.conn_id!r} right?" if never_sent else ""
@@ -259,7 +259,7 @@ def _check_ca(verify: bool | str) -> None:
             is_dir = Path(verify).is_dir()
             ssl.create_default_context(cafile=None if is_dir else verify, capath=verify if is_dir else None)
         except OSError as error:  # ssl.SSLError is one
-            raise PolarisUsageError(f"the extra 'verify' names no CA bundle: {verify}: {error}") from None
+            raise PolarisConnectionInvalid(f"the extra 'verify' names no CA bundle: {verify}: {error}") from None
 
 
 def _permission(what: str) -> str:

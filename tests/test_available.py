@@ -281,19 +281,19 @@ def test_a_job_that_names_no_table_refuses(polaris, mode):
 def test_a_job_that_leaves_no_table_is_a_usage_error(polaris, mode):
     load = Load(polaris, type="drop_table", executionStatus="running")
     outcome = load.gate(mode)
-    assert outcome.kind == "PolarisUsageError"
+    assert outcome.kind == "PolarisOptionError"
     assert "drop_table" in str(outcome.error)
 
 
 def test_it_goes_with_completed_only(load):
     outcome = load.gate("poke", wait_for="running")
-    assert outcome.kind == "PolarisUsageError"
+    assert outcome.kind == "PolarisOptionError"
     assert not load.polaris.requests, "said before anything is sent"
 
 
 @pytest.mark.parametrize("given", ["True", None, 1])
 def test_it_is_true_or_false(load, given):
-    assert load.gate("poke", wait_until_available=given).kind == "PolarisUsageError"
+    assert load.gate("poke", wait_until_available=given).kind == "PolarisOptionError"
 
 
 def test_a_name_with_spaces_and_slashes_is_one_segment(polaris, hook):
@@ -428,5 +428,5 @@ class TestTheOperator:
         ],
     )
     def test_a_job_that_it_cannot_be_asked_of_is_not_created(self, polaris, spec):
-        assert self.load("worker", spec).kind == "PolarisUsageError"
+        assert self.load("worker", spec).kind == "PolarisOptionError"
         assert not polaris.requests

@@ -120,7 +120,7 @@ def test_a_cancellation_that_is_refused_while_the_job_runs_is_an_error(polaris, 
 def test_a_deletion_cannot_be_canceled(polaris, cancel, kind):
     job_id = polaris.add_job(executionStatus="running", type=kind)
     outcome = cancel(job_id)
-    assert outcome.kind == "PolarisUsageError"
+    assert outcome.kind == "PolarisOptionError"
     assert kind in str(outcome.error)
     assert "PUT" not in methods(polaris)
 
@@ -148,7 +148,7 @@ def test_without_an_id_there_is_nothing_to_cancel(polaris, cancel, job_id):
 
 @pytest.mark.parametrize("job_id", ["a b", "a/b", "..", "{{ x }}"])
 def test_an_id_that_cannot_be_one_is_never_sent(polaris, cancel, job_id):
-    assert cancel(job_id).kind == "PolarisUsageError"
+    assert cancel(job_id).kind == "PolarisOptionError"
     assert not polaris.requests
 
 
@@ -239,7 +239,7 @@ def test_times_may_be_timedeltas(polaris, cancel, moved_clock):
 
 @pytest.mark.parametrize("job_id", [["a"], {}, 7])
 def test_an_id_of_a_wrong_type_is_a_usage_error(polaris, cancel, job_id):
-    assert cancel(job_id).kind == "PolarisUsageError"
+    assert cancel(job_id).kind == "PolarisOptionError"
 
 
 def test_what_is_templated():

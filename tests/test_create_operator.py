@@ -124,6 +124,15 @@ def test_a_load_that_is_not_good_fails_the_task(polaris, deferrable, asked, opti
 
 
 @BOTH
+@pytest.mark.parametrize(("stored", "says"), [(0, "Polaris stored no rows"), (7, "What it has loaded is in the table")])
+def test_a_refusal_says_what_is_in_the_table(polaris, deferrable, stored, says):
+    polaris.next_job("complete", metrics={"numRowsProcessed": 0, "numRowsPersisted": stored})
+    outcome = Task().run(deferrable=deferrable, min_rows_processed=8)
+    assert outcome.kind == "PolarisGateRefused"
+    assert says in str(outcome.error)
+
+
+@BOTH
 def test_a_job_that_a_person_canceled_is_not_loaded_again(polaris, hook, moved_clock, deferrable):
     polaris.next_job("hang")
     polaris.cancel_looks = 0
@@ -181,7 +190,7 @@ def test_a_wrong_spec_names_its_fields_before_anything_is_sent(polaris, spec, sa
     ],
 )
 def test_options_that_make_no_sense_are_said_before_anything_is_sent(polaris, spec, options):
-    assert Task().run(spec, **options).kind == "PolarisUsageError"
+    assert Task().run(spec, **options).kind == "PolarisOptionError"
     assert not polaris.requests
 
 

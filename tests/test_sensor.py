@@ -9,9 +9,10 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_polaris.deferring import BACKSTOP
-from airflow_provider_polaris.errors import PolarisError
+from airflow_provider_polaris.errors import PolarisError, PolarisUsageError
+from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.airflow_versions import AIRFLOW_3, FakeTaskInstance, context_of
+from tests.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
 from tests.waits import outcome_of, run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
@@ -237,7 +238,7 @@ def test_multiple_warnings_whose_log_may_not_be_read_refuse(polaris):
 def test_a_gate_that_never_opens_says_so_at_the_first_look(polaris, deferrable):
     job_id = polaris.add_job(type="streaming", executionStatus="running")
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
-    assert outcome.kind == "PolarisUsageError"
+    assert outcome.kind == "PolarisOptionError"
     assert "wait_for='running'" in str(outcome.error)
     assert outcome.deferrals == 0
 
@@ -319,7 +320,7 @@ BAD_IDS = [None, "", "None", "{{ ti.xcom_pull('create') }}", "a b", "a/b", "a/..
 def test_a_job_id_that_cannot_be_one(polaris, deferrable, job_id):
     polaris.requests.clear()
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
-    assert outcome.kind == "PolarisUsageError"
+    assert outcome.kind == "PolarisOptionError"
     assert "job_id" in str(outcome.error)
     assert not polaris.requests
 
@@ -346,7 +347,7 @@ def test_options_that_make_no_sense(polaris, deferrable, options):
     job_id = polaris.add_job(executionStatus="running")
     polaris.requests.clear()
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, **options))
-    assert outcome.kind == "PolarisUsageError", outcome.error
+    assert outcome.kind == "PolarisOptionError", outcome.error
     assert not polaris.requests
 
 
@@ -364,7 +365,7 @@ def test_options_that_make_no_sense(polaris, deferrable, options):
 def test_a_connection_that_cannot_work(polaris, monkeypatch, deferrable, connection, told):
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", connection)
     outcome = run_task(sensor_for("some-job", deferrable=deferrable))
-    assert outcome.kind == "PolarisUsageError"
+    assert outcome.kind == "PolarisConnectionInvalid"
     assert told in str(outcome.error)
     assert "polaris_default" in str(outcome.error)
 
@@ -381,7 +382,7 @@ def test_an_option_that_renders_to_none_does_not_mean_that_it_is_not_set(polaris
         return sensor
 
     outcome = run_task(make)
-    assert outcome.kind == "PolarisUsageError"
+    assert outcome.kind == "PolarisOptionError"
     assert name in str(outcome.error)
     assert not polaris.requests
 
@@ -402,7 +403,7 @@ def test_an_option_that_renders_to_none_does_not_mean_that_it_is_not_set(polaris
 )
 def test_an_option_of_a_wrong_type_is_a_usage_error(polaris, deferrable, option):
     outcome = run_task(sensor_for(**{"job_id": "j", "deferrable": deferrable, **option}))
-    assert outcome.kind == "PolarisUsageError", outcome.error
+    assert outcome.kind == "PolarisOptionError", outcome.error
     assert not polaris.requests
 
 
@@ -410,6 +411,41 @@ def test_a_warning_code_that_nobody_knows_is_said(polaris, task_log):
     job_id = polaris.add_job(executionStatus="completed")
     run_task(sensor_for(job_id, fail_on_warnings=("no_row_found",)))
     assert any("no_row_found" in line for line in task_log())
+
+
+@both_modes
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **how: PolarisJobSensor(task_id="gate", job_id="a/b", **how),
+        lambda **how: PolarisJobSensor(task_id="gate", job_id="a", project_id="a/b", **how),
+        lambda **how: PolarisCreateJobOperator(task_id="load", job_spec={"type": "batch"}, **how),
+        lambda **how: PolarisCancelJobOperator(task_id="cancel", job_id="a/b", **how),
+    ],
+    ids=["job_id", "project_id", "job_spec", "job_id of a cancellation"],
+)
+def test_a_wrong_option_is_not_retried(polaris, deferrable, make):
+    error = run_task(lambda: make(deferrable=deferrable)).error
+    assert isinstance(error, AirflowFailException)
+    assert isinstance(error, PolarisUsageError)
+    assert not polaris.requests
+
+
+def test_a_connection_that_cannot_work_is_retried(polaris, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", '{"conn_type": "imply_polaris", "host": "h", "password": "k"}')
+    error = run_task(sensor_for("some-job")).error
+    assert isinstance(error, PolarisUsageError)
+    assert not isinstance(error, AirflowFailException)
+
+
+def test_a_gate_that_never_opens_is_found_out_in_the_triggerer_too_and_not_retried(polaris):
+    """The worker has seen no type yet; the trigger is the first to see that the job is a streaming one."""
+    job_id = polaris.add_job(executionStatus="running", type="streaming")
+    polaris.script(job_id, {"type": None, "executionStatus": "pending"}, {"type": "streaming"})
+    outcome = run_task(sensor_for(job_id, deferrable=True))
+    assert outcome.deferrals == 1
+    assert isinstance(outcome.error, AirflowFailException)
+    assert "a streaming job never completes" in str(outcome.error)
 
 
 def test_usage_errors_are_not_hidden_by_soft_fail(polaris):
@@ -448,3 +484,49 @@ def test_what_a_wait_says(polaris, task_log):
     ]  # fmt: skip
     assert "The gate opens." in said[-1]
     assert said[-1].count("Asked 45 times.") == 1
+
+
+@both_modes
+@pytest.mark.parametrize("part", ["metrics", "logs"])
+def test_a_refusal_does_not_wait_for_what_decorates_its_message(polaris, moved_clock, deferrable, part):
+    job_id = polaris.add_job(executionStatus="failed", health={"status": "error", "code": "row_too_large"})
+    polaris.fail_next(9, status=503, match=rf"GET .*/{part}$")
+    try:
+        outcome = run_task(sensor_for(job_id, deferrable=deferrable))
+    finally:
+        polaris.clear_faults()
+    assert outcome.kind == "PolarisGateRefused"
+    assert sum(request.path.endswith(part) for request in polaris.requests) == 1
+    assert not moved_clock.slept
+
+
+def test_a_success_tries_again_to_read_the_counters_of_its_xcom(polaris):
+    job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 7})
+    polaris.fail_next(2, status=503, match=r"GET .*/metrics$")
+    assert run_task(sensor_for(job_id)).xcom["metrics"]["numRowsProcessed"] == 7
+
+
+@both_modes
+@pytest.mark.parametrize("operator", [PolarisJobSensor, PolarisCancelJobOperator])
+def test_the_whole_output_of_a_task_is_answered_with_how_to_take_its_id(polaris, deferrable, operator):
+    output = {"job_id": "a", "metrics": {}}
+    outcome = run_task(lambda: operator(task_id="t", job_id=output, deferrable=deferrable))
+    assert outcome.kind == "PolarisOptionError"
+    assert 'job_id=load.output["job_id"]' in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    "threshold",
+    [
+        {"min_rows_processed": -1}, {"max_rows_skipped_by_error": 0.5}, {"max_rows_with_warning": True},
+        {"max_error_ratio": 1.1}, {"max_error_ratio": -0.1}, {"max_rows_skipped_by_error": float("nan")},
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("operator", [PolarisJobSensor, PolarisCreateJobOperator])
+def test_a_threshold_out_of_its_range_is_refused_when_the_dag_file_is_parsed(operator, threshold):
+    own = {"job_id": "a"} if operator is PolarisJobSensor else {"job_spec": {}}
+    with pytest.raises(PolarisUsageError, match=next(iter(threshold))):
+        operator(task_id="t", **own, **threshold)
+    template = dict.fromkeys(threshold, "{{ params.limit }}")
+    assert operator(task_id="t", **own, **template), "a template is not known yet"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable
-from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit, seconds
+from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit, fails_for_good, seconds
 from airflow_provider_polaris.errors import PolarisError
 from airflow_provider_polaris.exceptions import (
     PolarisGateRefused,
@@ -114,6 +114,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             wait_until_available=wait_until_available,
         )
 
+    @fails_for_good
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the job, or find that of an earlier try, and wait. See the class."""
         from airflow_provider_polaris.job_spec import read_spec
@@ -139,6 +140,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         finally:
             self._kill = None  # Airflow may end this process in the midst of what it does after a success
 
+    @fails_for_good
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
         job = event.get("job") if isinstance(event, dict) else None
@@ -181,7 +183,9 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             return PolarisJobFailed(message)
         if status == "canceled":
             return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
-        if status.is_over:
+        if status.is_over and ending.metrics is not None and ending.metrics.rows_persisted == 0:
+            hint = "Polaris stored no rows (numRowsPersisted is 0). Clear this task to load again"
+        elif status.is_over:
             hint = "What it has loaded is in the table: clearing this task loads once more, beside it or in its place"
         else:
             hint = "It runs on: cancel it before you clear this task, which goes on with it otherwise"

@@ -13,6 +13,7 @@ from airflow_provider_polaris.deferring import (
     check_seconds,
     deadline_of,
     execution_limit,
+    fails_for_good,
     read_event,
     say_when,
     seconds,
@@ -82,6 +83,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)
 
+    @fails_for_good
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, wait, and return the dict for XCom. See the class."""
         from airflow_provider_polaris.wait_log import explain
@@ -113,6 +115,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
             self._hand_over(watch, deadline_of(self, context, clock.now(), self.timeout))
         return self._finish(self._wait(watch, job), context)
 
+    @fails_for_good
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
         watch = self._start_watch()

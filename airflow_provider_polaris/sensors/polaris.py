@@ -17,9 +17,8 @@ from airflow_provider_polaris._compat import (
     PokeReturnValue,
     default_deferrable,
 )
-from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit
-from airflow_provider_polaris.errors import PolarisUsageError
-from airflow_provider_polaris.exceptions import PolarisGateRefused
+from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit, fails_for_good
+from airflow_provider_polaris.exceptions import PolarisGateRefused, PolarisOptionError
 from airflow_provider_polaris.gated import THRESHOLDS, WaitsAtGate
 
 if TYPE_CHECKING:
@@ -87,7 +86,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
     ) -> None:
         super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
         if wait_for not in ("completed", "running"):  # not templated, so that a mistyped one need not wait for a run
-            raise PolarisUsageError(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
+            raise PolarisOptionError(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
         self.job_id = job_id
         self.wait_for = wait_for
         self.deferrable = default_deferrable() if deferrable is None else deferrable
@@ -105,6 +104,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
             wait_until_available=wait_until_available,
         )
 
+    @fails_for_good
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once. Deferrable, a first look that decides nothing hands over to the triggerer."""
         self._began = self._began or clock.now()
@@ -126,6 +126,7 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
             raise self._sensor_timeout()
         return False
 
+    @fails_for_good
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
         # What takes time goes on where it was, whatever the DAG file says by now.
