@@ -35,8 +35,9 @@ demo: $(VENV)/.installed  ## See a real Airflow hold a task until a real ingesti
 smoke:  ## Run the demo's two DAG runs on each Airflow between the oldest and the newest
 	@for series in 3.0 3.1 3.2; do $(MAKE) --no-print-directory demo AIRFLOW=$$series ARGS=--quick || exit 1; done
 
+# Three at once on two cores: the tests of real processes mostly wait.
 test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11 for the oldest Airflow
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: .venv/$(NEWEST)/.installed  ## Print what many waits cost, and what the local Polaris can bear
 	@$(NEWBIN)/python -m benchmarks.waits
