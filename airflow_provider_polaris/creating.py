@@ -8,17 +8,17 @@ from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisError,
     PolarisNotFound,
     PolarisUnreachable,
     sentences,
 )
+from airflow_provider_polaris.api.job_spec import can_be_marked, marked, table_of
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobTimeout
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.job_spec import can_be_marked, marked, table_of
-from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.memory import Memory, Remembered, State
 from airflow_provider_polaris.patience import SECOND_LOOK
 from airflow_provider_polaris.wait_log import Log

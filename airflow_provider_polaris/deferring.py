@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AIRFLOW_3
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisConnectionInvalid,
     PolarisError,
     PolarisUsageError,

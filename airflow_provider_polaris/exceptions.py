@@ -22,7 +22,7 @@ raised                                    means                                 
 from __future__ import annotations
 
 from airflow_provider_polaris._compat import AirflowException, AirflowFailException
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisAuthError,
     PolarisBadRequest,

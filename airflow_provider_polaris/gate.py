@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
-from airflow_provider_polaris.connection import rendered_to_nothing
-from airflow_provider_polaris.errors import PolarisUsageError
-from airflow_provider_polaris.jobs import (
+from airflow_provider_polaris.api.connection import rendered_to_nothing
+from airflow_provider_polaris.api.errors import PolarisUsageError
+from airflow_provider_polaris.api.models import (
     WARNING_CODES,
     ExecutionStatus,
     HealthStatus,
@@ -23,7 +23,7 @@ from airflow_provider_polaris.jobs import (
     JobMetrics,
     JobType,
 )
-from airflow_provider_polaris.reading import clip
+from airflow_provider_polaris.api.parsing import clip
 
 #: The health code that stands for several warnings, which the job's logs name.
 MULTIPLE = "multiple"

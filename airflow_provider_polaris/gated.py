@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import mapped_arguments
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
 from airflow_provider_polaris.deferring import backstop, read_event, say_when
-from airflow_provider_polaris.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
 from airflow_provider_polaris.exceptions import PolarisOptionError
 from airflow_provider_polaris.links.polaris import LinksToJob
 
@@ -102,7 +102,7 @@ class WaitsAtGate(LinksToJob):
         :param deferrable: whether what takes time is waited for in a trigger.
         :param has_memory: whether this process sees the whole wait; a rescheduled poke does not.
         """
-        from airflow_provider_polaris.connection import check_id
+        from airflow_provider_polaris.api.connection import check_id
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.patience import Patience
         from airflow_provider_polaris.waiting import Watch
@@ -119,7 +119,7 @@ class WaitsAtGate(LinksToJob):
 
     def check_given(self) -> None:
         """Refuse what was given and rendered to nothing, and limits that are none."""
-        from airflow_provider_polaris.connection import check_id
+        from airflow_provider_polaris.api.connection import check_id
 
         # A value of None that was mapped over is given, too: it comes from a task.
         given = mapped_arguments(self).intersection(self.template_fields).union(self._given)
@@ -156,8 +156,8 @@ class WaitsAtGate(LinksToJob):
 
     def read_gate(self) -> Gate:
         """Return the gate, from options that are rendered by now."""
+        from airflow_provider_polaris.api.models import WARNING_CODES
         from airflow_provider_polaris.gate import Gate
-        from airflow_provider_polaris.jobs import WARNING_CODES
 
         gate = Gate.from_options(
             wait_for=self.wait_for,

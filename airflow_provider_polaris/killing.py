@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris._compat import AIRFLOW_3, task_state
-from airflow_provider_polaris.errors import PolarisError
+from airflow_provider_polaris.api.errors import PolarisError
 from airflow_provider_polaris.exceptions import PolarisJobCanceled
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisAuthError,
     PolarisError,
     PolarisJobNotFound,

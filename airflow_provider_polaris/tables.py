@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_provider_polaris.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.api.models import JobType
+from airflow_provider_polaris.api.parsing import clean, clip
 from airflow_provider_polaris.gate import Decision, Verdict
-from airflow_provider_polaris.jobs import JobType
 from airflow_provider_polaris.patience import SECOND_LOOK
-from airflow_provider_polaris.reading import clean, clip
 
 #: ``available`` counts when it is seen twice, so many seconds apart at least, and nothing else in between.
 APART = 30.0

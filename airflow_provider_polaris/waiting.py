@@ -8,15 +8,15 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisAuthError,
     PolarisNotFound,
     PolarisUnreachable,
 )
+from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.gate import Decision, Gate, Verdict, decide, wants_logs
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.jobs import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.tables import Readiness, check_leaves_table, judge
 from airflow_provider_polaris.wait_log import Log, WaitLog, explain

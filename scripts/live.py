@@ -16,11 +16,11 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from airflow_provider_polaris.connection import PolarisConnection
-from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound
-from airflow_provider_polaris.jobs import Job, JobMetrics
-from airflow_provider_polaris.retries import Retry
-from airflow_provider_polaris.transport import Transport
+from airflow_provider_polaris.api.connection import PolarisConnection
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
+from airflow_provider_polaris.api.models import Job, JobMetrics
+from airflow_provider_polaris.api.retries import Retry
+from airflow_provider_polaris.api.transport import Transport
 
 NEEDED = ("POLARIS_URL", "POLARIS_PROJECT_ID", "POLARIS_API_KEY")
 

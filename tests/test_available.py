@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from airflow_provider_polaris.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
 from airflow_provider_polaris.local.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_polaris.connection import PolarisConnection, check_id
-from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.api.connection import PolarisConnection, check_id
+from airflow_provider_polaris.api.errors import PolarisUsageError
 
 KEY = "pok_secret-key"
 PROJECT = "4bd7330d-cb6d-489b-aa7b-22653f237f9d"

@@ -12,9 +12,9 @@ from importlib import import_module
 
 import pytest
 
+from airflow_provider_polaris.api.job_spec import sql_target
 from airflow_provider_polaris.creating import SEARCHED
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.job_spec import sql_target
 from airflow_provider_polaris.memory import KEY
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
+from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
 from airflow_provider_polaris.creating import IN_FLIGHT
-from airflow_provider_polaris.errors import PolarisUnreachable, PolarisUsageError
 from airflow_provider_polaris.memory import KEY
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from tests.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of

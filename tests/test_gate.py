@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_polaris.errors import PolarisUsageError
+from airflow_provider_polaris.api.errors import PolarisUsageError
+from airflow_provider_polaris.api.models import Job, JobMetrics
 from airflow_provider_polaris.gate import Gate, Verdict, decide, wants_logs
-from airflow_provider_polaris.jobs import Job, JobMetrics
 
 OPTIONS = {
     "wait_for": "completed",

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisBadRequest,
     PolarisConnectionMissing,
     PolarisNotFound,

@@ -49,19 +49,7 @@ def test_imports_point_one_way(path):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("airflow")
     }
     forbidden = {"airflow_provider_polaris.local"} if own[0] not in {"local", "pytest_plugin.py"} else set()
-    if own[0] in {
-        "jobs.py",
-        "reading.py",
-        "gate.py",
-        "patience.py",
-        "connection.py",
-        "transport.py",
-        "errors.py",
-        "clock.py",
-        "tables.py",
-        "local",
-        "pytest_plugin.py",
-    }:
+    if own[0] in {"api", "gate.py", "patience.py", "clock.py", "tables.py", "local", "pytest_plugin.py"}:
         forbidden |= {"airflow.", "airflow_provider_polaris._compat", "airflow_provider_polaris.hooks"}
     if own[0] in {"hooks", "waiting.py", "wait_log.py"}:
         forbidden |= {f"airflow_provider_polaris.{part}" for part in ("triggers", "sensors", "operators")}

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from airflow_provider_polaris.errors import PolarisUnreachable
-from airflow_provider_polaris.jobs import (
+from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.models import (
     ExecutionStatus,
     Health,
     HealthStatus,

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 
-from airflow_provider_polaris.connection import PolarisConnection
+from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.links.polaris import XCOM_KEY, PolarisConsoleLink
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisAuthError,
     PolarisBadRequest,
     PolarisConnectionMissing,

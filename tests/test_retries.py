@@ -10,8 +10,8 @@ import pytest
 import requests
 import urllib3.exceptions as urllib3
 
-from airflow_provider_polaris.errors import PolarisAuthError, PolarisUnreachable
-from airflow_provider_polaris.retries import (
+from airflow_provider_polaris.api.errors import PolarisAuthError, PolarisUnreachable
+from airflow_provider_polaris.api.retries import (
     MAX_PAUSE,
     Retry,
     asked_pause,

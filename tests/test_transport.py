@@ -12,8 +12,8 @@ from email.utils import format_datetime
 
 import pytest
 
-from airflow_provider_polaris.connection import PolarisConnection
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.connection import PolarisConnection
+from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisAuthError,
     PolarisBadRequest,
@@ -22,8 +22,8 @@ from airflow_provider_polaris.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from airflow_provider_polaris.retries import MAX_PAUSE, MAX_TRIES, Retry
-from airflow_provider_polaris.transport import Transport
+from airflow_provider_polaris.api.retries import MAX_PAUSE, MAX_TRIES, Retry
+from airflow_provider_polaris.api.transport import Transport
 from tests.conftest import API_KEY
 
 
@@ -254,7 +254,7 @@ def test_an_answer_that_drips_ends_in_time():
 
 
 def test_an_answer_without_end_is_cut_off(polaris, transport, monkeypatch):
-    monkeypatch.setattr("airflow_provider_polaris.transport.MAX_BODY", 1000)
+    monkeypatch.setattr("airflow_provider_polaris.api.transport.MAX_BODY", 1000)
     polaris.answer_next(1, body="x" * 5000)
     with pytest.raises(PolarisUnreachable, match="longer than 1,000 bytes"):
         transport.request("GET", "jobs", retry=Retry.NEVER)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_polaris.connection import PolarisConnection
-from airflow_provider_polaris.errors import PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.api.connection import PolarisConnection
+from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisUnreachable
 from airflow_provider_polaris.gate import Gate
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris

@@ -10,10 +10,15 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound, PolarisPermissionError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import (
+    PolarisApiError,
+    PolarisNotFound,
+    PolarisPermissionError,
+    PolarisUnreachable,
+)
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate import Gate, Verdict, decide
 from airflow_provider_polaris.hooks.polaris import ActivePage
-from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import MAX_RETRY_AFTER, Patience
 from airflow_provider_polaris.tables import Table
 from airflow_provider_polaris.triggers.client import LOOK_UP_EVERY, SharedClient

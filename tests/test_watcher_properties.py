@@ -14,10 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound, PolarisPermissionError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import (
+    PolarisApiError,
+    PolarisNotFound,
+    PolarisPermissionError,
+    PolarisUnreachable,
+)
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate import Gate, Verdict, decide
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
-from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers import watcher as watcher_module
 from airflow_provider_polaris.triggers.by_id import Asker

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_polaris import connection_form
 from airflow_provider_polaris._compat import AirflowNotFoundException, BaseHook
-from airflow_provider_polaris.connection import CONN_TYPE, DEFAULT_CONN_ID, PolarisConnection, check_id
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.connection import CONN_TYPE, DEFAULT_CONN_ID, PolarisConnection, check_id
+from airflow_provider_polaris.api.errors import (
     PolarisAuthError,
     PolarisConnectionMissing,
     PolarisError,
@@ -19,11 +19,11 @@ from airflow_provider_polaris.errors import (
     PolarisUsageError,
     sentences,
 )
+from airflow_provider_polaris.api.models import ExecutionStatus, Job, JobMetrics, LogEntry
+from airflow_provider_polaris.api.retries import Retry
+from airflow_provider_polaris.api.transport import Transport
 from airflow_provider_polaris.exceptions import PolarisOptionError
-from airflow_provider_polaris.jobs import ExecutionStatus, Job, JobMetrics, LogEntry
-from airflow_provider_polaris.retries import Retry
 from airflow_provider_polaris.tables import Table, check_table_name
-from airflow_provider_polaris.transport import Transport
 
 T = TypeVar("T")
 

@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from airflow_provider_polaris.job_spec import sql_target
+from airflow_provider_polaris.api.job_spec import sql_target
 
 #: Data that is here, and read row by row.
 READ_HERE = ("inline", "uploaded")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_polaris.job_spec import sql_target
+from airflow_provider_polaris.api.job_spec import sql_target
 from airflow_provider_polaris.local.behaviours import FLAPPING, Behaviour, Behaviours
 from airflow_provider_polaris.local.clock import timestamp
 from airflow_provider_polaris.local.specs import READ_HERE

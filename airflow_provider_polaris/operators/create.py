@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable
+from airflow_provider_polaris.api.errors import PolarisError
 from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit, fails_for_good, seconds
-from airflow_provider_polaris.errors import PolarisError
 from airflow_provider_polaris.exceptions import (
     PolarisGateRefused,
     PolarisJobCanceled,
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.api.models import Job
     from airflow_provider_polaris.hooks.polaris import PolarisHook
-    from airflow_provider_polaris.jobs import Job
     from airflow_provider_polaris.killing import WorkerKill
     from airflow_provider_polaris.memory import Memory, State
     from airflow_provider_polaris.waiting import Ending, Watch
@@ -117,7 +117,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
     @fails_for_good
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the job, or find that of an earlier try, and wait. See the class."""
-        from airflow_provider_polaris.job_spec import read_spec
+        from airflow_provider_polaris.api.job_spec import read_spec
 
         began = clock.now()
         spec = read_spec(self.job_spec)
@@ -214,9 +214,9 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
 
     def _create(self, spec: Mapping[str, Any], context: Context) -> tuple[Job, Watch]:
         """Create the job, or find that of an earlier try, and tell of it."""
+        from airflow_provider_polaris.api.job_spec import table_of
         from airflow_provider_polaris.creating import Creation
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.job_spec import table_of
 
         memory, kill = self._get_ready(context)
         hook = PolarisHook(self.polaris_conn_id, self.project_id)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowSkipException, AirflowTaskTimeout, BaseOperator, default_deferrable
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisBadRequest, PolarisNotFound, PolarisUsageError
 from airflow_provider_polaris.deferring import (
     BACKSTOP,
     backstop,
@@ -18,7 +19,6 @@ from airflow_provider_polaris.deferring import (
     say_when,
     seconds,
 )
-from airflow_provider_polaris.errors import PolarisApiError, PolarisBadRequest, PolarisNotFound, PolarisUsageError
 from airflow_provider_polaris.exceptions import PolarisCancelTimeout, PolarisJobAlreadyOver
 from airflow_provider_polaris.links.polaris import LinksToJob
 from airflow_provider_polaris.operators.create import PolarisCreateJobOperator
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.jobs import Job
+    from airflow_provider_polaris.api.models import Job
     from airflow_provider_polaris.waiting import Ending, Watch
 
 
@@ -136,7 +136,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
             raise no_such_job(error) from None
 
     def _start_watch(self) -> Watch:
-        from airflow_provider_polaris.connection import check_id
+        from airflow_provider_polaris.api.connection import check_id
         from airflow_provider_polaris.gate import Gate
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.patience import Patience

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisError,
     error_to_dict,

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.errors import (
     PolarisAuthError,
     PolarisConnectionMissing,
     PolarisError,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.patience import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:

@@ -12,18 +12,18 @@ from typing import TypeVar
 from asgiref.sync import sync_to_async
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.connection import PolarisConnection
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.connection import PolarisConnection
+from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisConnectionMissing,
     PolarisError,
     PolarisUnreachable,
     PolarisUsageError,
 )
+from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.api.transport import Transport
 from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
-from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.tables import Table
-from airflow_provider_polaris.transport import Transport
 from airflow_provider_polaris.triggers.threads import DaemonThreadPool
 from airflow_provider_polaris.triggers.watcher import JobWatcher
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.jobs import Job
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.patience import MAX_RETRY_AFTER
 from airflow_provider_polaris.triggers.subscription import REST
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Any, Literal
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate import Gate, Verdict, decide
-from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.client import SharedClient

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate import Gate, Verdict, decide
-from airflow_provider_polaris.jobs import Job
 from airflow_provider_polaris.patience import MAX_RETRY_AFTER
 from airflow_provider_polaris.wait_log import HEARTBEAT
 

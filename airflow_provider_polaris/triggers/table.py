@@ -6,7 +6,7 @@ import asyncio
 from typing import Any, Literal
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
 from airflow_provider_polaris.gate import Verdict
 from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.tables import Readiness, Table

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from airflow_provider_polaris.api.errors import PolarisConnectionInvalid, PolarisUsageError
 from airflow_provider_polaris.connection_form import FIELDS
-from airflow_provider_polaris.errors import PolarisConnectionInvalid, PolarisUsageError
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_provider_polaris.errors import PolarisUsageError
-from airflow_provider_polaris.jobs import JobType
-from airflow_provider_polaris.reading import clip
+from airflow_provider_polaris.api.errors import PolarisUsageError
+from airflow_provider_polaris.api.models import JobType
+from airflow_provider_polaris.api.parsing import clip
 
 _SPACE = re.compile(r"\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/", re.DOTALL)
 _VERB = re.compile(r"INSERT\b|REPLACE\b", re.IGNORECASE)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from airflow_provider_polaris.errors import PolarisUnreachable
-from airflow_provider_polaris.reading import clean, clip, mapping, part_of, text_of, time_of
+from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.parsing import clean, clip, mapping, part_of, text_of, time_of
 
 #: So many counters that are not known yet go with them.
 MAX_OTHER = 10

@@ -9,7 +9,7 @@ from typing import Any
 
 import pendulum
 
-from airflow_provider_polaris.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisUnreachable
 
 #: Longest free text (a health message, a log line) that goes on into events, XCom and exceptions, in characters.
 MAX_TEXT = 500

@@ -11,7 +11,7 @@ import tenacity
 import urllib3.exceptions
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisUnreachable
 
 #: Tries per call, the first one included, where a call is tried again at all.
 MAX_TRIES = 5

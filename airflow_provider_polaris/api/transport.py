@@ -22,8 +22,8 @@ import urllib3.exceptions
 from requests.auth import AuthBase
 
 from airflow_provider_polaris import __version__, clock
-from airflow_provider_polaris.connection import PolarisConnection, is_loopback
-from airflow_provider_polaris.errors import (
+from airflow_provider_polaris.api.connection import PolarisConnection, is_loopback
+from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisAuthError,
     PolarisBadRequest,
@@ -33,8 +33,8 @@ from airflow_provider_polaris.errors import (
     PolarisPermissionError,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.reading import clean
-from airflow_provider_polaris.retries import (
+from airflow_provider_polaris.api.parsing import clean
+from airflow_provider_polaris.api.retries import (
     MAX_TRIES,
     Retry,
     asked_pause,
