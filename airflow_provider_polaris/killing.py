@@ -16,8 +16,8 @@ from airflow_provider_polaris.exceptions import PolarisJobCanceled
 
 if TYPE_CHECKING:
     from airflow_provider_polaris.memory import Memory
-    from airflow_provider_polaris.wait_log import Log
-    from airflow_provider_polaris.waiting import Watch
+    from airflow_provider_polaris.waiting.job_wait import Watch
+    from airflow_provider_polaris.waiting.progress_log import Log
 
 #: In these Airflow goes on with the task by itself: its worker was shut down, lost, or cut off for a while. A user who
 #: clears a running task makes it ``restarting``. In all others nobody waits for the job any more: a user has marked the

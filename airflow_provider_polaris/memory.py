@@ -17,7 +17,7 @@ from airflow_provider_polaris import clock
 
 if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.wait_log import Log
+    from airflow_provider_polaris.waiting.progress_log import Log
 
 #: Under which the store keeps it: a task that was deferred by one release goes on under the next.
 KEY = "polaris_job"

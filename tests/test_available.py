@@ -7,10 +7,10 @@ import uuid
 import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.gate.availability import APART, Table
 from airflow_provider_polaris.local.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.tables import APART, Table
 from airflow_provider_polaris.triggers.table import PolarisTableTrigger
 from tests.airflow_versions import AIRFLOW_3
 from tests.waits import all_events, run_task

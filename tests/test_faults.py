@@ -12,7 +12,7 @@ import pytest
 import requests
 import urllib3.util.connection
 
-from airflow_provider_polaris.patience import ROTATION_GRACE
+from airflow_provider_polaris.gate.outage_tolerance import ROTATION_GRACE
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.waits import run_task
 

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import Job, JobMetrics
-from airflow_provider_polaris.gate import Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Gate, Verdict, decide, wants_logs
 
 OPTIONS = {
     "wait_for": "completed",

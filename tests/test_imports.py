@@ -16,9 +16,9 @@ HEAVY = (
     "aiohttp",
     "starlette",
     "airflow_provider_polaris.api.models",
-    "airflow_provider_polaris.gate",
+    "airflow_provider_polaris.gate.decision",
     "airflow_provider_polaris.api.transport",
-    "airflow_provider_polaris.waiting",
+    "airflow_provider_polaris.waiting.job_wait",
     "airflow_provider_polaris.triggers",
     "airflow.triggers",
 )

@@ -13,7 +13,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisPermissionError,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.patience import MAX_RETRY_AFTER, ROTATION_GRACE, SECOND_LOOK, STALE, Patience
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, ROTATION_GRACE, SECOND_LOOK, STALE, Patience
 
 DOWN = PolarisUnreachable("down", status=503, code="c")
 AWAY = PolarisAuthError("away", status=401)

@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUsageError
-from airflow_provider_polaris.deferring import BACKSTOP
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from airflow_provider_polaris.waiting.deferral import BACKSTOP
 from tests.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
 from tests.waits import outcome_of, run_task
 

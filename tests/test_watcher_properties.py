@@ -21,9 +21,9 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate import Gate, Verdict, decide
+from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.outage_tolerance import Patience
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
-from airflow_provider_polaris.patience import Patience
 from airflow_provider_polaris.triggers import watcher as watcher_module
 from airflow_provider_polaris.triggers.by_id import Asker
 from airflow_provider_polaris.triggers.subscription import REST, Pace

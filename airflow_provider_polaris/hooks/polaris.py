@@ -23,7 +23,7 @@ from airflow_provider_polaris.api.models import ExecutionStatus, Job, JobMetrics
 from airflow_provider_polaris.api.retries import Retry
 from airflow_provider_polaris.api.transport import Transport
 from airflow_provider_polaris.exceptions import PolarisOptionError
-from airflow_provider_polaris.tables import Table, check_table_name
+from airflow_provider_polaris.gate.availability import Table, check_table_name
 
 T = TypeVar("T")
 

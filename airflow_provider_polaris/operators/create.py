@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable
 from airflow_provider_polaris.api.errors import PolarisError
-from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit, fails_for_good, seconds
 from airflow_provider_polaris.exceptions import (
     PolarisGateRefused,
     PolarisJobCanceled,
     PolarisJobFailed,
     PolarisJobTimeout,
 )
-from airflow_provider_polaris.gated import THRESHOLDS, WaitsAtGate
+from airflow_provider_polaris.waiting.deferral import (
+    check_seconds,
+    deadline_of,
+    execution_limit,
+    fails_for_good,
+    seconds,
+)
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS, WaitsAtGate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.killing import WorkerKill
     from airflow_provider_polaris.memory import Memory, State
-    from airflow_provider_polaris.waiting import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
 
 
 class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
@@ -193,7 +199,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
 
     def _check(self, spec: Mapping[str, Any]) -> None:
         """Check all options before anything is sent."""
-        from airflow_provider_polaris.tables import check_leaves_table
+        from airflow_provider_polaris.gate.availability import check_leaves_table
 
         self.wait_for = "running" if spec["type"] == "streaming" else "completed"
         self.check_given()

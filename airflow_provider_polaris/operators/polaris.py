@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowSkipException, AirflowTaskTimeout, BaseOperator, default_deferrable
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisBadRequest, PolarisNotFound, PolarisUsageError
-from airflow_provider_polaris.deferring import (
+from airflow_provider_polaris.exceptions import PolarisCancelTimeout, PolarisJobAlreadyOver
+from airflow_provider_polaris.links.polaris import LinksToJob
+from airflow_provider_polaris.operators.create import PolarisCreateJobOperator
+from airflow_provider_polaris.waiting.deferral import (
     BACKSTOP,
     backstop,
     check_seconds,
@@ -19,16 +22,13 @@ from airflow_provider_polaris.deferring import (
     say_when,
     seconds,
 )
-from airflow_provider_polaris.exceptions import PolarisCancelTimeout, PolarisJobAlreadyOver
-from airflow_provider_polaris.links.polaris import LinksToJob
-from airflow_provider_polaris.operators.create import PolarisCreateJobOperator
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.models import Job
-    from airflow_provider_polaris.waiting import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
 
 
 __all__ = ["PolarisCancelJobOperator", "PolarisCreateJobOperator"]
@@ -86,7 +86,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
     @fails_for_good
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel, wait, and return the dict for XCom. See the class."""
-        from airflow_provider_polaris.wait_log import explain
+        from airflow_provider_polaris.waiting.progress_log import explain
 
         if self.job_id in (None, "", "None"):  # what a template makes of a submit task that pushed nothing
             raise AirflowSkipException("Nothing to cancel: there is no job id")
@@ -128,7 +128,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
         return self._finish(ending, context)
 
     def _first_look(self, watch: Watch) -> Job:
-        from airflow_provider_polaris.patience import no_such_job
+        from airflow_provider_polaris.gate.outage_tolerance import no_such_job
 
         try:
             return watch.hook.get_job(watch.job_id)
@@ -137,10 +137,10 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
 
     def _start_watch(self) -> Watch:
         from airflow_provider_polaris.api.connection import check_id
-        from airflow_provider_polaris.gate import Gate
+        from airflow_provider_polaris.gate.decision import Gate
+        from airflow_provider_polaris.gate.outage_tolerance import Patience
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.patience import Patience
-        from airflow_provider_polaris.waiting import Watch
+        from airflow_provider_polaris.waiting.job_wait import Watch
 
         check_seconds(self, "poll_interval", "timeout")
         hook = PolarisHook(self.polaris_conn_id, self.project_id)

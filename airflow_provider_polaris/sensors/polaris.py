@@ -17,15 +17,15 @@ from airflow_provider_polaris._compat import (
     PokeReturnValue,
     default_deferrable,
 )
-from airflow_provider_polaris.deferring import check_seconds, deadline_of, execution_limit, fails_for_good
 from airflow_provider_polaris.exceptions import PolarisGateRefused, PolarisOptionError
-from airflow_provider_polaris.gated import THRESHOLDS, WaitsAtGate
+from airflow_provider_polaris.waiting.deferral import check_seconds, deadline_of, execution_limit, fails_for_good
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS, WaitsAtGate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.waiting import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
 
 
 class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):

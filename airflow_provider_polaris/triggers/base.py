@@ -13,10 +13,10 @@ from airflow_provider_polaris.api.errors import (
     PolarisError,
     error_to_dict,
 )
-from airflow_provider_polaris.patience import Patience
+from airflow_provider_polaris.gate.outage_tolerance import Patience
 from airflow_provider_polaris.triggers.client import SharedClient, shared_client
 from airflow_provider_polaris.triggers.subscription import Pace
-from airflow_provider_polaris.wait_log import WaitLog, explain
+from airflow_provider_polaris.waiting.progress_log import WaitLog, explain
 
 
 class PolarisTrigger(BaseTrigger):

@@ -16,7 +16,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.patience import MAX_RETRY_AFTER
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:
     from airflow_provider_polaris.triggers.client import SharedClient

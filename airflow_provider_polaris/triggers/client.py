@@ -22,8 +22,8 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.api.transport import Transport
+from airflow_provider_polaris.gate.availability import Table
 from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
-from airflow_provider_polaris.tables import Table
 from airflow_provider_polaris.triggers.threads import DaemonThreadPool
 from airflow_provider_polaris.triggers.watcher import JobWatcher
 

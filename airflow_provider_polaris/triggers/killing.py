@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import current_try, task_state
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
-from airflow_provider_polaris.gate import Verdict, decide
+from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.triggers.client import SharedClient, shared_client
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import Any, Literal
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate import Gate, Verdict, decide
-from airflow_provider_polaris.patience import Patience
+from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.outage_tolerance import Patience
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.client import SharedClient
-from airflow_provider_polaris.wait_log import WaitLog
+from airflow_provider_polaris.waiting.progress_log import WaitLog
 
 
 class PolarisJobTrigger(PolarisTrigger):

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
-from airflow_provider_polaris.gate import Verdict
-from airflow_provider_polaris.patience import Patience
-from airflow_provider_polaris.tables import Readiness, Table
+from airflow_provider_polaris.gate.availability import Readiness, Table
+from airflow_provider_polaris.gate.decision import Verdict
+from airflow_provider_polaris.gate.outage_tolerance import Patience
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.client import SharedClient
 from airflow_provider_polaris.triggers.subscription import LAST_ASK
-from airflow_provider_polaris.wait_log import WaitLog
+from airflow_provider_polaris.waiting.progress_log import WaitLog
 
 
 class PolarisTableTrigger(PolarisTrigger):

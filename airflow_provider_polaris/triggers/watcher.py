@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate import Gate
+from airflow_provider_polaris.gate.decision import Gate
 from airflow_provider_polaris.triggers.by_id import Asker, in_turns, is_everybodys
 from airflow_provider_polaris.triggers.listing import PAGE_COST, Listing
 from airflow_provider_polaris.triggers.subscription import Pace, Subscription

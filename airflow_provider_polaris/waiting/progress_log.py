@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisAuthError, PolarisNotFound, sentences
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate import Decision, Verdict
+from airflow_provider_polaris.gate.decision import Decision, Verdict
 
 #: A wait says that it is still waiting this often, in seconds.
 HEARTBEAT = 900.0

@@ -14,8 +14,8 @@ from typing import Any
 from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
 from airflow_provider_polaris.api.models import JobType
 from airflow_provider_polaris.api.parsing import clean, clip
-from airflow_provider_polaris.gate import Decision, Verdict
-from airflow_provider_polaris.patience import SECOND_LOOK
+from airflow_provider_polaris.gate.decision import Decision, Verdict
+from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
 
 #: ``available`` counts when it is seen twice, so many seconds apart at least, and nothing else in between.
 APART = 30.0

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import mapped_arguments
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
-from airflow_provider_polaris.deferring import backstop, read_event, say_when
 from airflow_provider_polaris.exceptions import PolarisOptionError
 from airflow_provider_polaris.links.polaris import LinksToJob
+from airflow_provider_polaris.waiting.deferral import backstop, read_event, say_when
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from datetime import datetime
 
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.gate import Gate
+    from airflow_provider_polaris.gate.decision import Gate
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.triggers.base import PolarisTrigger
-    from airflow_provider_polaris.waiting import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
 
 #: The options of a gate that count rows; they are templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
@@ -32,7 +32,7 @@ def _check_number(name: str, value: Any) -> None:
     """Refuse a number that is out of its range when the DAG file is parsed. Anything else is not rendered yet."""
     if not isinstance(value, (int, float)):
         return
-    from airflow_provider_polaris.gate import check_threshold
+    from airflow_provider_polaris.gate.decision import check_threshold
 
     try:
         check_threshold(name, value)
@@ -103,9 +103,9 @@ class WaitsAtGate(LinksToJob):
         :param has_memory: whether this process sees the whole wait; a rescheduled poke does not.
         """
         from airflow_provider_polaris.api.connection import check_id
+        from airflow_provider_polaris.gate.outage_tolerance import Patience
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.patience import Patience
-        from airflow_provider_polaris.waiting import Watch
+        from airflow_provider_polaris.waiting.job_wait import Watch
 
         self.check_given()
         job_id = check_id(job_id, "job_id")
@@ -157,7 +157,7 @@ class WaitsAtGate(LinksToJob):
     def read_gate(self) -> Gate:
         """Return the gate, from options that are rendered by now."""
         from airflow_provider_polaris.api.models import WARNING_CODES
-        from airflow_provider_polaris.gate import Gate
+        from airflow_provider_polaris.gate.decision import Gate
 
         gate = Gate.from_options(
             wait_for=self.wait_for,

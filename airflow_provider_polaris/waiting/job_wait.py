@@ -15,11 +15,11 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
-from airflow_provider_polaris.gate import Decision, Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
+from airflow_provider_polaris.gate.decision import Decision, Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.outage_tolerance import Patience
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.patience import Patience
-from airflow_provider_polaris.tables import Readiness, check_leaves_table, judge
-from airflow_provider_polaris.wait_log import Log, WaitLog, explain
+from airflow_provider_polaris.waiting.progress_log import Log, WaitLog, explain
 
 T = TypeVar("T")
 
