@@ -190,7 +190,7 @@ async def cpu_beside_bare_lists(server: Server) -> tuple[float, float, int]:
 
 def new_lines() -> int:
     """Return how many TCP connections the waits have opened."""
-    from airflow_provider_polaris.triggers import client
+    from airflow_provider_polaris.polling import shared_client as client
 
     (clients,) = client._clients.values()
     (shared,) = clients.values()

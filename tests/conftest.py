@@ -107,7 +107,7 @@ def moved_clock(monkeypatch):
     monkeypatch.setattr(clock, "sleep_async", moved.sleep_async)
     monkeypatch.setattr(local_clock, "time", SimpleNamespace(time_ns=lambda: int(moved.time * 10**9)))
     from airflow_provider_polaris._compat import BaseSensorOperator
-    from airflow_provider_polaris.triggers.client import SharedClient
+    from airflow_provider_polaris.polling.shared_client import SharedClient
 
     right = SharedClient._call
 

@@ -13,11 +13,11 @@ from importlib import import_module
 import pytest
 
 from airflow_provider_polaris.api.job_spec import sql_target
-from airflow_provider_polaris.creating import SEARCHED
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.memory import KEY
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from airflow_provider_polaris.submission.submission_record import KEY
+from airflow_provider_polaris.submission.submit_once import SEARCHED
 from tests.airflow_versions import AIRFLOW_3, DAG, AirflowTaskTimeout, FakeTaskInstance, context_of, run_dag
 from tests.test_create_operator import SQL, FakeStore, Task, jobs_of, posts
 from tests.test_hook import SPEC

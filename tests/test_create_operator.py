@@ -9,9 +9,9 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
-from airflow_provider_polaris.creating import IN_FLIGHT
-from airflow_provider_polaris.memory import KEY
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
+from airflow_provider_polaris.submission.submission_record import KEY
+from airflow_provider_polaris.submission.submit_once import IN_FLIGHT
 from tests.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
 from tests.test_hook import SPEC
 from tests.waits import run_task
@@ -443,7 +443,7 @@ class TestBefore33:
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
 
     def test_another_tasks_marker_is_another(self):
-        from airflow_provider_polaris.memory import Memory
+        from airflow_provider_polaris.submission.submission_record import Memory
 
         def marker(**changes):
             ti = FakeTaskInstance()

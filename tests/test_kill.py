@@ -11,11 +11,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_polaris import _compat, killing
-from airflow_provider_polaris.memory import KEY
+from airflow_provider_polaris import _compat
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.triggers import killing as trigger_killing
+from airflow_provider_polaris.submission import trigger_kill as trigger_killing
+from airflow_provider_polaris.submission import worker_kill
+from airflow_provider_polaris.submission.submission_record import KEY
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
 from tests.airflow_versions import (
     AIRFLOW_3,
@@ -32,7 +33,7 @@ from tests.waits import outcome_of
 
 #: What Airflow has made of the task by the time it is asked.
 KILLED = ["failed", "success", "skipped", "restarting", "removed", None]
-ALIVE = sorted(killing.GOES_ON)
+ALIVE = sorted(worker_kill.GOES_ON)
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -48,7 +49,7 @@ def state(monkeypatch):
             raise told.value
         return told.value() if callable(told.value) else told.value
 
-    monkeypatch.setattr(killing, "task_state", task_state)
+    monkeypatch.setattr(worker_kill, "task_state", task_state)
     monkeypatch.setattr(trigger_killing, "task_state", task_state)
     monkeypatch.setattr(trigger_killing, "current_try", lambda *_: told.current_try)
     return told
@@ -179,7 +180,7 @@ class TestOnAWorker:
         assert len(puts(running.polaris)) == 1
 
     def test_a_service_that_hangs_does_not_take_the_time_of_a_signal_handler(self, running, state, monkeypatch):
-        monkeypatch.setattr(killing, "LIMIT", 0.2)
+        monkeypatch.setattr(worker_kill, "LIMIT", 0.2)
         state.value = "failed"
         running.polaris.hang_next(1, match="PUT")
         try:
@@ -190,7 +191,7 @@ class TestOnAWorker:
 
     def test_what_the_task_holds_may_be_what_it_needs(self, running, state, monkeypatch, wait_until):
         """The signal comes while the task itself talks to Airflow: what that holds is free only afterwards."""
-        monkeypatch.setattr(killing, "LIMIT", 0.2)
+        monkeypatch.setattr(worker_kill, "LIMIT", 0.2)
         lock = threading.Lock()
 
         def locked():

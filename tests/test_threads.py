@@ -10,7 +10,7 @@ from concurrent.futures import CancelledError, wait
 
 import pytest
 
-from airflow_provider_polaris.triggers.threads import DaemonThreadPool
+from airflow_provider_polaris.polling.threads import DaemonThreadPool
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_a_call_that_is_canceled_before_its_turn_is_not_made(pool):
 def test_a_call_that_hangs_does_not_delay_the_end_of_the_process():
     program = (
         "import time\n"
-        "from airflow_provider_polaris.triggers.threads import DaemonThreadPool\n"
+        "from airflow_provider_polaris.polling.threads import DaemonThreadPool\n"
         "pool = DaemonThreadPool(2, 'test')\n"
         "started = pool.submit(lambda: time.sleep(0.01))\n"
         "pool.submit(time.sleep, 60)\n"

@@ -19,10 +19,10 @@ from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisUnreacha
 from airflow_provider_polaris.gate.decision import Gate
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
+from airflow_provider_polaris.polling import shared_client as client_module
+from airflow_provider_polaris.polling.shared_client import shared_client
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.triggers import client as client_module
 from airflow_provider_polaris.triggers.base import PolarisTrigger
-from airflow_provider_polaris.triggers.client import shared_client
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
 from airflow_provider_polaris.triggers.table import PolarisTableTrigger
 from tests.airflow_versions import (
@@ -429,7 +429,7 @@ class TestTheLoop:
         assert took < 2, "it waited for a request that hangs"
 
     def test_a_service_that_hangs_does_not_hold_the_deadline_up(self, hanging, monkeypatch):
-        monkeypatch.setattr("airflow_provider_polaris.triggers.subscription.LAST_ASK", 0.1)
+        monkeypatch.setattr("airflow_provider_polaris.polling.subscription.LAST_ASK", 0.1)
 
         async def run():
             deadline = time.time() + 0.5

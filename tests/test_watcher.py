@@ -10,8 +10,8 @@ import pytest
 
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
-from airflow_provider_polaris.triggers import listing as listing_module
-from airflow_provider_polaris.triggers.listing import LIST_AGAIN, PAGE_COST
+from airflow_provider_polaris.polling import list_policy as listing_module
+from airflow_provider_polaris.polling.list_policy import LIST_AGAIN, PAGE_COST
 from tests.test_trigger import trigger
 from tests.waits import all_events
 
@@ -355,7 +355,7 @@ class TestOneOfMany:
                 heard.append((record.name.rpartition(".")[2], whose.get()))
 
         hear = Hear()
-        logger = logging.getLogger("airflow_provider_polaris.triggers.listing")
+        logger = logging.getLogger("airflow_provider_polaris.polling.list_policy")
         logger.addHandler(hear)
         waits = Waits(polaris, moved_clock, 12)
         waits.polaris.fail_next(1, status=403, match=r"GET .*/jobs$")

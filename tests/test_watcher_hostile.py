@@ -21,10 +21,10 @@ from airflow_provider_polaris.gate.availability import Table
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, Patience
 from airflow_provider_polaris.hooks.polaris import ActivePage
-from airflow_provider_polaris.triggers.client import LOOK_UP_EVERY, SharedClient
-from airflow_provider_polaris.triggers.subscription import REST, Pace
+from airflow_provider_polaris.polling.job_poller import JobWatcher
+from airflow_provider_polaris.polling.shared_client import LOOK_UP_EVERY, SharedClient
+from airflow_provider_polaris.polling.subscription import REST, Pace
 from airflow_provider_polaris.triggers.table import PolarisTableTrigger
-from airflow_provider_polaris.triggers.watcher import JobWatcher
 from airflow_provider_polaris.waiting.progress_log import WaitLog
 from tests.airflow_versions import AIRFLOW_3
 from tests.virtual_time import EPOCH, play

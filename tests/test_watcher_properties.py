@@ -24,10 +24,10 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import Patience
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
-from airflow_provider_polaris.triggers import watcher as watcher_module
-from airflow_provider_polaris.triggers.by_id import Asker
-from airflow_provider_polaris.triggers.subscription import REST, Pace
-from airflow_provider_polaris.triggers.watcher import JobWatcher
+from airflow_provider_polaris.polling import job_poller as watcher_module
+from airflow_provider_polaris.polling.by_id import Asker
+from airflow_provider_polaris.polling.job_poller import JobWatcher
+from airflow_provider_polaris.polling.subscription import REST, Pace
 from tests.airflow_versions import AIRFLOW_3
 from tests.virtual_time import EPOCH, play
 

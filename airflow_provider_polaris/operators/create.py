@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.models import Job
     from airflow_provider_polaris.hooks.polaris import PolarisHook
-    from airflow_provider_polaris.killing import WorkerKill
-    from airflow_provider_polaris.memory import Memory, State
+    from airflow_provider_polaris.submission.submission_record import Memory, State
+    from airflow_provider_polaris.submission.worker_kill import WorkerKill
     from airflow_provider_polaris.waiting.job_wait import Ending, Watch
 
 
@@ -209,8 +209,8 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         check_seconds(self, "poll_interval", "timeout")
 
     def _get_ready(self, context: Context) -> tuple[Memory, WorkerKill]:
-        from airflow_provider_polaris.killing import WorkerKill
-        from airflow_provider_polaris.memory import Memory
+        from airflow_provider_polaris.submission.submission_record import Memory
+        from airflow_provider_polaris.submission.worker_kill import WorkerKill
 
         self._memory = Memory(context, self.retries or 0)
         self._kill = WorkerKill(context["ti"], self._memory, self.log)
@@ -221,8 +221,8 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
     def _create(self, spec: Mapping[str, Any], context: Context) -> tuple[Job, Watch]:
         """Create the job, or find that of an earlier try, and tell of it."""
         from airflow_provider_polaris.api.job_spec import table_of
-        from airflow_provider_polaris.creating import Creation
         from airflow_provider_polaris.hooks.polaris import PolarisHook
+        from airflow_provider_polaris.submission.submit_once import Creation
 
         memory, kill = self._get_ready(context)
         hook = PolarisHook(self.polaris_conn_id, self.project_id)

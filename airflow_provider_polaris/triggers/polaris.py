@@ -10,8 +10,8 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import Patience
+from airflow_provider_polaris.polling.shared_client import SharedClient
 from airflow_provider_polaris.triggers.base import PolarisTrigger
-from airflow_provider_polaris.triggers.client import SharedClient
 from airflow_provider_polaris.waiting.progress_log import WaitLog
 
 
@@ -91,6 +91,6 @@ class PolarisJobTrigger(PolarisTrigger):
     async def on_kill(self) -> None:
         """Cancel the job of a task that a user has killed while it waited here."""
         if self.cancel_on_kill:
-            from airflow_provider_polaris.triggers.killing import cancel_killed
+            from airflow_provider_polaris.submission.trigger_kill import cancel_killed
 
             await cancel_killed(self)

@@ -10,9 +10,9 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.gate.availability import Readiness, Table
 from airflow_provider_polaris.gate.decision import Verdict
 from airflow_provider_polaris.gate.outage_tolerance import Patience
+from airflow_provider_polaris.polling.shared_client import SharedClient
+from airflow_provider_polaris.polling.subscription import LAST_ASK
 from airflow_provider_polaris.triggers.base import PolarisTrigger
-from airflow_provider_polaris.triggers.client import SharedClient
-from airflow_provider_polaris.triggers.subscription import LAST_ASK
 from airflow_provider_polaris.waiting.progress_log import WaitLog
 
 

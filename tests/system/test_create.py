@@ -67,7 +67,7 @@ class Load(PolarisCreateJobOperator):
 
     def arm(self, context):
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.memory import Memory
+        from airflow_provider_polaris.submission.submission_record import Memory
         from airflow_provider_polaris.waiting.job_wait import Watch
 
         step, run_id = context["dag_run"].conf["step"], context["run_id"]

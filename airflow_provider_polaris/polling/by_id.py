@@ -19,7 +19,7 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 
 if TYPE_CHECKING:
-    from airflow_provider_polaris.triggers.client import SharedClient
+    from airflow_provider_polaris.polling.shared_client import SharedClient
 
 #: So many jobs whose answers failed, with no other answer in between, are an outage: one alone may have a fault of its
 #: own.

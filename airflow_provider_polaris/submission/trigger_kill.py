@@ -11,7 +11,7 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import current_try, task_state
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.gate.decision import Verdict, decide
-from airflow_provider_polaris.triggers.client import SharedClient, shared_client
+from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
 
 if TYPE_CHECKING:
     from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger

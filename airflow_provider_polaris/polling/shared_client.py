@@ -24,8 +24,8 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.api.transport import Transport
 from airflow_provider_polaris.gate.availability import Table
 from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
-from airflow_provider_polaris.triggers.threads import DaemonThreadPool
-from airflow_provider_polaris.triggers.watcher import JobWatcher
+from airflow_provider_polaris.polling.job_poller import JobWatcher
+from airflow_provider_polaris.polling.threads import DaemonThreadPool
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobTimeout
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.memory import Memory, Remembered, State
+from airflow_provider_polaris.submission.submission_record import Memory, Remembered, State
 from airflow_provider_polaris.waiting.progress_log import Log
 
 #: A spec whose answer was lost may still arrive for so long: only after that does not finding its job prove that there

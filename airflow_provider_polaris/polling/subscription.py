@@ -18,7 +18,7 @@ from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 from airflow_provider_polaris.waiting.progress_log import HEARTBEAT
 
 if TYPE_CHECKING:
-    from airflow_provider_polaris.triggers.watcher import JobWatcher
+    from airflow_provider_polaris.polling.job_poller import JobWatcher
 
 #: How long a poll may take that begins at or shortly before the deadline, in seconds: less than Airflow's backstop.
 LAST_ASK = 30.0

@@ -19,12 +19,12 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Gate
-from airflow_provider_polaris.triggers.by_id import Asker, in_turns, is_everybodys
-from airflow_provider_polaris.triggers.listing import PAGE_COST, Listing
-from airflow_provider_polaris.triggers.subscription import Pace, Subscription
+from airflow_provider_polaris.polling.by_id import Asker, in_turns, is_everybodys
+from airflow_provider_polaris.polling.list_policy import PAGE_COST, Listing
+from airflow_provider_polaris.polling.subscription import Pace, Subscription
 
 if TYPE_CHECKING:
-    from airflow_provider_polaris.triggers.client import SharedClient
+    from airflow_provider_polaris.polling.shared_client import SharedClient
 
 log = logging.getLogger(__name__)
 

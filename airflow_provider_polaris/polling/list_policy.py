@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
-from airflow_provider_polaris.triggers.subscription import REST
+from airflow_provider_polaris.polling.subscription import REST
 
 log = logging.getLogger(__name__)
 

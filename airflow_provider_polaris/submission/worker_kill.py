@@ -15,7 +15,7 @@ from airflow_provider_polaris.api.errors import PolarisError
 from airflow_provider_polaris.exceptions import PolarisJobCanceled
 
 if TYPE_CHECKING:
-    from airflow_provider_polaris.memory import Memory
+    from airflow_provider_polaris.submission.submission_record import Memory
     from airflow_provider_polaris.waiting.job_wait import Watch
     from airflow_provider_polaris.waiting.progress_log import Log
 

@@ -1,0 +1,1 @@
+"""One poll for all the waits of a triggerer."""
