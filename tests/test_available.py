@@ -8,7 +8,7 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
 from airflow_provider_polaris.gate.availability import APART, Table
-from airflow_provider_polaris.local.app import PERMISSIONS
+from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.triggers.table import PolarisTableTrigger

@@ -373,7 +373,7 @@ class TestOneOfMany:
             asyncio.run(run())
         finally:
             logger.removeHandler(hear)
-        assert heard == [("listing", "nobody")]
+        assert heard == [("list_policy", "nobody")]
 
     def test_the_last_to_leave_stops_it(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 20)

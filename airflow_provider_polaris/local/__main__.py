@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_provider_polaris.local.app import PERMISSIONS
+from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.local.server import LocalPolaris
 
 

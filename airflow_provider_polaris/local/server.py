@@ -14,15 +14,15 @@ from typing import Any
 
 import uvicorn
 
-from airflow_provider_polaris.local.admin import AdminApi
-from airflow_provider_polaris.local.app import PERMISSIONS, Gatekeeper
-from airflow_provider_polaris.local.behaviours import Behaviour, Kind
-from airflow_provider_polaris.local.faults import FOR_EVER, Fault, Faults
-from airflow_provider_polaris.local.files_api import FilesApi
-from airflow_provider_polaris.local.jobs_api import JobsApi
-from airflow_provider_polaris.local.runner import Runner
-from airflow_provider_polaris.local.shell import SeenRequest, Shell, protocol
-from airflow_provider_polaris.local.store import Store
+from airflow_provider_polaris.local.engine.behaviours import Behaviour, Kind
+from airflow_provider_polaris.local.engine.runner import Runner
+from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.http.admin import AdminApi
+from airflow_provider_polaris.local.http.app import PERMISSIONS, Gatekeeper
+from airflow_provider_polaris.local.http.faults import FOR_EVER, Fault, Faults
+from airflow_provider_polaris.local.http.files_api import FilesApi
+from airflow_provider_polaris.local.http.jobs_api import JobsApi
+from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protocol
 
 
 class LocalPolaris:

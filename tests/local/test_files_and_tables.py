@@ -6,7 +6,8 @@ import hashlib
 
 import pytest
 
-from airflow_provider_polaris.local import LocalPolaris, files_api
+from airflow_provider_polaris.local import LocalPolaris
+from airflow_provider_polaris.local.http import files_api
 from tests.local.conftest import caller_of, rows, spec_of
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
-from airflow_provider_polaris.local.specs import day_bounds, within
+from airflow_provider_polaris.local.engine.specs import day_bounds, within
 from tests.local.conftest import T, caller_of, rows, spec_of, uploaded
 from tests.local.test_jobs import SQL, STREAMING
 from tests.test_hook import SPEC
@@ -184,7 +184,7 @@ def test_a_client_that_hangs_up_before_its_line_is_cut(own, capfd):
 
 
 def _cut_later():
-    from airflow_provider_polaris.local.faults import Fault
+    from airflow_provider_polaris.local.http.faults import Fault
 
     return Fault(delay=0.2, cut="before")
 

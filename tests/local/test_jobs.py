@@ -11,7 +11,7 @@ import pytest
 import requests
 
 from airflow_provider_polaris.local import LocalPolaris
-from airflow_provider_polaris.local.answers import MAX_JSON
+from airflow_provider_polaris.local.http.answers import MAX_JSON
 from tests.conftest import API_KEY
 from tests.local.conftest import T, caller_of, rows, spec_of
 from tests.test_hook import SPEC
@@ -108,7 +108,7 @@ def test_a_body_that_is_too_large_is_turned_away_while_it_comes(call):
 def test_a_body_that_never_comes_holds_nobody_up(polaris, call, monkeypatch):
     import socket
 
-    monkeypatch.setattr("airflow_provider_polaris.local.answers.MAX_SILENCE", 0.2)
+    monkeypatch.setattr("airflow_provider_polaris.local.http.answers.MAX_SILENCE", 0.2)
     host, port = polaris.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as line:
         head = (

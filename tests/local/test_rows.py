@@ -9,8 +9,8 @@ from datetime import date
 
 import pytest
 
-from airflow_provider_polaris.local import rows as rows_module
-from airflow_provider_polaris.local.rows import Counters, day_of, lines_of
+from airflow_provider_polaris.local.engine import rows as rows_module
+from airflow_provider_polaris.local.engine.rows import Counters, day_of, lines_of
 from tests.local.conftest import T, rows, spec_of, uploaded
 from tests.test_hook import SPEC
 

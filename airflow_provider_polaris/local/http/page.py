@@ -8,10 +8,10 @@ from html import escape
 from itertools import islice
 from typing import Any
 
-from airflow_provider_polaris.local.answers import dig
-from airflow_provider_polaris.local.faults import Faults
-from airflow_provider_polaris.local.shell import SeenRequest
-from airflow_provider_polaris.local.store import Store, StoredJob
+from airflow_provider_polaris.local.engine.store import Store, StoredJob
+from airflow_provider_polaris.local.http.answers import dig
+from airflow_provider_polaris.local.http.faults import Faults
+from airflow_provider_polaris.local.http.shell import SeenRequest
 
 #: So many jobs and requests are shown, the newest first.
 SHOWN = 50

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_polaris.api.job_spec import sql_target
-from airflow_provider_polaris.local.behaviours import FLAPPING, Behaviour, Behaviours
-from airflow_provider_polaris.local.clock import timestamp
-from airflow_provider_polaris.local.specs import READ_HERE
-from airflow_provider_polaris.local.tables import Tables
+from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
+from airflow_provider_polaris.local.engine.specs import READ_HERE
+from airflow_provider_polaris.local.engine.tables import Tables
+from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
 OVER = ("completed", "failed", "canceled")

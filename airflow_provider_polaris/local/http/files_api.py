@@ -12,9 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_polaris.local.answers import ApiError, Endpoint, bounded, dig, one_of, whole
-from airflow_provider_polaris.local.clock import timestamp
-from airflow_provider_polaris.local.store import USER, Store, StoredFile
+from airflow_provider_polaris.local.engine.store import USER, Store, StoredFile
+from airflow_provider_polaris.local.engine.timestamps import timestamp
+from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, bounded, dig, one_of, whole
 
 MANAGE_FILES = ("ManageFiles",)
 SEE_TABLES = ("ViewTables", "ManageTables")

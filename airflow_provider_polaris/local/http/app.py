@@ -13,9 +13,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from airflow_provider_polaris.local.answers import ApiError, Endpoint, on_error
-from airflow_provider_polaris.local.files_api import MANAGE_FILES, SEE_TABLES
-from airflow_provider_polaris.local.jobs_api import PERMISSION
+from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, on_error
+from airflow_provider_polaris.local.http.files_api import MANAGE_FILES, SEE_TABLES
+from airflow_provider_polaris.local.http.jobs_api import PERMISSION
 
 #: What a key may be allowed to do.
 PERMISSIONS = frozenset({*PERMISSION, *MANAGE_FILES, *SEE_TABLES})

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, Any
 
-from airflow_provider_polaris.local.clock import timestamp
-from airflow_provider_polaris.local.rows import Counters, OutOfBounds, Row, RowReader, lines_of
-from airflow_provider_polaris.local.store import OVER, Store, StoredJob
+from airflow_provider_polaris.local.engine.rows import Counters, OutOfBounds, Row, RowReader, lines_of
+from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob
+from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 #: Rows between two looks at whether the job is still wanted.
 BATCH = 500

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_polaris.local.clock import timestamp
-from airflow_provider_polaris.local.specs import day_bounds, within
+from airflow_provider_polaris.local.engine.specs import day_bounds, within
+from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 #: What a summary, as the list gives it, lacks.
 NOT_IN_SUMMARY = {"schema", "clusteringColumns"}

@@ -9,10 +9,10 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_polaris.local.answers import ApiError, Endpoint, dig, error_body, json_of, one_of, whole
-from airflow_provider_polaris.local.runner import Runner
-from airflow_provider_polaris.local.specs import faults_of
-from airflow_provider_polaris.local.store import OVER, USER, Store, StoredJob, summary_of
+from airflow_provider_polaris.local.engine.runner import Runner
+from airflow_provider_polaris.local.engine.specs import faults_of
+from airflow_provider_polaris.local.engine.store import OVER, USER, Store, StoredJob, summary_of
+from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, dig, error_body, json_of, one_of, whole
 
 PERMISSION = ("ManageIngestionJobs",)
 

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from airflow_provider_polaris.local.answers import error_body
-from airflow_provider_polaris.local.faults import Fault, Faults
+from airflow_provider_polaris.local.http.answers import error_body
+from airflow_provider_polaris.local.http.faults import Fault, Faults
 
 #: At least so many of the last requests are remembered.
 REMEMBERED = 50_000

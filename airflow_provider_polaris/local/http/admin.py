@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from airflow_provider_polaris.local.answers import ApiError, Endpoint, object_of, whole
-from airflow_provider_polaris.local.behaviours import Behaviour
-from airflow_provider_polaris.local.faults import FOR_EVER, Fault, Faults
-from airflow_provider_polaris.local.page import render
-from airflow_provider_polaris.local.shell import SeenRequest
-from airflow_provider_polaris.local.store import Store
+from airflow_provider_polaris.local.engine.behaviours import Behaviour
+from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, object_of, whole
+from airflow_provider_polaris.local.http.faults import FOR_EVER, Fault, Faults
+from airflow_provider_polaris.local.http.page import render
+from airflow_provider_polaris.local.http.shell import SeenRequest
 
 _FAULT_FIELDS = ("times", "match", "status", "body", "retry_after", "delay", "hang", "cut")
 _BEHAVIOUR_FIELDS = ("kind", "times", "at", "table", "metrics", "health")

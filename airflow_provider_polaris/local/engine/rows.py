@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 
 import pendulum
 
-from airflow_provider_polaris.local.specs import column_in, day_bounds, within
+from airflow_provider_polaris.local.engine.specs import column_in, day_bounds, within
 
 #: A longer line is no row; it is skipped without being held in memory, in bytes.
 MAX_LINE = 1024 * 1024

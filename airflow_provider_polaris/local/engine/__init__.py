@@ -1,0 +1,1 @@
+"""What the local Polaris does: jobs, tables, files and the rows that it reads."""
