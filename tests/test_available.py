@@ -11,7 +11,7 @@ from airflow_provider_polaris.gate.availability import APART, Table
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.triggers.table import PolarisTableTrigger
+from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
 from tests.airflow_versions import AIRFLOW_3
 from tests.waits import all_events, run_task
 

@@ -23,8 +23,7 @@ from airflow_provider_polaris.polling import shared_client as client_module
 from airflow_provider_polaris.polling.shared_client import shared_client
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.triggers.base import PolarisTrigger
-from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
-from airflow_provider_polaris.triggers.table import PolarisTableTrigger
+from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
 from tests.airflow_versions import (
     FakeTaskInstance,
     context_of,

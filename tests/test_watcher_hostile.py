@@ -24,7 +24,7 @@ from airflow_provider_polaris.hooks.polaris import ActivePage
 from airflow_provider_polaris.polling.job_poller import JobWatcher
 from airflow_provider_polaris.polling.shared_client import LOOK_UP_EVERY, SharedClient
 from airflow_provider_polaris.polling.subscription import REST, Pace
-from airflow_provider_polaris.triggers.table import PolarisTableTrigger
+from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
 from airflow_provider_polaris.waiting.progress_log import WaitLog
 from tests.airflow_versions import AIRFLOW_3
 from tests.virtual_time import EPOCH, play

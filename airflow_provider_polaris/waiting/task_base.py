@@ -201,7 +201,7 @@ class WaitsAtGate(LinksToJob):
         }
         trigger: PolarisTrigger
         if watch.loaded is not None:
-            from airflow_provider_polaris.triggers.table import PolarisTableTrigger
+            from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
 
             trigger = PolarisTableTrigger(table=str(watch.loaded.table), **wait)
         else:
