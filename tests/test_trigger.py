@@ -7,6 +7,7 @@ import gc
 import inspect
 import json
 import logging
+import pkgutil
 import socket
 import threading
 import time
@@ -91,15 +92,16 @@ class TestArguments:
         resumed = sensor.execute_complete(context_of(FakeTaskInstance()), golden["event"])
         assert resumed["execution_status"] == "completed"
 
-    def test_the_trigger_of_a_table_comes_back_too(self):
-        before = PolarisTableTrigger(
-            job_id="j", polaris_conn_id="c", project_id=None, poll_interval=30.0, deadline=1.0, max_unreachable=3600,
-            exponential_backoff=True, max_wait=60.0, failing=None, last_job=None, table="Koalas Subset",
-        )  # fmt: skip
-        after = trigger_through_the_database(before)
+    def test_a_task_that_waits_for_its_table_goes_on_under_a_later_release(self):
+        """The class path and the names of the arguments are frozen. New arguments need defaults."""
+        golden = json.loads((GOLDEN.parent / "deferred_for_a_table.json").read_text())
+        after = trigger_through_the_database(PolarisTableTrigger(**golden["kwargs"]))
         assert type(after) is PolarisTableTrigger
-        assert after.serialize() == before.serialize()
-        assert after.serialize()[1]["table"] == "Koalas Subset"
+        assert after.serialize() == (golden["classpath"], golden["kwargs"])
+
+    @pytest.mark.parametrize("kind", [PolarisJobTrigger, PolarisTableTrigger])
+    def test_the_stored_class_path_leads_to_the_class(self, kind):
+        assert pkgutil.resolve_name(kind.class_path) is kind
 
     def test_every_option_that_matters_reaches_it(self, polaris, moved_clock):
         """An option of the sensor is the trigger's, or the worker's alone for a stated reason, or this fails."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -37,6 +37,9 @@ class PolarisTrigger(BaseTrigger):
     :param last_job: the job as the worker last saw it, in the form of the event's ``job``.
     """
 
+    #: Airflow's database holds this path while a task is deferred. It stays if the class ever moves.
+    class_path: ClassVar[str]
+
     def __init__(
         self,
         *,
@@ -65,7 +68,7 @@ class PolarisTrigger(BaseTrigger):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments to make this trigger again."""
-        return f"{type(self).__module__}.{type(self).__qualname__}", {
+        return self.class_path, {
             "job_id": self.job_id,
             "polaris_conn_id": self.polaris_conn_id,
             "project_id": self.project_id,

@@ -31,6 +31,8 @@ class PolarisJobTrigger(PolarisTrigger):
         cleared.
     """
 
+    class_path = "airflow_provider_polaris.triggers.polaris.PolarisJobTrigger"
+
     def __init__(
         self,
         *,
@@ -106,6 +108,8 @@ class PolarisTableTrigger(PolarisTrigger):
 
     :param table: its name.
     """
+
+    class_path = "airflow_provider_polaris.triggers.polaris.PolarisTableTrigger"
 
     def __init__(self, *, table: str, **wait: Any) -> None:
         super().__init__(**wait)

@@ -199,14 +199,12 @@ class WaitsAtGate(LinksToJob):
             "last_job": watch.notes.last.to_event() if watch.notes.last else None,
             **backoff,
         }
+        from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
+
         trigger: PolarisTrigger
         if watch.loaded is not None:
-            from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
-
             trigger = PolarisTableTrigger(table=str(watch.loaded.table), **wait)
         else:
-            from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
-
             trigger = PolarisJobTrigger(
                 wait_for=self.wait_for,
                 fail_on_unhealthy=self.fail_on_unhealthy,
