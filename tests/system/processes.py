@@ -237,6 +237,13 @@ class RealAirflow:
         return str(self.state(run_id, task_id))
 
 
+    def assert_ends(self, run_id: str, expected: str, task_id: str = "gate") -> None:
+        """Wait for the end of a task, and show the logs if it is not the expected one."""
+        ended = self.wait_for_state(run_id, "success", "failed", task_id=task_id)
+        scheduled = [line for line in (self.home / "scheduler.log").read_text().splitlines() if run_id in line]
+        assert ended == expected, "\n".join([f"{run_id}: {ended}", self.log_of(run_id), *scheduled])
+
+
 def wait_for(condition: Callable[[], Any], what: str, now: Callable[[], str] = lambda: "") -> None:
     """Wait for what another process does."""
     deadline = time.monotonic() + PATIENCE

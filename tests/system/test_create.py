@@ -183,7 +183,7 @@ def test_a_worker_that_is_killed_never_loads_twice(airflow, polaris):
 def test_of_a_query_the_job_is_found_again(airflow, polaris):
     polaris.next_job("complete", table="query")
     airflow.run("load_worker", "query", {"type": "sql", "step": "posted"})
-    assert airflow.wait_for_state("query", "success", "failed", task_id="load") == "success"
+    airflow.assert_ends("query", "success", task_id="load")
     assert (airflow.home / "dags" / "query.killed").exists()
     assert len(jobs_of(polaris, "query")) == 1
 
@@ -227,7 +227,7 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
     wait_for(lambda: "nobody killed the task" in airflow.log_of("shut_down"), "on_kill")
     assert not [seen for seen in polaris.requests if seen.method == "PUT" and seen.path.endswith(job_id)]
     polaris.set_status(job_id, "completed")
-    assert airflow.wait_for_state("shut_down", "success", "failed", task_id="load") == "success"
+    airflow.assert_ends("shut_down", "success", task_id="load")
     assert statuses_of(polaris, "shut_down") == ["completed"]
 
 
@@ -249,7 +249,7 @@ def test_a_task_that_is_cleared_cancels_its_job_and_loads_again(airflow, polaris
         wait_for_the_cancellation(polaris, run_id)
         airflow.execute("update slot_pool set slots = 128")
     wait_for(lambda: len(jobs_of(polaris, run_id)) == 2, "a second job")
-    assert airflow.wait_for_state(run_id, "success", "failed", task_id="load") == "success"
+    airflow.assert_ends(run_id, "success", task_id="load")
     assert statuses_of(polaris, run_id) == ["canceled", "completed"]
 
 
@@ -262,7 +262,7 @@ def test_a_next_try_that_is_faster_than_the_kill_goes_on_with_the_job(airflow, p
     for job in jobs_of(polaris, "faster"):
         if job.body["desiredExecutionStatus"] != "canceled":
             polaris.set_status(job.body["id"], "completed")
-    assert airflow.wait_for_state("faster", "success", "failed", task_id="load") == "success"
+    airflow.assert_ends("faster", "success", task_id="load")
     assert statuses_of(polaris, "faster") in (["completed"], ["canceled", "completed"])
 
 
@@ -322,5 +322,5 @@ def test_a_clear_after_a_verdict_loads_again(airflow, polaris, how):
     wait_for(lambda: airflow.query(ended, how), "the run to end")
     airflow.clear("load_worker", how, "load")
     wait_for(lambda: len(jobs_of(polaris, how)) == 2, "a second job")
-    assert airflow.wait_for_state(how, "success", "failed", task_id="load") == "success"
+    airflow.assert_ends(how, "success", task_id="load")
     assert rows_of(polaris, how) == 800

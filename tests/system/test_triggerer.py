@@ -129,8 +129,8 @@ def test_a_wait_outlives_the_triggerer(airflow, polaris, job_id, how):
     polaris.set_status(bad_job, "failed", health={"status": "error", "code": "row_too_large"})
     assert airflow.state(run_id) == airflow.state(refused) == "deferred"
     airflow.start("triggerer")
-    assert airflow.wait_for_state(run_id, "success", "failed") == "success"
-    assert airflow.wait_for_state(refused, "success", "failed") == "failed"
+    airflow.assert_ends(run_id, "success")
+    airflow.assert_ends(refused, "failed")
     assert airflow.wait_for_state(run_id, "success", "failed", "skipped", task_id="after") == "success"
     assert airflow.wait_for_state(refused, "success", "upstream_failed", task_id="after") == "upstream_failed"
     assert polls_of(polaris, job_id) == polled + 1, (
@@ -157,7 +157,7 @@ def test_a_request_that_hangs_delays_the_end_of_a_triggerer_by_less_than_five_se
     polaris.clear_faults()
     polaris.set_status(job_id, "completed")
     airflow.start("triggerer")
-    assert airflow.wait_for_state("hanging", "success", "failed") == "success"
+    airflow.assert_ends("hanging", "success")
     assert took < 5
 
 
@@ -174,7 +174,7 @@ def test_clearing_a_waiting_task_leaves_the_job_alone(airflow, polaris, job_id):
     wait_until_the_triggerer_polls(airflow, polaris, "cleared", job_id)
     assert nothing_was_canceled(polaris)
     polaris.set_status(job_id, "completed")
-    assert airflow.wait_for_state("cleared", "success", "failed") == "success"
+    airflow.assert_ends("cleared", "success")
 
 
 @only_3
@@ -208,7 +208,7 @@ def test_a_key_that_is_rotated_in_the_database_in_mid_wait(airflow, polaris, job
         {"connection_id": "polaris_stored", "conn_type": "imply_polaris", "password": connection["password"]},
     )
     polaris.set_status(job_id, "completed")
-    assert airflow.wait_for_state("rotated", "success", "failed") == "success"
+    airflow.assert_ends("rotated", "success")
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def hundreds(airflow, polaris, job_id):
             airflow.execute(f"delete from {table} where run_id like 'copy_%'")  # noqa: S608
         airflow.execute("update dag set is_paused = false where dag_id = 'waits'")
         polaris.set_status(job_id, "completed")
-    assert airflow.wait_for_state("hundreds", "success", "failed") == "success"
+    airflow.assert_ends("hundreds", "success")
 
 
 def list_polls(polaris):
