@@ -236,7 +236,6 @@ class RealAirflow:
         wait_for(lambda: self.state(run_id, task_id) in states, what, lambda: f"it is {self.state(run_id, task_id)}")
         return str(self.state(run_id, task_id))
 
-
     def assert_ends(self, run_id: str, expected: str, task_id: str = "gate") -> None:
         """Wait for the end of a task, and show the logs if it is not the expected one."""
         ended = self.wait_for_state(run_id, "success", "failed", task_id=task_id)
