@@ -443,12 +443,12 @@ class TestBefore33:
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
 
     def test_another_tasks_marker_is_another(self):
-        from airflow_provider_polaris.submission.submission_record import Memory
+        from airflow_provider_polaris.submission.submission_record import SubmissionRecord
 
         def marker(**changes):
             ti = FakeTaskInstance()
             vars(ti).update(changes)
-            return Memory({"ti": ti}, 0).marker
+            return SubmissionRecord({"ti": ti}, 0).marker
 
         others = [{"map_index": 3}, {"run_id": "x"}, {"task_id": "x"}, {"dag_id": "x"}, {"max_tries": 1}]
         assert len({marker(), *(marker(**other) for other in others)}) == 6

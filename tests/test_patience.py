@@ -13,7 +13,13 @@ from airflow_provider_polaris.api.errors import (
     PolarisPermissionError,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, ROTATION_GRACE, SECOND_LOOK, STALE, Patience
+from airflow_provider_polaris.gate.outage_tolerance import (
+    MAX_RETRY_AFTER,
+    ROTATION_GRACE,
+    SECOND_LOOK,
+    STALE,
+    OutageTolerance,
+)
 
 DOWN = PolarisUnreachable("down", status=503, code="c")
 AWAY = PolarisAuthError("away", status=401)
@@ -21,33 +27,33 @@ GONE = PolarisNotFound("gone", status=404, code="NotFound")
 
 
 def test_an_outage_is_borne_for_so_long_and_no_longer():
-    patience = Patience(600.0, 30.0)
-    assert patience.failed(DOWN, 1000.0) is None
-    assert patience.failed(DOWN, 1599.9) is None
+    tolerance = OutageTolerance(600.0, 30.0)
+    assert tolerance.failed(DOWN, 1000.0) is None
+    assert tolerance.failed(DOWN, 1599.9) is None
     with pytest.raises(PolarisUnreachable, match="out of reach for 600 s, and max_unreachable is 600") as caught:
-        patience.failed(DOWN, 1600.0)
+        tolerance.failed(DOWN, 1600.0)
     assert "The last answer: down" in str(caught.value)
     assert (caught.value.status, caught.value.code) == (503, "c")
 
 
 def test_an_answer_ends_an_outage():
-    patience = Patience(600.0, 30.0)
-    patience.failed(DOWN, 1000.0)
-    patience.succeeded()
-    assert patience.worked
-    assert patience.failed(DOWN, 1600.0) is None
-    assert patience.unreachable_since == 1600.0
+    tolerance = OutageTolerance(600.0, 30.0)
+    tolerance.failed(DOWN, 1000.0)
+    tolerance.succeeded()
+    assert tolerance.worked
+    assert tolerance.failed(DOWN, 1600.0) is None
+    assert tolerance.unreachable_since == 1600.0
 
 
 def test_a_zero_puts_up_with_nothing():
     with pytest.raises(PolarisUnreachable):
-        Patience(0.0).failed(DOWN, 1.0)
+        OutageTolerance(0.0).failed(DOWN, 1.0)
 
 
 def test_without_memory_an_outage_never_ends_the_wait():
-    patience = Patience(None)
-    assert patience.failed(DOWN, 0.0) is None
-    assert patience.failed(DOWN, 1e9) is None
+    tolerance = OutageTolerance(None)
+    assert tolerance.failed(DOWN, 0.0) is None
+    assert tolerance.failed(DOWN, 1e9) is None
 
 
 @pytest.mark.parametrize(
@@ -55,65 +61,65 @@ def test_without_memory_an_outage_never_ends_the_wait():
     [(5.0, 25.0, 25.0), (5.0, 9999.0, MAX_RETRY_AFTER), (60.0, 25.0, None), (25.0, 25.0, None), (5.0, None, None)],
 )
 def test_retry_after_counts_where_it_is_more_than_the_interval(interval, asked, again):
-    assert Patience(600.0, interval).failed(PolarisUnreachable("x", retry_after=asked), 0.0) == again
+    assert OutageTolerance(600.0, interval).failed(PolarisUnreachable("x", retry_after=asked), 0.0) == again
 
 
 def test_a_key_that_is_turned_away_at_first_is_wrong():
     with pytest.raises(PolarisAuthError):
-        Patience(600.0, 30.0).failed(AWAY, 0.0)
+        OutageTolerance(600.0, 30.0).failed(AWAY, 0.0)
 
 
 def test_a_key_that_had_worked_is_looked_at_again_for_five_minutes():
-    patience = Patience(600.0, 30.0, worked=True)
-    assert patience.failed(AWAY, 1000.0) is None
-    assert patience.failed(AWAY, 1000.0 + ROTATION_GRACE - 0.1) is None
+    tolerance = OutageTolerance(600.0, 30.0, worked=True)
+    assert tolerance.failed(AWAY, 1000.0) is None
+    assert tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE - 0.1) is None
     with pytest.raises(PolarisAuthError):
-        patience.failed(AWAY, 1000.0 + ROTATION_GRACE)
+        tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE)
 
 
 def test_a_key_that_works_again_starts_anew():
-    patience = Patience(600.0, 30.0, worked=True)
-    patience.failed(AWAY, 0.0)
-    patience.succeeded()
-    assert patience.failed(AWAY, ROTATION_GRACE) is None
+    tolerance = OutageTolerance(600.0, 30.0, worked=True)
+    tolerance.failed(AWAY, 0.0)
+    tolerance.succeeded()
+    assert tolerance.failed(AWAY, ROTATION_GRACE) is None
 
 
 def test_without_memory_a_wrong_key_ends_it_at_once():
     with pytest.raises(PolarisAuthError):
-        Patience(None, worked=True).failed(AWAY, 0.0)
+        OutageTolerance(None, worked=True).failed(AWAY, 0.0)
 
 
 def test_a_401_is_an_answer_and_ends_an_outage():
-    patience = Patience(600.0, 30.0, worked=True)
-    patience.failed(DOWN, 0.0)
-    patience.failed(AWAY, 100.0)
-    assert patience.unreachable_since is None
-    assert patience.failed(DOWN, 650.0) is None
+    tolerance = OutageTolerance(600.0, 30.0, worked=True)
+    tolerance.failed(DOWN, 0.0)
+    tolerance.failed(AWAY, 100.0)
+    assert tolerance.unreachable_since is None
+    assert tolerance.failed(DOWN, 650.0) is None
 
 
 def test_an_outage_does_not_lengthen_the_grace_of_a_wrong_key():
-    patience = Patience(600.0, 30.0, worked=True)
-    patience.failed(AWAY, 0.0)
-    patience.failed(DOWN, 100.0)
+    tolerance = OutageTolerance(600.0, 30.0, worked=True)
+    tolerance.failed(AWAY, 0.0)
+    tolerance.failed(DOWN, 100.0)
     with pytest.raises(PolarisAuthError):
-        patience.failed(AWAY, ROTATION_GRACE)
+        tolerance.failed(AWAY, ROTATION_GRACE)
 
 
 def test_a_job_is_gone_when_a_second_look_says_the_same():
-    patience = Patience(600.0, 30.0)
-    assert patience.failed(GONE, 100.0) == SECOND_LOOK
-    assert patience.failed(GONE, 104.0) == SECOND_LOOK - 4.0
+    tolerance = OutageTolerance(600.0, 30.0)
+    assert tolerance.failed(GONE, 100.0) == SECOND_LOOK
+    assert tolerance.failed(GONE, 104.0) == SECOND_LOOK - 4.0
     with pytest.raises(PolarisJobNotFound, match="history was cleaned up") as caught:
-        patience.failed(GONE, 100.0 + SECOND_LOOK)
+        tolerance.failed(GONE, 100.0 + SECOND_LOOK)
     assert (caught.value.status, caught.value.code) == (404, "NotFound")
     assert "gone" in str(caught.value)
 
 
 def test_a_job_that_was_there_after_all_is_looked_for_anew():
-    patience = Patience(600.0, 30.0)
-    patience.failed(GONE, 100.0)
-    patience.succeeded()
-    assert patience.failed(GONE, 200.0) == SECOND_LOOK
+    tolerance = OutageTolerance(600.0, 30.0)
+    tolerance.failed(GONE, 100.0)
+    tolerance.succeeded()
+    assert tolerance.failed(GONE, 200.0) == SECOND_LOOK
 
 
 @pytest.mark.parametrize(
@@ -121,36 +127,36 @@ def test_a_job_that_was_there_after_all_is_looked_for_anew():
 )
 def test_what_no_patience_cures_is_raised(error):
     with pytest.raises(type(error)) as caught:
-        Patience(600.0, 30.0, worked=True).failed(error, 0.0)
+        OutageTolerance(600.0, 30.0, worked=True).failed(error, 0.0)
     assert caught.value is error
 
 
 def test_another_process_goes_on_with_the_same_patience():
-    patience = Patience(600.0, 30.0, worked=True)
-    assert patience.to_dict(5.0) is None
-    patience.failed(DOWN, 100.0)
-    told = patience.to_dict(130.0)
+    tolerance = OutageTolerance(600.0, 30.0, worked=True)
+    assert tolerance.to_dict(5.0) is None
+    tolerance.failed(DOWN, 100.0)
+    told = tolerance.to_dict(130.0)
     assert told == {"at": 130.0, "unreachable_since": 100.0, "unauthorized_since": None}
-    other = Patience(600.0, 30.0, worked=True)
+    other = OutageTolerance(600.0, 30.0, worked=True)
     assert other.resume(told, 150.0) is True
     with pytest.raises(PolarisUnreachable):
         other.failed(DOWN, 700.0)
-    patience.failed(AWAY, 140.0)
-    assert patience.to_dict(141.0) == {"at": 141.0, "unreachable_since": None, "unauthorized_since": 140.0}
-    third = Patience(600.0, 30.0)
-    assert third.resume(patience.to_dict(141.0), 141.0) is True
+    tolerance.failed(AWAY, 140.0)
+    assert tolerance.to_dict(141.0) == {"at": 141.0, "unreachable_since": None, "unauthorized_since": 140.0}
+    third = OutageTolerance(600.0, 30.0)
+    assert third.resume(tolerance.to_dict(141.0), 141.0) is True
     assert third.unauthorized_since == 140.0
 
 
 def test_what_is_too_old_is_not_gone_on_with():
     told = {"at": 1000.0, "unreachable_since": 900.0, "unauthorized_since": None}
     limit = 1000.0 + STALE + 3 * 30.0
-    assert Patience(600.0, 30.0).resume(told, limit) is True
-    stale = Patience(600.0, 30.0)
+    assert OutageTolerance(600.0, 30.0).resume(told, limit) is True
+    stale = OutageTolerance(600.0, 30.0)
     assert stale.resume(told, limit + 0.1) is False
     assert stale.unreachable_since is None
 
 
 @pytest.mark.parametrize("told", [None, {}, {"at": None}, {"at": "x"}, {"unreachable_since": 1.0}])
 def test_nothing_or_nonsense_is_not_gone_on_with(told):
-    assert Patience(600.0, 30.0).resume(told, 0.0) is False
+    assert OutageTolerance(600.0, 30.0).resume(told, 0.0) is False

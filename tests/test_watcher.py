@@ -231,7 +231,7 @@ class TestWhenTheListIsOfNoUse:
         for job_id in waits.ids:
             polaris.set_fields(job_id, type="streaming", executionStatus="pending", health={"status": "ok"})
             rows[job_id] = {"id": job_id, "type": "streaming", "executionStatus": "running", "health": {"status": "ok"}}
-        monkeypatch.setattr(listing_module.Listing, "is_trusted", lambda *_: True)
+        monkeypatch.setattr(listing_module.JobListPolicy, "is_trusted", lambda *_: True)
         monkeypatch.setattr(PolarisHook, "list_active", lambda *args, **_: _page(rows))
         waits.then(5, lambda: [polaris.set_status(job_id, "running") for job_id in waits.ids])
         events = waits.run()

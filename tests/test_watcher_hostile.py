@@ -19,13 +19,13 @@ from airflow_provider_polaris.api.errors import (
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.availability import Table
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, Patience
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, OutageTolerance
 from airflow_provider_polaris.hooks.polaris import ActivePage
-from airflow_provider_polaris.polling.job_poller import JobWatcher
+from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.shared_client import LOOK_UP_EVERY, SharedClient
 from airflow_provider_polaris.polling.subscription import REST, Pace
 from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
-from airflow_provider_polaris.waiting.progress_log import WaitLog
+from airflow_provider_polaris.waiting.progress_log import ProgressLog
 from tests.airflow_versions import AIRFLOW_3
 from tests.virtual_time import EPOCH, play
 
@@ -74,18 +74,18 @@ class Service:
 async def wait(watcher, job_id, interval, *, lasts=1e6, backoff=False):
     """Wait as a trigger does; return when it ended, and how."""
     loop = asyncio.get_running_loop()
-    patience, deadline = Patience(36_000, interval, worked=True), EPOCH + lasts
+    tolerance, deadline = OutageTolerance(36_000, interval, worked=True), EPOCH + lasts
     with watcher.subscribe(job_id, Gate(), Pace(interval, backoff=backoff), deadline) as poll:
         while True:
             answer = await poll.next()
             if isinstance(answer, PolarisApiError):
-                delay = patience.failed(answer, clock.now())
+                delay = tolerance.failed(answer, clock.now())
                 if isinstance(answer, PolarisNotFound) and delay is not None:
                     poll.ask_again_in(delay)
             elif answer is not None and decide(answer, Gate()).verdict is not Verdict.WAIT:
                 return loop.moved, str(answer.execution_status)
             else:
-                patience.succeeded()
+                tolerance.succeeded()
             if clock.now() >= deadline:
                 return loop.moved, "timeout"
 
@@ -122,7 +122,7 @@ class TestNobodyIsForgotten:
                 await answers[-1]
 
             service.before_id = held
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             first = asyncio.ensure_future(wait(watcher, "a", 5.0, lasts=DAY))
             await asyncio.sleep(1)
             second = asyncio.ensure_future(wait(watcher, "a", 5.0, lasts=DAY))
@@ -148,7 +148,7 @@ class TestNobodyIsForgotten:
 
             service.list_active = endless
             service.ends = {f"j{number}": 6 * HOUR for number in range(5)} | {"last": 7 * HOUR}
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             others = waits(watcher, 14, 60.0, lasts=30 * DAY)
             last = asyncio.ensure_future(wait(watcher, "last", 60.0, lasts=30 * DAY, backoff=True))
             ended = await last
@@ -171,7 +171,7 @@ class TestNobodyIsForgotten:
 
             service.before_id = down
             service.ends["j9"] = 331.0
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             others = waits(watcher, 9, 300.0, lasts=300)
             ended = await wait(watcher, "j9", 300.0, lasts=DAY)
             await asyncio.gather(*others)
@@ -197,7 +197,7 @@ class TestNobodyIsForgotten:
 
             service.before_list, service.before_id = before_list, slow
             service.ends["short"] = 700.0
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             others = waits(watcher, 10, HOUR)
             short = asyncio.ensure_future(wait(watcher, "short", 5.0))
             await asyncio.sleep(100)
@@ -220,7 +220,7 @@ class TestNobodyIsForgotten:
                     raise PolarisUnreachable("this job only", status=503)
 
             service.before_id = two_fail
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             tasks = waits(watcher, 30, 30.0)
             await until(lambda: service.asked and service.asked[-1][2] == "j5")
             service.ends["j0"] = ended = loop.moved + 1
@@ -239,7 +239,7 @@ class TestNobodyIsForgotten:
                 await asyncio.sleep(60 if loop.moved > 50 else 0.01)
 
             service.before_list = hang
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             tasks = waits(watcher, 11, 5.0, lasts=DAY)
             await until(lambda: [question for question in service.asked_since(50) if question[1] == "list"])
             await asyncio.sleep(6)
@@ -257,7 +257,7 @@ class TestNobodyIsForgotten:
     def test_those_that_come_when_the_last_have_just_left(self, count, ticks):
         async def story(loop):
             service = Service(loop)
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             first = waits(watcher, count, 5.0)
             await asyncio.sleep(7)
             for task in first:
@@ -286,7 +286,7 @@ class TestClocks:
                 await asyncio.sleep(8)
 
             service.before_list = late
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             tasks = waits(watcher, 12, 5.0, lasts=10 * HOUR)
             await asyncio.sleep(31)
             loop.offset = 11 * HOUR
@@ -305,7 +305,7 @@ class TestClocks:
                 await asyncio.sleep(1)
 
             service.before_id = slow
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             long = asyncio.ensure_future(wait(watcher, "long", HOUR))
             short = asyncio.ensure_future(wait(watcher, "short", 5.0))
             await until(lambda: len([question for question in service.asked if question[2] == "short"]) == 4)
@@ -349,7 +349,7 @@ class TestServices:
                     raise PolarisUnreachable("no answer in time")
 
             service.before_id = hang
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             tasks = []
             for number in range(10):
                 tasks.append(asyncio.ensure_future(wait(watcher, f"j{number}", 5.0, lasts=DAY)))
@@ -375,7 +375,7 @@ class TestServices:
                 answered.append(loop.moved)
 
             service.before_id = slow
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             tasks = []
             for _ in range(count):
                 tasks.append(asyncio.ensure_future(wait(watcher, "a", 10.0)))
@@ -399,7 +399,7 @@ class TestServices:
                     raise PolarisUnreachable("busy", status=429, retry_after=30)
 
             service.before_id = busy
-            watcher, tasks = JobWatcher(service), []
+            watcher, tasks = JobPoller(service), []
             for number in range(6):
                 tasks.append(asyncio.ensure_future(wait(watcher, f"j{number}", 5.0)))
                 await asyncio.sleep(0.8)
@@ -418,10 +418,10 @@ class TestFaults:
     @TICKS
     def test_that_all_leave_while_a_list_is_begun_is_none(self, ticks):
         async def story(loop):
-            watcher = JobWatcher(Service(loop))
+            watcher = JobPoller(Service(loop))
             tasks = waits(watcher, 12, 5.0)
             await asyncio.sleep(1)
-            await asyncio.sleep(watcher._listing.due_at(len(watcher._jobs)) - EPOCH - loop.moved)
+            await asyncio.sleep(watcher._list_policy.due_at(len(watcher._jobs)) - EPOCH - loop.moved)
             for _ in range(ticks):
                 await asyncio.sleep(0)
             await end(tasks)
@@ -443,7 +443,7 @@ class TestFaults:
                     await fault
 
             service.before_list = break_once
-            watcher = JobWatcher(service)
+            watcher = JobPoller(service)
             tasks = waits(watcher, 12, HOUR, lasts=DAY)
             await asyncio.sleep(1)
             tasks.append(asyncio.ensure_future(wait(watcher, "new", HOUR, lasts=DAY)))
@@ -477,8 +477,8 @@ class TestFaults:
                 deadline=EPOCH + 300,
                 max_unreachable=60.0,
             )
-            log = WaitLog("j", logging.getLogger("x"))
-            task = asyncio.ensure_future(trigger.wait(Client(), Patience(60, 5.0, worked=True), log))
+            log = ProgressLog("j", logging.getLogger("x"))
+            task = asyncio.ensure_future(trigger.wait(Client(), OutageTolerance(60, 5.0, worked=True), log))
             await asyncio.sleep(1)
             answers[0].set_result(None)
             for _ in range(ticks):

@@ -22,11 +22,11 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
-from airflow_provider_polaris.gate.outage_tolerance import Patience
+from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.polling import job_poller as watcher_module
-from airflow_provider_polaris.polling.by_id import Asker
-from airflow_provider_polaris.polling.job_poller import JobWatcher
+from airflow_provider_polaris.polling.by_id import ByIdPoller
+from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.subscription import REST, Pace
 from tests.airflow_versions import AIRFLOW_3
 from tests.virtual_time import EPOCH, play
@@ -133,17 +133,17 @@ class Waiter:
         for _ in range(self.turns):
             await asyncio.sleep(0)
         gate = Gate()
-        patience = Patience(3600, self.interval, worked=True)
+        tolerance = OutageTolerance(3600, self.interval, worked=True)
         pace = Pace(self.interval, backoff=self.backs_off, most=2 * INTERVAL)
         with watcher.subscribe(self.job_id, gate, pace, EPOCH + 1e6) as poll:
             while True:
                 answer = await poll.next()
                 if isinstance(answer, PolarisApiError):
-                    delay = patience.failed(answer, clock.now())  # raises what ends a wait
+                    delay = tolerance.failed(answer, clock.now())  # raises what ends a wait
                     if isinstance(answer, PolarisNotFound):
                         poll.ask_again_in(delay)
                     continue
-                patience.succeeded()
+                tolerance.succeeded()
                 if isinstance(answer, Job) and decide(answer, gate).verdict is not Verdict.WAIT:
                     self.ended_at = clock.now()
                     self.ended_as = str(answer.execution_status)
@@ -159,31 +159,31 @@ class Overseer:
         self.service = service
         overseer = self
 
-        class SeenAsker(Asker):
+        class SeenByIdPoller(ByIdPoller):
             def __init__(self, *args):
                 super().__init__(*args)
-                overseer.asker = self
+                overseer.by_id = self
 
-        monkeypatch.setattr(watcher_module, "Asker", SeenAsker)
-        right = JobWatcher._sleep_until
+        monkeypatch.setattr(watcher_module, "ByIdPoller", SeenByIdPoller)
+        right = JobPoller._sleep_until
 
         async def sleep_until(watcher, until):
             overseer.until = until
             await right(watcher, until)
 
-        monkeypatch.setattr(JobWatcher, "_sleep_until", sleep_until)
+        monkeypatch.setattr(JobPoller, "_sleep_until", sleep_until)
 
     def look(self):
         watcher = self.watcher
         if watcher._task is None or watcher._task.done():
             return
-        asker, now, by_list = self.asker, clock.now(), watcher._goes_by_list()
+        by_id, now, by_list = self.by_id, clock.now(), watcher._goes_by_list()
         assert watcher._fault is None, "a fault is told at once"
-        assert not asker._queue or len(asker._tasks) == self.service.slots, "somebody is free to ask that"
-        assert len(asker._pending) <= len(asker._queue) + len(asker._held) + len(asker._tasks), "nobody is to ask that"
-        waiting = [subscriptions for key, subscriptions in watcher._jobs.items() if not asker.is_asking(key)]
+        assert not by_id._queue or len(by_id._tasks) == self.service.slots, "somebody is free to ask that"
+        assert len(by_id._pending) <= len(by_id._queue) + len(by_id._held) + len(by_id._tasks), "nobody is to ask that"
+        waiting = [subscriptions for key, subscriptions in watcher._jobs.items() if not by_id.is_asking(key)]
         due = [one.wake_at(now, by_list=by_list) for subscriptions in waiting for one in subscriptions]
-        assert self.until <= min([*due, asker.wake_at]) + 0.01, "it would sleep through that"
+        assert self.until <= min([*due, by_id.wake_at]) + 0.01, "it would sleep through that"
 
 
 FAULTS = [
@@ -231,7 +231,7 @@ def test_no_wait_ends_wrongly_or_is_forgotten(waits, faults, others, page_size, 
         service.kinds[f"other-{number}"] = "completed"
 
     async def story(loop):
-        watcher = JobWatcher(service)
+        watcher = JobPoller(service)
         loop.on_idle = Overseer(watcher, service, monkeypatch).look
         tasks = []
         for waiter in waiters:
@@ -277,7 +277,7 @@ def test_a_list_that_hides_every_end_is_found_out_at_the_second_poll():
         service.kinds[waiter.job_id] = "completed"
 
     async def story(_loop):
-        watcher = JobWatcher(service)
+        watcher = JobPoller(service)
         await asyncio.gather(*(waiter.wait(watcher) for waiter in waiters))
         await asyncio.sleep(1)
 
@@ -312,7 +312,7 @@ def test_a_service_that_is_slower_than_the_interval_is_not_asked_without_a_pause
         service.kinds[waiter.job_id] = "completed"
 
     async def story(_loop):
-        watcher = JobWatcher(service)
+        watcher = JobPoller(service)
         for waiter in waiters:
             asyncio.get_running_loop().call_later(0, asyncio.ensure_future, waiter.wait(watcher))
         await asyncio.sleep(19 * INTERVAL)
@@ -337,7 +337,7 @@ def test_a_thousand_that_end_one_by_one_cost_one_question_each():
         waiters.append(Waiter(job_id, 0.0, None))
 
     async def story(_loop):
-        watcher = JobWatcher(service)
+        watcher = JobPoller(service)
         await asyncio.gather(*(waiter.wait(watcher) for waiter in waiters))
         await asyncio.sleep(1)
 
@@ -369,7 +369,7 @@ def test_a_start_one_by_one_costs_no_more_than_the_list_from_the_second_interval
     counts = []
 
     async def story(_loop):
-        watcher = JobWatcher(service)
+        watcher = JobPoller(service)
         tasks = [asyncio.ensure_future(waiter.wait(watcher)) for waiter in waiters]
         await asyncio.sleep(comes[-1] + INTERVAL)
         before = service.calls

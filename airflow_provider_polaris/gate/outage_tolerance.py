@@ -25,7 +25,7 @@ STALE = 60.0
 
 
 @dataclass
-class Patience:
+class OutageTolerance:
     """What one wait remembers of polls that failed.
 
     :param max_unreachable: seconds without an answer after which the wait ends. ``None`` never ends it: a rescheduled
@@ -67,7 +67,7 @@ class Patience:
         raise error
 
     def to_dict(self, now: float) -> dict[str, float | None] | None:
-        """Return what another process needs to go on with this patience; ``None`` if nothing failed."""
+        """Return what another process needs to go on with this tolerance; ``None`` if nothing failed."""
         if self.unreachable_since is None and self.unauthorized_since is None:
             return None
         return {

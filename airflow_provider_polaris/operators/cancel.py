@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.models import Job
-    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
 
 class PolarisCancelJobOperator(LinksToJob, BaseOperator):
@@ -86,80 +86,80 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
 
         if self.job_id in (None, "", "None"):  # what a template makes of a submit task that pushed nothing
             raise AirflowSkipException("Nothing to cancel: there is no job id")
-        watch = self._start_watch()
-        self.note_job_url(watch.hook, watch.job_id, context)
-        job = self._first_look(watch)
+        job_wait = self._start_job_wait()
+        self.note_job_url(job_wait.hook, job_wait.job_id, context)
+        job = self._first_look(job_wait)
         if job.execution_status.is_over:
-            return self._finish_early(watch, job, context)
+            return self._finish_early(job_wait, job, context)
         if job.type and job.type.is_deletion:
             raise PolarisUsageError(f"{job}: Polaris cannot cancel jobs of type {job.type}. It goes on")
         try:
-            job = watch.hook.cancel_job(watch.job_id)
+            job = job_wait.hook.cancel_job(job_wait.job_id)
         except PolarisBadRequest as error:
             # It may have ended since we looked. If it has not, Polaris will not cancel it, and says why.
-            job = watch.hook.get_job(watch.job_id)
+            job = job_wait.hook.get_job(job_wait.job_id)
             if not job.execution_status.is_over:
                 raise type(error)(f"{job} is {job.state} and was not canceled: {error}", status=error.status) from None
-            return self._finish_early(watch, job, context)
+            return self._finish_early(job_wait, job, context)
         except PolarisApiError as error:
-            raise explain(error, watch.job_id, job) from None
+            raise explain(error, job_wait.job_id, job) from None
         self.log.info("%s: Polaris took the cancellation; the job was %s", job, job.state)
         if not self.wait_for_completion:
-            return self._finish(watch.ending_of(job), context)
-        watch.notes.resume(job.to_event())
+            return self._finish(job_wait.ending_of(job), context)
+        job_wait.notes.resume(job.to_event())
         if self.deferrable and not job.execution_status.is_over:
-            self._hand_over(watch, deadline_of(self, context, clock.now(), self.timeout))
-        return self._finish(self._wait(watch, job), context)
+            self._hand_over(job_wait, deadline_of(self, context, clock.now(), self.timeout))
+        return self._finish(self._wait(job_wait, job), context)
 
     @fails_for_good
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
-        watch = self._start_watch()
-        self.note_job_url(watch.hook, watch.job_id)
+        job_wait = self._start_job_wait()
+        self.note_job_url(job_wait.hook, job_wait.job_id)
         event = read_event(event, self.job_id)
-        watch.notes.resume(event.get("job"), event)
-        ending = watch.judge(watch.notes.last) if event["outcome"] == "job" and watch.notes.last else None
-        if ending is None:
-            raise self._timed_out(watch)
-        return self._finish(ending, context)
+        job_wait.notes.resume(event.get("job"), event)
+        outcome = job_wait.judge(job_wait.notes.last) if event["outcome"] == "job" and job_wait.notes.last else None
+        if outcome is None:
+            raise self._timed_out(job_wait)
+        return self._finish(outcome, context)
 
-    def _first_look(self, watch: Watch) -> Job:
+    def _first_look(self, job_wait: JobWait) -> Job:
         from airflow_provider_polaris.gate.outage_tolerance import no_such_job
 
         try:
-            return watch.hook.get_job(watch.job_id)
+            return job_wait.hook.get_job(job_wait.job_id)
         except PolarisNotFound as error:
             raise no_such_job(error) from None
 
-    def _start_watch(self) -> Watch:
+    def _start_job_wait(self) -> JobWait:
         from airflow_provider_polaris.api.connection import check_id
         from airflow_provider_polaris.gate.decision import Gate
-        from airflow_provider_polaris.gate.outage_tolerance import Patience
+        from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.waiting.job_wait import Watch
+        from airflow_provider_polaris.waiting.job_wait import JobWait
 
         check_seconds(self, "poll_interval", "timeout")
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         # Only the deadline ends this wait.
-        patience = Patience(self.timeout + BACKSTOP, self.poll_interval, worked=True)
+        tolerance = OutageTolerance(self.timeout + BACKSTOP, self.poll_interval, worked=True)
         gate = Gate(wait_for="over")
-        return Watch(hook, check_id(self.job_id, "job_id"), gate, patience, self.poll_interval, self.log)
+        return JobWait(hook, check_id(self.job_id, "job_id"), gate, tolerance, self.poll_interval, self.log)
 
-    def _wait(self, watch: Watch, job: Job) -> Ending:
+    def _wait(self, job_wait: JobWait, job: Job) -> Outcome:
         """Wait on the worker, the first time with the job as the cancellation's answer shows it."""
         deadline = clock.now() + self.timeout
-        ending = watch.judge(job) or watch.wait_until(deadline)
-        if ending is None:
-            raise self._timed_out(watch)
-        return ending
+        outcome = job_wait.judge(job) or job_wait.wait_until(deadline)
+        if outcome is None:
+            raise self._timed_out(job_wait)
+        return outcome
 
-    def _hand_over(self, watch: Watch, deadline: float) -> None:
+    def _hand_over(self, job_wait: JobWait, deadline: float) -> None:
         from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
 
         self.log.info("Waiting in the triggerer: %s", say_when(self.poll_interval, deadline))
         self.defer(
             trigger=PolarisJobTrigger(
-                job_id=watch.job_id,
+                job_id=job_wait.job_id,
                 polaris_conn_id=self.polaris_conn_id,
                 project_id=self.project_id,
                 wait_for="over",
@@ -167,31 +167,31 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
                 poll_interval=self.poll_interval,
                 deadline=deadline,
                 max_unreachable=self.timeout + BACKSTOP,
-                last_job=watch.notes.last.to_event() if watch.notes.last else None,
+                last_job=job_wait.notes.last.to_event() if job_wait.notes.last else None,
             ),
             method_name="execute_complete",
             timeout=backstop(deadline),
         )
 
-    def _timed_out(self, watch: Watch) -> BaseException:
+    def _timed_out(self, job_wait: JobWait) -> BaseException:
         limit = execution_limit(self, self.timeout)
         if self.deferrable and limit is not None:  # on a worker Airflow itself sees to that
-            message = f"The task's execution_timeout of {limit:,.0f} s passed. {watch.notes.last_known}"
+            message = f"The task's execution_timeout of {limit:,.0f} s passed. {job_wait.notes.last_known}"
             return AirflowTaskTimeout(message)
         return PolarisCancelTimeout(
             f"Polaris took the cancellation, and the job was not over {self.timeout:,.0f} s later. "
-            f"{watch.notes.last_known}. It may be over by the next try"
+            f"{job_wait.notes.last_known}. It may be over by the next try"
         )
 
-    def _finish_early(self, watch: Watch, job: Job, context: Context) -> dict[str, Any]:
+    def _finish_early(self, job_wait: JobWait, job: Job, context: Context) -> dict[str, Any]:
         # A job that is canceled is what was asked for, by an earlier try perhaps.
         if self.fail_if_finished and job.execution_status != "canceled":
             raise PolarisJobAlreadyOver(f"{job} was over before it could be canceled: it is {job.state}")
         self.log.info("Nothing to cancel: it was over already")
-        return self._finish(watch.ending_of(job), context)
+        return self._finish(job_wait.ending_of(job), context)
 
-    def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
+    def _finish(self, outcome: Outcome, context: Context) -> dict[str, Any]:
         if self.do_xcom_push:
-            context["ti"].xcom_push(key="metrics", value=ending.result["metrics"])
-        self.log.info("%s", ending)
-        return ending.result
+            context["ti"].xcom_push(key="metrics", value=outcome.result["metrics"])
+        self.log.info("%s", outcome)
+        return outcome.result

@@ -22,7 +22,7 @@ from airflow_provider_polaris.waiting.deferral import (
     fails_for_good,
     seconds,
 )
-from airflow_provider_polaris.waiting.task_base import THRESHOLDS, WaitsAtGate
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS, GatedTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.models import Job
     from airflow_provider_polaris.hooks.polaris import PolarisHook
-    from airflow_provider_polaris.submission.submission_record import Memory, State
+    from airflow_provider_polaris.submission.submission_record import State, SubmissionRecord
     from airflow_provider_polaris.submission.worker_kill import WorkerKill
-    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
 
-class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
+class PolarisCreateJobOperator(GatedTask, BaseOperator):
     """Create a job of Imply Polaris, wait for it, and succeed only if its data is good. It never loads twice unasked.
 
     On Airflow 3.3 and later a retry goes on with the job of the try before, if that had no verdict yet: its worker was
@@ -104,7 +104,7 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)
-        self._memory: Memory | None = None
+        self._record: SubmissionRecord | None = None
         self._kill: WorkerKill | None = None
         self._told_to_end = False
         self.set_gate(
@@ -129,19 +129,19 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         spec = read_spec(self.job_spec)
         self._check(spec)
         try:
-            job, watch = self._create(spec, context)
+            job, job_wait = self._create(spec, context)
             if not self.wait_for_completion:
                 return job.to_dict()
-            ending = watch.poll()
-            if ending is None and self.deferrable:
-                self._hand_over(watch, deadline_of(self, context, began, self.timeout), context)
-            ending = ending or watch.wait_until(began + self.timeout)
-            if ending is None:
-                raise self._timed_out(watch)
-            return self._finish(ending, context)
+            outcome = job_wait.poll()
+            if outcome is None and self.deferrable:
+                self._hand_over(job_wait, deadline_of(self, context, began, self.timeout), context)
+            outcome = outcome or job_wait.wait_until(began + self.timeout)
+            if outcome is None:
+                raise self._timed_out(job_wait)
+            return self._finish(outcome, context)
         except AirflowTaskTimeout:  # execution_timeout: Airflow's alarm goes off in the middle of this
-            if self._watch:
-                self.log.warning("execution_timeout passed. %s", self._give_up(self._watch))
+            if self._job_wait:
+                self.log.warning("execution_timeout passed. %s", self._give_up(self._job_wait))
             raise
         finally:
             self._kill = None  # Airflow may end this process in the midst of what it does after a success
@@ -156,13 +156,13 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
         try:
             self._get_ready(context)
             # What takes time goes on where it was, whatever the DAG file says by now.
-            watch = self._watch_job(job["id"], deferrable=True)
-            ending, event = self.take_up(watch, event)
-            if ending:
-                return self._finish(ending, context)
+            job_wait = self._wait_for_job(job["id"], deferrable=True)
+            outcome, event = self.take_up(job_wait, event)
+            if outcome:
+                return self._finish(outcome, context)
             if event["outcome"] != "timeout" and clock.now() < event["deadline"]:
-                self._hand_over(watch, event["deadline"], context)
-            raise self._timed_out(watch)
+                self._hand_over(job_wait, event["deadline"], context)
+            raise self._timed_out(job_wait)
         finally:
             self._kill = None
 
@@ -182,14 +182,14 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             return super().render_template(content, context, *args, **kwargs)
         return f"{self.render_template(content.removesuffix(suffix), context, *args, **kwargs)}{suffix}"
 
-    def refusal(self, ending: Ending, message: str) -> Exception:
+    def refusal(self, outcome: Outcome, message: str) -> Exception:
         """Return the error for a job that did not do what was asked of it."""
-        status = ending.job.execution_status
+        status = outcome.job.execution_status
         if status == "failed":
             return PolarisJobFailed(message)
         if status == "canceled":
             return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
-        if status.is_over and ending.metrics is not None and ending.metrics.rows_persisted == 0:
+        if status.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
             hint = "Polaris stored no rows (numRowsPersisted is 0). Clear this task to load again"
         elif status.is_over:
             hint = "What it has loaded is in the table: clearing this task loads once more, beside it or in its place"
@@ -208,75 +208,75 @@ class PolarisCreateJobOperator(WaitsAtGate, BaseOperator):
             check_leaves_table(spec["type"])
         check_seconds(self, "poll_interval", "timeout")
 
-    def _get_ready(self, context: Context) -> tuple[Memory, WorkerKill]:
-        from airflow_provider_polaris.submission.submission_record import Memory
+    def _get_ready(self, context: Context) -> tuple[SubmissionRecord, WorkerKill]:
+        from airflow_provider_polaris.submission.submission_record import SubmissionRecord
         from airflow_provider_polaris.submission.worker_kill import WorkerKill
 
-        self._memory = Memory(context, self.retries or 0)
-        self._kill = WorkerKill(context["ti"], self._memory, self.log)
+        self._record = SubmissionRecord(context, self.retries or 0)
+        self._kill = WorkerKill(context["ti"], self._record, self.log)
         if self._told_to_end and self.cancel_on_kill:  # before it had begun: Airflow 3 lets the task run on
             self._kill.handle()
-        return self._memory, self._kill
+        return self._record, self._kill
 
-    def _create(self, spec: Mapping[str, Any], context: Context) -> tuple[Job, Watch]:
+    def _create(self, spec: Mapping[str, Any], context: Context) -> tuple[Job, JobWait]:
         """Create the job, or find that of an earlier try, and tell of it."""
         from airflow_provider_polaris.api.job_spec import table_of
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.submission.submit_once import Creation
+        from airflow_provider_polaris.submission.submit_once import JobSubmission
 
-        memory, kill = self._get_ready(context)
+        record, kill = self._get_ready(context)
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         if self.wait_for_completion:
             self.check_table_can_be_read(hook, table_of(spec))
-        job = Creation(hook, memory, spec, self.log, kill.check).job()
-        watch = self._watch_job(job.id, deferrable=self.deferrable, hook=hook)
-        watch.notes.resume(job.to_event())
-        watch.patience.worked = True
+        job = JobSubmission(hook, record, spec, self.log, kill.check).job()
+        job_wait = self._wait_for_job(job.id, deferrable=self.deferrable, hook=hook)
+        job_wait.notes.resume(job.to_event())
+        job_wait.tolerance.worked = True
         if self.do_xcom_push:
             context["ti"].xcom_push(key="job_id", value=job.id)
         self.note_job_url(hook, job.id, context)
         if not self.wait_for_completion:
-            memory.note("passed", job.id)
-        return job, watch
+            record.note("passed", job.id)
+        return job, job_wait
 
-    def _watch_job(self, job_id: str, *, deferrable: bool, hook: PolarisHook | None = None) -> Watch:
-        watch = self.start_watch(job_id, self.poll_interval, deferrable=deferrable, hook=hook)
+    def _wait_for_job(self, job_id: str, *, deferrable: bool, hook: PolarisHook | None = None) -> JobWait:
+        job_wait = self.start_job_wait(job_id, self.poll_interval, deferrable=deferrable, hook=hook)
         if self._kill:
-            self._kill.waits_for(watch)
-        return watch
+            self._kill.waits_for(job_wait)
+        return job_wait
 
-    def _hand_over(self, watch: Watch, deadline: float, context: Context) -> NoReturn:
+    def _hand_over(self, job_wait: JobWait, deadline: float, context: Context) -> NoReturn:
         logical_date = getattr(context.get("dag_run"), "logical_date", None)
-        self.hand_over(watch, deadline, cancel_on_kill=self.cancel_on_kill, logical_date=logical_date)
+        self.hand_over(job_wait, deadline, cancel_on_kill=self.cancel_on_kill, logical_date=logical_date)
 
-    def _finish(self, ending: Ending, context: Context) -> dict[str, Any]:
+    def _finish(self, outcome: Outcome, context: Context) -> dict[str, Any]:
         """Note the verdict for the tries to come, and report it."""
-        status = ending.job.execution_status
+        status = outcome.job.execution_status
         # One that is refused while it runs may load yet: there is no verdict on it for the tries to come.
-        if self._memory and (ending.passed or status.is_over):
+        if self._record and (outcome.passed or status.is_over):
             refused: State = "failed" if status == "failed" else "refused"
-            self._memory.note("passed" if ending.passed else refused, ending.job.id)
-        return self.report(ending, context)
+            self._record.note("passed" if outcome.passed else refused, outcome.job.id)
+        return self.report(outcome, context)
 
-    def _give_up(self, watch: Watch) -> str:
+    def _give_up(self, job_wait: JobWait) -> str:
         """Cancel the job if the task is to do that, and return what a message says of it."""
-        if watch.notes.is_over:
-            return self.with_url(self.last_known(watch.job_id))
+        if job_wait.notes.is_over:
+            return self.with_url(self.last_known(job_wait.job_id))
         said = "The job was not canceled"
         if self.cancel_on_timeout:
-            if self._memory:
-                self._memory.note_cancellation(watch.job_id, self.log)
+            if self._record:
+                self._record.note_cancellation(job_wait.job_id, self.log)
             try:
-                watch.hook.cancel_job(watch.job_id)
+                job_wait.hook.cancel_job(job_wait.job_id)
                 said = "Polaris took its cancellation"
             except PolarisError as error:
                 said = f"It could not be canceled: {error}"
-        return self.with_url(f"{self.last_known(watch.job_id)}. {said}")
+        return self.with_url(f"{self.last_known(job_wait.job_id)}. {said}")
 
-    def _timed_out(self, watch: Watch) -> BaseException:
-        known = self._give_up(watch)
+    def _timed_out(self, job_wait: JobWait) -> BaseException:
+        known = self._give_up(job_wait)
         limit = execution_limit(self, self.timeout)
         if self.deferrable and limit is not None:  # on a worker Airflow itself sees to that
             return AirflowTaskTimeout(f"The task's execution_timeout of {limit:,.0f} s passed. {known}")
-        waited_for = "The job's table was not available" if watch.notes.is_over else "The job was not over"
+        waited_for = "The job's table was not available" if job_wait.notes.is_over else "The job was not over"
         return PolarisJobTimeout(f"{waited_for} after {self.timeout:,.0f} s. {known}")

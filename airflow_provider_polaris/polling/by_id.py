@@ -28,12 +28,12 @@ OUTAGE = 2
 AT_ONCE = 100
 
 
-def is_everybodys(error: object) -> bool:
+def is_service_wide(error: object) -> bool:
     """Whether others would most likely be answered the same."""
     return isinstance(error, (PolarisUnreachable, PolarisAuthError, PolarisConnectionMissing))
 
 
-class Asker:
+class ByIdPoller:
     """Asks, each question a task of its own: one that hangs holds up nobody else.
 
     :param id_of: returns a job's id as the service knows it, ``None`` if nobody waits for it any more.
@@ -96,7 +96,7 @@ class Asker:
 
     def note(self, key: str, answer: object) -> None:
         """Take in how a question ended."""
-        if is_everybodys(answer):
+        if is_service_wide(answer):
             self._failing.add(key)
             asked = min(getattr(answer, "retry_after", None) or 0.0, MAX_RETRY_AFTER)
             self._next_probe = max(self._next_probe, clock.now() + asked)
@@ -152,7 +152,7 @@ class Asker:
             self._pending.discard(key)
         self._tell(key, at, answer)
         self.note(key, answer)
-        if isinstance(answer, PolarisError) and is_everybodys(answer) and self._in_outage:
+        if isinstance(answer, PolarisError) and is_service_wide(answer) and self._in_outage:
             waiting = [*self._queue, *self._held]
             self._queue.clear()
             self._held.clear()

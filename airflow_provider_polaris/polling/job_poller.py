@@ -1,4 +1,4 @@
-"""JobWatcher: one poll for all the jobs that the triggers of an event loop wait for on a connection and project.
+"""JobPoller: one poll for all the jobs that the triggers of an event loop wait for on a connection and project.
 
 Few jobs are asked for by id. Many are looked up in the list of all jobs that are not over: one request for a thousand
 of them. The list is only ever a hint that nothing happened: what it does not show, or shows in a state that would end a
@@ -19,8 +19,8 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Gate
-from airflow_provider_polaris.polling.by_id import Asker, in_turns, is_everybodys
-from airflow_provider_polaris.polling.list_policy import PAGE_COST, Listing
+from airflow_provider_polaris.polling.by_id import ByIdPoller, in_turns, is_service_wide
+from airflow_provider_polaris.polling.list_policy import PAGE_COST, JobListPolicy
 from airflow_provider_polaris.polling.subscription import Pace, Subscription
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class _TooLong(Exception):
     """The list has so many pages that ids are cheaper. The number of pages that were read is its argument."""
 
 
-class JobWatcher:
+class JobPoller:
     """Polls for its subscribers, as long as there are any. It belongs to one event loop.
 
     :param client: asks, in threads.
@@ -44,7 +44,7 @@ class JobWatcher:
     def __init__(self, client: SharedClient) -> None:
         self._client = client
         self._jobs: dict[str, list[Subscription]] = {}
-        self._listing = Listing()
+        self._list_policy = JobListPolicy()
         self._turn = 0
         #: Jobs that the last list did not show.
         self._missing: set[str] = set()
@@ -58,7 +58,7 @@ class JobWatcher:
         """Watch a job until the subscription is left; see :class:`Subscription`."""
         subscription = Subscription(self, job_id, gate, pace, deadline, first=first, known=known)
         self._jobs.setdefault(subscription.key, []).append(subscription)
-        self._listing.hurry(pace.interval)
+        self._list_policy.hurry(pace.interval)
         if self._task is None:
             self._fault = None
             # In an empty context: what it says of all is not to land in the log of the task that came first.
@@ -88,7 +88,7 @@ class JobWatcher:
         # No failed poll: nobody is left to poll again.
         fault: BaseException = PolarisError("The poll was stopped")
         run = asyncio.current_task()
-        asker = Asker(self._client, self._id_of, self._answered, partial(self._break, run))
+        by_id = ByIdPoller(self._client, self._id_of, self._answered, partial(self._break, run))
         listening: asyncio.Task[None] | None = None
         try:
             while True:
@@ -96,26 +96,26 @@ class JobWatcher:
                 if self._fault is not None:
                     break
                 now, by_list = clock.now(), self._goes_by_list()
-                due, wake_at, interval = self._look_at_all(asker, now, by_list=by_list)
-                self._listing.hurry(interval)  # a clock may be set back
+                due, wake_at, interval = self._look_at_all(by_id, now, by_list=by_list)
+                self._list_policy.hurry(interval)  # a clock may be set back
                 if not by_list:
-                    self._listing.warn_if_too_long(len(self._jobs))
+                    self._list_policy.warn_if_too_long(len(self._jobs))
                 elif listening is None or listening.done():  # its end wakes this
-                    due_at = self._listing.due_at(len(self._jobs))
+                    due_at = self._list_policy.due_at(len(self._jobs))
                     if due_at <= now:
-                        self._listing.schedule(interval)
-                        listening = asyncio.ensure_future(self._poll_by_list(asker, interval))
+                        self._list_policy.schedule(interval)
+                        listening = asyncio.ensure_future(self._poll_by_list(by_id, interval))
                         listening.add_done_callback(partial(self._listened, run))
                     else:
                         wake_at = min(wake_at, due_at)
-                asker.ask(due)
-                asker.probe(interval)
-                await self._sleep_until(min(wake_at, asker.wake_at))
+                by_id.ask(due)
+                by_id.probe(interval)
+                await self._sleep_until(min(wake_at, by_id.wake_at))
             fault = self._fault
         except Exception as error:  # noqa: BLE001 - told to all, below
             fault = error
         finally:
-            asker.stop()
+            by_id.stop()
             if listening:
                 listening.cancel()
             if self._task is asyncio.current_task():
@@ -139,7 +139,7 @@ class JobWatcher:
             self._break(run, fault)
         self.wake()
 
-    def _look_at_all(self, asker: Asker, now: float, *, by_list: bool) -> tuple[list[str], float, float]:
+    def _look_at_all(self, by_id: ByIdPoller, now: float, *, by_list: bool) -> tuple[list[str], float, float]:
         """Return the jobs that it is time to ask for by id, when it is time for the next, and the shortest interval."""
         due, wake_at, interval = [], math.inf, math.inf
         for key, subscriptions in self._jobs.items():
@@ -147,7 +147,7 @@ class JobWatcher:
             for one in subscriptions:
                 at = min(at, one.wake_at(now, by_list=by_list))
                 interval = min(interval, one.pace.interval)
-            if asker.is_asking(key):
+            if by_id.is_asking(key):
                 continue
             if at <= now:
                 due.append(key)
@@ -170,7 +170,7 @@ class JobWatcher:
         return [one for subscriptions in self._jobs.values() for one in subscriptions]
 
     def _goes_by_list(self) -> bool:
-        return self._listing.suits(len(self._jobs))
+        return self._list_policy.suits(len(self._jobs))
 
     def _id_of(self, key: str) -> str | None:
         return self._jobs[key][0].job_id if key in self._jobs else None
@@ -181,41 +181,41 @@ class JobWatcher:
 
     def _tell(self, key: str, at: float, answer: Job | PolarisError) -> None:
         if key in self._missing and isinstance(answer, Job) and not answer.execution_status.is_over:
-            self._listing.hidden += 1
+            self._list_policy.hidden += 1
         self._missing.discard(key)
         for subscription in self._jobs.get(key, []):
             subscription.was_asked_for(at, answer)
 
-    async def _poll_by_list(self, asker: Asker, interval: float) -> None:
+    async def _poll_by_list(self, by_id: ByIdPoller, interval: float) -> None:
         """Read the list, and ask for one job by id beside it."""
-        if self._listing.hidden > max(PAGE_COST, len(self._jobs) // 2):
+        if self._list_policy.hidden > max(PAGE_COST, len(self._jobs) // 2):
             self._go_by_ids("it does not show jobs that are active")
             return
-        self._listing.hidden = 0
+        self._list_policy.hidden = 0
         self._missing.clear()
         self._turn += 1
         watched = list(self._jobs)
         if not watched:  # they have all left since this was begun
             return
-        sample = self._listing.suspect or watched[self._turn % len(watched)]
+        sample = self._list_policy.suspect or watched[self._turn % len(watched)]
         others = [key for key in watched if key != sample]
         at = clock.now()
         asking = self._read_list(sample), self._client.get_job(self._id_of(sample) or sample)
         rows, answer = await asyncio.gather(*asking, return_exceptions=True)
-        self._listing.rest(interval)
+        self._list_policy.rest(interval)
         for outcome in (rows, answer):
             if isinstance(outcome, BaseException) and not isinstance(outcome, (PolarisError, _TooLong)):
                 raise outcome
-        asker.note(sample, answer)
+        by_id.note(sample, answer)
         self._tell(sample, at, answer)  # type: ignore[arg-type]
         if isinstance(rows, BaseException):
-            await self._do_without_list(rows, others, polaris_answers=not is_everybodys(answer))
-        elif isinstance(answer, Job) and not self._listing.is_trusted(answer, rows.get(sample)):
+            await self._do_without_list(rows, others, polaris_answers=not is_service_wide(answer))
+        elif isinstance(answer, Job) and not self._list_policy.is_trusted(answer, rows.get(sample)):
             self._go_by_ids("it says other things than Polaris does when asked for a job by id")
         else:
-            if not isinstance(answer, Job) and not is_everybodys(answer):
-                self._listing.suspect = None
-            await self._heed(rows, others, asker)
+            if not isinstance(answer, Job) and not is_service_wide(answer):
+                self._list_policy.suspect = None
+            await self._heed(rows, others, by_id)
 
     async def _read_list(self, sample: str) -> Rows:
         rows: dict[str, Mapping[str, Any]] = {}
@@ -227,13 +227,13 @@ class JobWatcher:
             offset += page.size
             pages += 1
             if not page.more:
-                self._listing.was_read(pages)
+                self._list_policy.was_read(pages)
                 return rows
             # Weighed against the waits that there are by now: many may have come since the first page was requested.
-            if self._listing.is_too_long(pages, len(self._jobs)):
+            if self._list_policy.is_too_long(pages, len(self._jobs)):
                 raise _TooLong(pages)
 
-    async def _heed(self, rows: Rows, keys: list[str], asker: Asker) -> None:
+    async def _heed(self, rows: Rows, keys: list[str], by_id: ByIdPoller) -> None:
         """Take in what the list says of these jobs, and ask for those of which it says too little, or too much."""
         asked = []
 
@@ -246,18 +246,18 @@ class JobWatcher:
                 asked.append(key)
 
         await in_turns(keys, heed)
-        asker.ask(asked)
+        by_id.ask(asked)
 
     async def _do_without_list(self, error: BaseException, others: list[str], *, polaris_answers: bool) -> None:
         """Tell the failed poll; or go by ids, if it is only the list that does not work."""
         if isinstance(error, _TooLong):
-            self._listing.was_too_long(error.args[0], len(self._jobs))
+            self._list_policy.was_too_long(error.args[0], len(self._jobs))
             return
         is_busy = isinstance(error, PolarisUnreachable) and error.status == 429
-        if not is_everybodys(error) or (polaris_answers and not is_busy and self._listing.failed_twice()):
+        if not is_service_wide(error) or (polaris_answers and not is_busy and self._list_policy.failed_twice()):
             self._go_by_ids(f"it cannot be read: {error}")
             return
-        self._listing.put_off(getattr(error, "retry_after", None) or 0.0)
+        self._list_policy.put_off(getattr(error, "retry_after", None) or 0.0)
         await in_turns(others, lambda key: self._missed_list(key, error))  # type: ignore[arg-type]
 
     def _missed_list(self, key: str, error: Exception) -> None:
@@ -265,7 +265,7 @@ class JobWatcher:
             subscription.missed_list(error)
 
     def _go_by_ids(self, why: str) -> None:
-        self._listing.give_up(len(self._jobs), why)
-        self._listing.hidden = 0
+        self._list_policy.give_up(len(self._jobs), why)
+        self._list_policy.hidden = 0
         for subscription in self._subscriptions():
             subscription.ask_at = min(subscription.ask_at, clock.now())  # beside its own pace

@@ -23,7 +23,7 @@ LIST_EVERY = 5.0
 LIST_AGAIN = 600.0
 
 
-class Listing:
+class JobListPolicy:
     """What a watcher remembers of the list."""
 
     def __init__(self) -> None:

@@ -24,7 +24,7 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.api.transport import Transport
 from airflow_provider_polaris.gate.availability import Table
 from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
-from airflow_provider_polaris.polling.job_poller import JobWatcher
+from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.threads import DaemonThreadPool
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ class SharedClient:
         self._lock = asyncio.Lock()
         self.slots = SLOTS
         self._slots = asyncio.Semaphore(SLOTS)
-        self.watcher = JobWatcher(self)
+        self.watcher = JobPoller(self)
 
     def join(self) -> None:
         """Count one more trigger. It is told what the connection says now, not what it said when the first one came."""

@@ -18,7 +18,7 @@ from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 from airflow_provider_polaris.waiting.progress_log import HEARTBEAT
 
 if TYPE_CHECKING:
-    from airflow_provider_polaris.polling.job_poller import JobWatcher
+    from airflow_provider_polaris.polling.job_poller import JobPoller
 
 #: How long a poll may take that begins at or shortly before the deadline, in seconds: less than Airflow's backstop.
 LAST_ASK = 30.0
@@ -50,7 +50,7 @@ class Pace:
 
 
 class Subscription:
-    """Made by :meth:`JobWatcher.subscribe`; a context manager that leaves in the end.
+    """Made by :meth:`JobPoller.subscribe`; a context manager that leaves in the end.
 
     :param deadline: when the job is asked for a last time, in seconds since the epoch.
     :param first: after how many seconds it is asked for first.
@@ -64,7 +64,7 @@ class Subscription:
 
     def __init__(
         self,
-        watcher: JobWatcher,
+        watcher: JobPoller,
         job_id: str,
         gate: Gate,
         pace: Pace,

@@ -19,16 +19,16 @@ from airflow_provider_polaris._compat import (
 )
 from airflow_provider_polaris.exceptions import PolarisGateRefused, PolarisOptionError
 from airflow_provider_polaris.waiting.deferral import check_seconds, deadline_of, execution_limit, fails_for_good
-from airflow_provider_polaris.waiting.task_base import THRESHOLDS, WaitsAtGate
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS, GatedTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
 
-class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
+class PolarisJobSensor(GatedTask, BaseSensorOperator):
     """Wait for an ingestion job of Imply Polaris, and succeed only if the job did what the gate asks for.
 
     It watches and never cancels: clearing or killing this task leaves the job alone. It waits in poke, reschedule or
@@ -108,19 +108,19 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Look once. Deferrable, a first look that decides nothing hands over to the triggerer."""
         self._began = self._began or clock.now()
-        watch = self._watch
-        if watch is None:
-            watch = self._start_watch(deferrable=self.deferrable)
-            self.note_job_url(watch.hook, watch.job_id, context)
-        seen_before = watch.notes.last
-        ending = watch.poll()
-        if ending:
-            return PokeReturnValue(True, self.report(ending, context))
-        job = watch.notes.last
-        if job and not seen_before and not job.execution_status.is_over and self._has_memory:
-            self.check_table_can_be_read(watch.hook, job.table)
+        job_wait = self._job_wait
+        if job_wait is None:
+            job_wait = self._start_job_wait(deferrable=self.deferrable)
+            self.note_job_url(job_wait.hook, job_wait.job_id, context)
+        seen_before = job_wait.notes.last
+        outcome = job_wait.poll()
+        if outcome:
+            return PokeReturnValue(True, self.report(outcome, context))
+        job = job_wait.notes.last
+        if job and not seen_before and not job.execution_status.is_over and self._sees_whole_wait:
+            self.check_table_can_be_read(job_wait.hook, job.table)
         if self.deferrable:
-            self._hand_over(watch, deadline_of(self, context, self._began, self.timeout))
+            self._hand_over(job_wait, deadline_of(self, context, self._began, self.timeout))
         if clock.now() >= self._began + self.timeout and not self.reschedule:
             # Airflow's own timeout, which comes next, does not say what it waited for.
             raise self._sensor_timeout()
@@ -130,32 +130,34 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Go on with what the trigger saw. This is another instance than the one that deferred."""
         # What takes time goes on where it was, whatever the DAG file says by now.
-        watch = self._start_watch(deferrable=True)
-        ending, event = self.take_up(watch, event)
-        if ending:
-            return self.report(ending, context)
+        job_wait = self._start_job_wait(deferrable=True)
+        outcome, event = self.take_up(job_wait, event)
+        if outcome:
+            return self.report(outcome, context)
         if event["outcome"] != "timeout" and clock.now() < event["deadline"]:
-            self._hand_over(watch, event["deadline"])
+            self._hand_over(job_wait, event["deadline"])
         raise self._timed_out()
 
-    def refusal(self, ending: Ending, message: str) -> Exception:  # noqa: ARG002
+    def refusal(self, outcome: Outcome, message: str) -> Exception:  # noqa: ARG002
         """Return the error that no retry can change."""
         if self.soft_fail or self.never_fail:  # Airflow makes a skip of it, and says nothing of why
             self.log.warning("The gate refuses. %s", message)
         return PolarisGateRefused(message)
 
-    def _start_watch(self, *, deferrable: bool) -> Watch:
+    def _start_job_wait(self, *, deferrable: bool) -> JobWait:
         check_seconds(self, "poke_interval", "timeout")
-        has_memory = deferrable or self._has_memory
-        return self.start_watch(self.job_id, self.poke_interval, deferrable=deferrable, has_memory=has_memory)
+        sees_whole_wait = deferrable or self._sees_whole_wait
+        return self.start_job_wait(
+            self.job_id, self.poke_interval, deferrable=deferrable, sees_whole_wait=sees_whole_wait
+        )
 
     @property
-    def _has_memory(self) -> bool:
+    def _sees_whole_wait(self) -> bool:
         return self.deferrable or not self.reschedule
 
-    def _hand_over(self, watch: Watch, deadline: float) -> NoReturn:
+    def _hand_over(self, job_wait: JobWait, deadline: float) -> NoReturn:
         self.hand_over(
-            watch,
+            job_wait,
             deadline,
             exponential_backoff=self.exponential_backoff,
             max_wait=self.max_wait.total_seconds() if self.max_wait else None,
@@ -175,5 +177,5 @@ class PolarisJobSensor(WaitsAtGate, BaseSensorOperator):
 
     def _last_known(self) -> str:
         known = self.last_known(self.job_id)
-        is_over = self._watch is not None and self._watch.notes.is_over
+        is_over = self._job_wait is not None and self._job_wait.notes.is_over
         return self.with_url(known if is_over else f"{known}. The job was not canceled")

@@ -26,7 +26,7 @@ _STATES: tuple[str, ...] = get_args(State)
 
 
 @dataclass(frozen=True)
-class Remembered:
+class SubmissionNote:
     """What was noted last.
 
     :param state: ``sending``: the spec went out, and no answer was noted; ``lost``: likewise, and the user was told;
@@ -46,8 +46,8 @@ class Remembered:
     spec: str | None = None
 
 
-class Memory:
-    """One task instance's memory.
+class SubmissionRecord:
+    """One task instance's record.
 
     :param retries: the task's own; Airflow tells by them which try began a life.
     """
@@ -78,7 +78,7 @@ class Memory:
         """Whether what is noted outlives this process."""
         return self._store is not None
 
-    def recall(self) -> Remembered | None:
+    def recall(self) -> SubmissionNote | None:
         """Return what was noted last, ``None`` if nothing was, or if it cannot be read."""
         noted = self._store.get(KEY) if self.lasts else None
         remembered = _read(noted) if isinstance(noted, Mapping) else None
@@ -92,7 +92,7 @@ class Memory:
     def note(self, state: State, job_id: str | None = None, *, marker: str | None = None) -> None:
         """Note how far this try is."""
         if self.lasts:
-            self._store.set(KEY, asdict(Remembered(state, self.life, clock.now(), job_id, marker, self.spec)))
+            self._store.set(KEY, asdict(SubmissionNote(state, self.life, clock.now(), job_id, marker, self.spec)))
 
     def note_cancellation(self, job_id: str, log: Log) -> None:
         """Note that the job is about to be canceled: before it is, since this process may not live to do it after."""
@@ -102,12 +102,12 @@ class Memory:
             log.info("The cancellation could not be noted for a next try: %s", error)
 
 
-def _read(noted: Mapping[str, Any]) -> Remembered | None:
+def _read(noted: Mapping[str, Any]) -> SubmissionNote | None:
     state, life, at = noted.get("state"), noted.get("life"), noted.get("at")
     if state not in _STATES or not isinstance(life, int) or not isinstance(at, (int, float)):
         return None
     told = {name: noted[name] for name in ("job_id", "marker", "spec") if isinstance(noted.get(name), str)}
-    return Remembered(state, life, at, **told)
+    return SubmissionNote(state, life, at, **told)
 
 
 def _digest(value: Any) -> str:

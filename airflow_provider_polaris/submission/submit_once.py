@@ -20,7 +20,7 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobTimeout
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.submission.submission_record import Memory, Remembered, State
+from airflow_provider_polaris.submission.submission_record import State, SubmissionNote, SubmissionRecord
 from airflow_provider_polaris.waiting.progress_log import Log
 
 #: A spec whose answer was lost may still arrive for so long: only after that does not finding its job prove that there
@@ -40,7 +40,7 @@ SEARCHED = 200
 CLOCKS_APART = 86_400.0
 
 
-class Creation:
+class JobSubmission:
     """One try's way to its job.
 
     :param check: called right before the spec is sent; raises if there is to be no job any more.
@@ -49,17 +49,17 @@ class Creation:
     def __init__(
         self,
         hook: PolarisHook,
-        memory: Memory,
+        record: SubmissionRecord,
         spec: Mapping[str, Any],
         log: Log,
         check: Callable[[], None],
     ) -> None:
         self._check = check
         self._hook = hook
-        self._memory = memory
-        memory.is_for(spec)
+        self._record = record
+        record.is_for(spec)
         # The end of it is new for each spec that is sent: a run of the same name may have been here before.
-        self._marker = f"{memory.marker} {secrets.token_hex(8)}"
+        self._marker = f"{record.marker} {secrets.token_hex(8)}"
         self._spec = marked(spec, self._marker)
         self._table = table_of(spec)
         self._log = log
@@ -71,11 +71,11 @@ class Creation:
 
         :raises PolarisJobLost: when an earlier try may have created a job that cannot be found.
         """
-        remembered = self._memory.recall()
+        remembered = self._record.recall()
         if remembered is not None:
             job = self._of_earlier_try(remembered)
-        elif self._memory.is_retry and (self._memory.is_garbled or not self._memory.lasts):
-            job = self._found_or_lost(None, self._memory.marker if self._memory.knows_marker else None)
+        elif self._record.is_retry and (self._record.is_garbled or not self._record.lasts):
+            job = self._found_or_lost(None, self._record.marker if self._record.knows_marker else None)
         else:
             job = None
         if job is None:
@@ -83,17 +83,17 @@ class Creation:
             self._log.info("%s: created", job)
         return job
 
-    def _of_earlier_try(self, remembered: Remembered) -> Job | None:
+    def _of_earlier_try(self, remembered: SubmissionNote) -> Job | None:
         """Return the job that an earlier try has waited for, ``None`` if this try is to load."""
-        same_life = remembered.life == self._memory.life
+        same_life = remembered.life == self._record.life
         if remembered.state == "failed" or (remembered.state in ("passed", "refused") and not same_life):
             return None  # it had its verdict: a retry or a clear loads again
         if remembered.state == "lost" and not same_life:
             return None  # the user was told, and has looked
-        is_other = not same_life and remembered.spec not in (None, self._memory.spec)
+        is_other = not same_life and remembered.spec not in (None, self._record.spec)
         if remembered.state in ("sending", "lost"):
             # A spec that is another by now tells nothing of where the one that went out is to be found.
-            marker = None if is_other else remembered.marker or self._memory.marker
+            marker = None if is_other else remembered.marker or self._record.marker
             return self._found_or_lost(remembered.at, marker)
         if remembered.job_id is None:
             return None
@@ -145,7 +145,7 @@ class Creation:
     def _create(self) -> Job:
         self._check()
         self._hook.get_conn()  # a connection that is wrong is no spec that was sent
-        self._memory.note("sending", marker=self._marker)
+        self._record.note("sending", marker=self._marker)
         sent_at = clock.now()
         try:
             job = self._hook.create_job(self._spec)
@@ -175,7 +175,7 @@ class Creation:
     def _note_if_possible(self, state: State, job_id: str | None = None) -> None:
         """Note what has happened. That it cannot be noted must not hide it, nor end the wait for a job that runs."""
         try:
-            self._memory.note(state, job_id)
+            self._record.note(state, job_id)
         except Exception as error:  # noqa: BLE001 - whatever it is
             what = f"Job {job_id}" if job_id else "That there is no job"
             self._log.warning("%s could not be noted for a retry: %s: %s", what, type(error).__name__, error)
@@ -196,7 +196,7 @@ class Creation:
             sending = SENDING + self._hook.transport.connection.timeout
             last_sent_at = clock.now() if sent_at is None else sent_at + sending
         while True:
-            job = self._marked_job(marker, self._memory.began if sent_at is None else sent_at)
+            job = self._marked_job(marker, self._record.began if sent_at is None else sent_at)
             if job is not None and _is_canceled(job) and job.created_by and job.last_modified_by == job.created_by:
                 # By the key that created it: an earlier try was killed, or its time was up.
                 job = self._until_over(job)
@@ -205,7 +205,7 @@ class Creation:
             if job is not None and sent_at is None and job.execution_status == "failed":
                 return None  # it had its verdict, which nobody could note
             if job is not None:
-                self._memory.note("waiting", job.id)
+                self._record.note("waiting", job.id)
                 self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
                 return job
             left = last_sent_at + IN_FLIGHT - clock.now()

@@ -15,8 +15,8 @@ from airflow_provider_polaris.api.errors import PolarisError
 from airflow_provider_polaris.exceptions import PolarisJobCanceled
 
 if TYPE_CHECKING:
-    from airflow_provider_polaris.submission.submission_record import Memory
-    from airflow_provider_polaris.waiting.job_wait import Watch
+    from airflow_provider_polaris.submission.submission_record import SubmissionRecord
+    from airflow_provider_polaris.waiting.job_wait import JobWait
     from airflow_provider_polaris.waiting.progress_log import Log
 
 #: In these Airflow goes on with the task by itself: its worker was shut down, lost, or cut off for a while. A user who
@@ -34,23 +34,23 @@ class WorkerKill:
     """One try's readiness to be killed on a worker.
 
     :param ti: the task instance.
-    :param memory: where a cancellation is noted, for tries to come.
+    :param record: where a cancellation is noted, for tries to come.
     """
 
-    def __init__(self, ti: Any, memory: Memory, log: Log) -> None:
+    def __init__(self, ti: Any, record: SubmissionRecord, log: Log) -> None:
         self._ti = ti
-        self._memory = memory
+        self._record = record
         self._log = log
-        self._watch: Watch | None = None
+        self._job_wait: JobWait | None = None
         self._has_job = threading.Event()
         #: All is done that can be while the task itself is held up.
         self._may_go_on = threading.Event()
         self._killed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def waits_for(self, watch: Watch) -> None:
+    def waits_for(self, job_wait: JobWait) -> None:
         """Tell which job is to be canceled."""
-        self._watch = watch
+        self._job_wait = job_wait
         self._has_job.set()
 
     def check(self) -> None:
@@ -100,26 +100,26 @@ class WorkerKill:
             return
         self._killed.set()
         self._log.info("The task was killed: it is %s now. Canceling %s", state, self._job)
-        if not self._watch:
+        if not self._job_wait:
             self._may_go_on.set()  # only the task itself can read which job its spec has made
             self._has_job.wait(CREATION)
-        if self._watch:
-            self._cancel(self._watch)
+        if self._job_wait:
+            self._cancel(self._job_wait)
         else:
             self._log.warning("It has no job that could be canceled")
 
-    def _cancel(self, watch: Watch) -> None:
-        last = watch.notes.last
+    def _cancel(self, job_wait: JobWait) -> None:
+        last = job_wait.notes.last
         if last and last.execution_status.is_over:
             return
-        self._memory.note_cancellation(watch.job_id, self._log)
+        self._record.note_cancellation(job_wait.job_id, self._log)
         try:
-            watch.hook.cancel_job(watch.job_id)
+            job_wait.hook.cancel_job(job_wait.job_id)
         except PolarisError as error:
-            self._log.warning("Job %s could not be canceled, and may run on: %s", watch.job_id, error)
+            self._log.warning("Job %s could not be canceled, and may run on: %s", job_wait.job_id, error)
         else:
-            self._log.info("Polaris took the cancellation of job %s", watch.job_id)
+            self._log.info("Polaris took the cancellation of job %s", job_wait.job_id)
 
     @property
     def _job(self) -> str:
-        return f"job {self._watch.job_id}" if self._watch else "the job that it may have created"
+        return f"job {self._job_wait.job_id}" if self._job_wait else "the job that it may have created"

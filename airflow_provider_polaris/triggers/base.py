@@ -13,10 +13,10 @@ from airflow_provider_polaris.api.errors import (
     PolarisError,
     error_to_dict,
 )
-from airflow_provider_polaris.gate.outage_tolerance import Patience
+from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
 from airflow_provider_polaris.polling.subscription import Pace
-from airflow_provider_polaris.waiting.progress_log import WaitLog, explain
+from airflow_provider_polaris.waiting.progress_log import ProgressLog, explain
 
 
 class PolarisTrigger(BaseTrigger):
@@ -32,7 +32,7 @@ class PolarisTrigger(BaseTrigger):
     :param poll_interval: the longest time between two polls, in seconds; each is up to a tenth shorter, at random.
     :param max_unreachable: how many seconds without an answer end the wait.
     :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
-    :param failing: what went wrong before this deferral (:meth:`Patience.to_dict`). The first poll then waits an
+    :param failing: what went wrong before this deferral (:meth:`OutageTolerance.to_dict`). The first poll then waits an
         interval: the poll before has just failed.
     :param last_job: the job as the worker last saw it, in the form of the event's ``job``.
     """
@@ -83,12 +83,12 @@ class PolarisTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, and return."""
-        notes = WaitLog(self.job_id, self.log)
+        notes = ProgressLog(self.job_id, self.log)
         notes.resume(self.last_job)
-        patience = Patience(self.max_unreachable, self.poll_interval, worked=True)
+        tolerance = OutageTolerance(self.max_unreachable, self.poll_interval, worked=True)
         try:
             async with shared_client(self.polaris_conn_id, self.project_id) as client:
-                outcome = await self.wait(client, patience, notes)
+                outcome = await self.wait(client, tolerance, notes)
             event: dict[str, Any] = {"outcome": outcome, "error": None}
         except PolarisApiError as error:
             event = {"outcome": "error", "error": error_to_dict(explain(error, self.job_id, notes.last))}
@@ -105,7 +105,7 @@ class PolarisTrigger(BaseTrigger):
                 "job": notes.last and notes.last.to_event(),
                 "table": self.table_seen(),
                 "deadline": self.deadline,
-                "failing": patience.to_dict(clock.now()),
+                "failing": tolerance.to_dict(clock.now()),
                 "trouble": notes.trouble,
                 "polls": notes.polls,
                 "failed_polls": notes.failed_polls,
@@ -113,7 +113,7 @@ class PolarisTrigger(BaseTrigger):
         )
 
     async def wait(
-        self, client: SharedClient, patience: Patience, notes: WaitLog
+        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
     ) -> Literal["job", "table", "timeout"]:
         """Return what woke the task; raise a PolarisError if the wait cannot go on."""
         raise NotImplementedError

@@ -11,11 +11,11 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.availability import Readiness, Table
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
-from airflow_provider_polaris.gate.outage_tolerance import Patience
+from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.shared_client import SharedClient
 from airflow_provider_polaris.polling.subscription import LAST_ASK
 from airflow_provider_polaris.triggers.base import PolarisTrigger
-from airflow_provider_polaris.waiting.progress_log import WaitLog
+from airflow_provider_polaris.waiting.progress_log import ProgressLog
 
 
 class PolarisJobTrigger(PolarisTrigger):
@@ -64,10 +64,12 @@ class PolarisJobTrigger(PolarisTrigger):
         """What it waits for."""
         return Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
 
-    async def wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["job", "timeout"]:
+    async def wait(
+        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+    ) -> Literal["job", "timeout"]:
         """Listen to the poll until the gate would stop waiting."""
         pace = self.pace()
-        first = pace.pause() if patience.resume(self.failing, clock.now()) else 0.0
+        first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         with client.watcher.subscribe(
             self.job_id, self.gate, pace, self.deadline, first=first, known=notes.last
         ) as poll:
@@ -75,18 +77,18 @@ class PolarisJobTrigger(PolarisTrigger):
                 answer = await poll.next()
                 notes.polls, poll.silent_polls = notes.polls + poll.silent_polls, 0
                 if isinstance(answer, PolarisApiError):
-                    delay = patience.failed(answer, clock.now())
+                    delay = tolerance.failed(answer, clock.now())
                     notes.failed(answer)
                     if isinstance(answer, PolarisNotFound) and delay is not None:
                         poll.ask_again_in(delay)
                 elif self._ends_with(answer or notes.last, notes):
                     return "job"
                 else:
-                    patience.succeeded()
+                    tolerance.succeeded()
                 if clock.now() >= self.deadline:
                     return "timeout"
 
-    def _ends_with(self, job: Job | None, notes: WaitLog) -> bool:
+    def _ends_with(self, job: Job | None, notes: ProgressLog) -> bool:
         if job is None:
             return False
         decision = decide(job, self.gate)
@@ -125,10 +127,12 @@ class PolarisTableTrigger(PolarisTrigger):
         """Return what the last look found."""
         return self._readiness.to_event()
 
-    async def wait(self, client: SharedClient, patience: Patience, notes: WaitLog) -> Literal["table", "timeout"]:
+    async def wait(
+        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+    ) -> Literal["table", "timeout"]:
         """Look until the table's state is one that ends the wait, twice where it takes that."""
         pace = self.pace()
-        pause = pace.pause() if patience.resume(self.failing, clock.now()) else 0.0
+        pause = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         while True:
             left = self.deadline - clock.now()
             if pause:
@@ -140,14 +144,14 @@ class PolarisTableTrigger(PolarisTrigger):
             try:
                 table = await self._ask(client)
             except PolarisApiError as error:
-                pause = patience.failed(error, clock.now()) or pause
+                pause = tolerance.failed(error, clock.now()) or pause
                 notes.failed(error)
             else:
                 decision = self._readiness.saw(table, clock.now())
                 notes.saw_table(str(self._readiness), decision)
                 if decision.verdict is not Verdict.WAIT:
                     return "table"
-                patience.succeeded()
+                tolerance.succeeded()
                 pause = self._readiness.second_look_in(clock.now()) or pause
 
     async def _ask(self, client: SharedClient) -> Table | None:

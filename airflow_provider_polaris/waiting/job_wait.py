@@ -17,9 +17,9 @@ from airflow_provider_polaris.api.errors import (
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
 from airflow_provider_polaris.gate.decision import Decision, Gate, Verdict, decide, wants_logs
-from airflow_provider_polaris.gate.outage_tolerance import Patience
+from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.waiting.progress_log import Log, WaitLog, explain
+from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, explain
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ LOG_LINES = 5
 
 
 @dataclass(frozen=True)
-class Ending:
+class Outcome:
     """How a wait ended: the gate's decision, what it was based on, and the dict that goes to XCom."""
 
     job: Job
@@ -54,10 +54,10 @@ class Ending:
         return f"{self.job} {self.decision.reason}. {counters}." + (f" Its log ends with:{lines}" if lines else "")
 
 
-class Watch:
+class JobWait:
     """One task's view of one job, as long as the process lives.
 
-    :param patience: what failed polls it puts up with.
+    :param tolerance: what failed polls it puts up with.
     :param interval: seconds between polls; counters that are missing are read again for up to three of them.
     :param table_wait: who looks, once the job is good, whether its table is available: nobody; this process; or a
         trigger, and then :attr:`loaded` is set when it is time to hand over to it.
@@ -68,7 +68,7 @@ class Watch:
         hook: PolarisHook,
         job_id: str,
         gate: Gate,
-        patience: Patience,
+        tolerance: OutageTolerance,
         interval: float,
         log: Log,
         table_wait: Literal["here", "in a trigger"] | None = None,
@@ -76,18 +76,18 @@ class Watch:
         self.hook = hook
         self.job_id = job_id
         self.gate = gate
-        self.patience = patience
+        self.tolerance = tolerance
         self.interval = interval
         self.table_wait = table_wait
         #: The job, if all that is left to wait for is its table.
         self.loaded: Job | None = None
-        self.notes = WaitLog(job_id, log, says_end=False)
+        self.notes = ProgressLog(job_id, log, says_end=False)
         self._readiness: Readiness | None = None
         #: How the wait would have ended but for the table.
-        self._held: Ending | None = None
+        self._held: Outcome | None = None
 
-    def poll(self) -> Ending | None:
-        """Ask once. Return the ending, or ``None`` to go on waiting; raise if the wait cannot go on."""
+    def poll(self) -> Outcome | None:
+        """Ask once. Return the outcome, or ``None`` to go on waiting; raise if the wait cannot go on."""
         try:
             if self._held:
                 return self._bearing(partial(self._with_table, self._held, None))
@@ -96,21 +96,21 @@ class Watch:
         except PolarisApiError as error:
             raise explain(error, self.job_id, self.notes.last) from None
 
-    def wait_until(self, deadline: float) -> Ending | None:
+    def wait_until(self, deadline: float) -> Outcome | None:
         """Poll, an interval apart, until the wait ends; return ``None`` if time is up before that.
 
         :param deadline: in seconds since the epoch.
         """
-        ending = None
-        while ending is None:
+        outcome = None
+        while outcome is None:
             left = deadline - clock.now()
             if left <= 0:
                 return None
             clock.sleep(min(self.interval, left))
-            ending = self.poll()
-        return ending
+            outcome = self.poll()
+        return outcome
 
-    def judge(self, job: Job, table_state: str | None = None) -> Ending | None:
+    def judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
         """Like :meth:`poll`, of a job that the trigger has just seen.
 
         :param table_state: what the trigger found the job's table to be, if it was for the table that it waited.
@@ -120,13 +120,13 @@ class Watch:
         except PolarisApiError as error:
             raise explain(error, self.job_id, self.notes.last) from None
 
-    def ending_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Ending:
+    def ending_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
         """Return the job as it stands, with the counters that can be had: nothing waits for them here."""
         decision = decide(job, self.gate)
         # In a refusal the counters only decorate the message. In a success they go to XCom, and tasks downstream may
         # rely on them.
         read = partial(self.hook.get_job_metrics, retry=decision.verdict is Verdict.PASS)
-        return Ending(job, decision, self._if_possible(read), log_lines)
+        return Outcome(job, decision, self._if_possible(read), log_lines)
 
     def _look(self) -> Job | None:
         """Return the job; ``None`` if it could not be asked for and the next poll may fare better."""
@@ -140,64 +140,64 @@ class Watch:
             clock.sleep(delay)
 
     def _bear(self, error: PolarisApiError) -> float | None:
-        delay = self.patience.failed(error, clock.now())
+        delay = self.tolerance.failed(error, clock.now())
         self.notes.failed(error)
         return delay
 
-    def _judge(self, job: Job, table_state: str | None = None) -> Ending | None:
+    def _judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
         """Return what the gate makes of the job, with all that this takes; ``None`` to go on waiting."""
         if self.table_wait:
             check_leaves_table(job.type)
-        self.patience.worked = True
-        self.patience.not_found_since = None
+        self.tolerance.worked = True
+        self.tolerance.not_found_since = None
         decision = decide(job, self.gate)
         self.notes.saw(job, decision)
         if decision.verdict is Verdict.WAIT:
-            self.patience.succeeded()
+            self.tolerance.succeeded()
             return None
         return self._bearing(partial(self._conclude, job, decision, table_state))
 
-    def _bearing(self, ask: Callable[[], Ending | None]) -> Ending | None:
+    def _bearing(self, ask: Callable[[], Outcome | None]) -> Outcome | None:
         """Take it for one more failed poll, like any other, if what decides is out of reach."""
         try:
-            ending = ask()
+            outcome = ask()
         except (PolarisUnreachable, PolarisAuthError) as error:
             self._bear(error)
             return None
-        self.patience.succeeded()
-        return ending
+        self.tolerance.succeeded()
+        return outcome
 
-    def _conclude(self, job: Job, decision: Decision, table_state: str | None) -> Ending | None:
-        ending = self._gather(job, decision)
-        if not ending.passed or self.table_wait is None:
-            return ending
+    def _conclude(self, job: Job, decision: Decision, table_state: str | None) -> Outcome | None:
+        outcome = self._gather(job, decision)
+        if not outcome.passed or self.table_wait is None:
+            return outcome
         if self.table_wait == "here":
-            self._held = ending
-        return self._with_table(ending, table_state)
+            self._held = outcome
+        return self._with_table(outcome, table_state)
 
-    def _gather(self, job: Job, decision: Decision) -> Ending:
+    def _gather(self, job: Job, decision: Decision) -> Outcome:
         if decision.verdict is Verdict.UNDECIDED:
             return self._weigh(job)
         return self.ending_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
 
-    def _with_table(self, ending: Ending, state: str | None) -> Ending | None:
+    def _with_table(self, outcome: Outcome, state: str | None) -> Outcome | None:
         """Hold a good load back until it can be queried; ``None`` to go on waiting."""
-        name = ending.job.table
+        name = outcome.job.table
         if not name:
             told = "Polaris does not name its table, and wait_until_available is set"
-            return replace(ending, decision=Decision(Verdict.REFUSE, f"{ending.decision.reason}, but {told}"))
+            return replace(outcome, decision=Decision(Verdict.REFUSE, f"{outcome.decision.reason}, but {told}"))
         if state is not None:
             decision = judge(name, state)
         elif self.table_wait == "here":
             decision = self._look_at_table(name)
         else:
-            self.loaded = ending.job
+            self.loaded = outcome.job
             return None
         if decision.verdict is Verdict.WAIT:
             return None
         joint = "and" if decision.verdict is Verdict.PASS else "but"
-        reason = f"{ending.decision.reason}, {joint} {decision.reason}"
-        return replace(ending, decision=Decision(decision.verdict, reason, ending.decision.warn))
+        reason = f"{outcome.decision.reason}, {joint} {decision.reason}"
+        return replace(outcome, decision=Decision(decision.verdict, reason, outcome.decision.warn))
 
     def _look_at_table(self, name: str) -> Decision:
         """Look, and where only a second look settles it, wait for that: a rescheduled poke remembers no first one."""
@@ -218,7 +218,7 @@ class Watch:
         self.notes.saw_table(str(readiness), decision)
         return decision
 
-    def _weigh(self, job: Job) -> Ending:
+    def _weigh(self, job: Job) -> Outcome:
         """Read counters, and logs where they matter, until the gate decides or they had time enough to settle."""
         give_up_at = clock.now() + min(SETTLE, 3 * self.interval)
         pause = max(1.0, min(self.interval, 5.0))
@@ -228,9 +228,9 @@ class Watch:
             codes = None if logs is None else {entry.code for entry in logs if entry.code}
             decision = decide(job, self.gate, metrics, codes)
             if decision.verdict is Verdict.PASS:
-                return Ending(job, decision, metrics)
+                return Outcome(job, decision, metrics)
             if decision.verdict is Verdict.REFUSE or clock.now() + pause > give_up_at:
-                return Ending(job, decision, metrics, self._log_lines_if_possible())
+                return Outcome(job, decision, metrics, self._log_lines_if_possible())
             clock.sleep(pause)
 
     def _allowed(self, read: Callable[[str], T]) -> T | None:

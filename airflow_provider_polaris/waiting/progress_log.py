@@ -30,7 +30,7 @@ class Log(Protocol):
 
 
 @dataclass
-class WaitLog:
+class ProgressLog:
     """Says what changed in a wait, not every poll; the same lines on a worker and in a triggerer."""
 
     job_id: str
@@ -52,7 +52,7 @@ class WaitLog:
         self.polls += 1
         self.last = job
         if not self.says_end and decision.verdict is not Verdict.WAIT:
-            return  # more is asked before that is an ending, and what is asked may be out of reach
+            return  # more is asked before that is an outcome, and what is asked may be out of reach
         settled = decision.verdict in {Verdict.WAIT, Verdict.REFUSE}
         told = f"{job} {decision.reason if settled else f'is {job.state}'}"
         self._answered("job", _news(job), told, warn=decision.warn)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.gate.decision import Gate
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.triggers.base import PolarisTrigger
-    from airflow_provider_polaris.waiting.job_wait import Ending, Watch
+    from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
 #: The options of a gate that count rows; they are templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
@@ -40,7 +40,7 @@ def _check_number(name: str, value: Any) -> None:
         raise PolarisOptionError(str(error)) from None
 
 
-class WaitsAtGate(LinksToJob):
+class GatedTask(LinksToJob):
     """Mixed into an operator or a sensor, before Airflow's class; its ``__init__`` calls :meth:`set_gate`."""
 
     if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class WaitsAtGate(LinksToJob):
     wait_for: Literal["completed", "running"]
     max_unreachable: float
     wait_until_available: bool
-    _watch: Watch | None = None
+    _job_wait: JobWait | None = None
 
     def set_gate(
         self,
@@ -88,34 +88,34 @@ class WaitsAtGate(LinksToJob):
             _check_number(name, getattr(self, name))
         self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
 
-    def start_watch(
+    def start_job_wait(
         self,
         job_id: Any,
         interval: float,
         *,
         deferrable: bool,
-        has_memory: bool = True,
+        sees_whole_wait: bool = True,
         hook: PolarisHook | None = None,
-    ) -> Watch:
+    ) -> JobWait:
         """Check the options, rendered by now, before anything is sent.
 
         :param deferrable: whether what takes time is waited for in a trigger.
-        :param has_memory: whether this process sees the whole wait; a rescheduled poke does not.
+        :param sees_whole_wait: whether this process sees the whole wait; a rescheduled poke does not.
         """
         from airflow_provider_polaris.api.connection import check_id
-        from airflow_provider_polaris.gate.outage_tolerance import Patience
+        from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.waiting.job_wait import Watch
+        from airflow_provider_polaris.waiting.job_wait import JobWait
 
         self.check_given()
         job_id = check_id(job_id, "job_id")
         gate = self.read_gate()
-        patience = Patience(self.max_unreachable if has_memory else None, interval)
+        tolerance = OutageTolerance(self.max_unreachable if sees_whole_wait else None, interval)
         hook = hook or PolarisHook(self.polaris_conn_id, self.project_id)
         where: Literal["here", "in a trigger"] = "in a trigger" if deferrable else "here"
         table_wait = where if self.wait_until_available else None
-        self._watch = Watch(hook, job_id, gate, patience, interval, self.log, table_wait)
-        return self._watch
+        self._job_wait = JobWait(hook, job_id, gate, tolerance, interval, self.log, table_wait)
+        return self._job_wait
 
     def check_given(self) -> None:
         """Refuse what was given and rendered to nothing, and limits that are none."""
@@ -175,7 +175,7 @@ class WaitsAtGate(LinksToJob):
 
     def hand_over(
         self,
-        watch: Watch,
+        job_wait: JobWait,
         deadline: float,
         *,
         cancel_on_kill: bool = False,
@@ -186,24 +186,24 @@ class WaitsAtGate(LinksToJob):
 
         :param logical_date: of the run, if it has one.
         """
-        what = "job" if watch.loaded is None else f"table {watch.loaded.table!r}"
-        self.log.info("Waiting for the %s in the triggerer: %s", what, say_when(watch.interval, deadline))
+        what = "job" if job_wait.loaded is None else f"table {job_wait.loaded.table!r}"
+        self.log.info("Waiting for the %s in the triggerer: %s", what, say_when(job_wait.interval, deadline))
         wait = {
-            "job_id": watch.job_id,
+            "job_id": job_wait.job_id,
             "polaris_conn_id": self.polaris_conn_id,
             "project_id": self.project_id,
-            "poll_interval": watch.interval,
+            "poll_interval": job_wait.interval,
             "deadline": deadline,
             "max_unreachable": self.max_unreachable,
-            "failing": watch.patience.to_dict(clock.now()),
-            "last_job": watch.notes.last.to_event() if watch.notes.last else None,
+            "failing": job_wait.tolerance.to_dict(clock.now()),
+            "last_job": job_wait.notes.last.to_event() if job_wait.notes.last else None,
             **backoff,
         }
         from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
 
         trigger: PolarisTrigger
-        if watch.loaded is not None:
-            trigger = PolarisTableTrigger(table=str(watch.loaded.table), **wait)
+        if job_wait.loaded is not None:
+            trigger = PolarisTableTrigger(table=str(job_wait.loaded.table), **wait)
         else:
             trigger = PolarisJobTrigger(
                 wait_for=self.wait_for,
@@ -215,29 +215,29 @@ class WaitsAtGate(LinksToJob):
         self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(deadline))
         raise AssertionError("defer() raises")
 
-    def take_up(self, watch: Watch, event: Any) -> tuple[Ending | None, dict[str, Any]]:
-        """Go on with what the trigger saw; return the ending, if it is one, and the event."""
-        self.note_job_url(watch.hook, watch.job_id)
-        event = read_event(event, watch.job_id)
-        watch.patience.resume(event.get("failing"), clock.now())
-        watch.notes.resume(event.get("job"), event)
+    def take_up(self, job_wait: JobWait, event: Any) -> tuple[Outcome | None, dict[str, Any]]:
+        """Go on with what the trigger saw; return the outcome, if it is one, and the event."""
+        self.note_job_url(job_wait.hook, job_wait.job_id)
+        event = read_event(event, job_wait.job_id)
+        job_wait.tolerance.resume(event.get("failing"), clock.now())
+        job_wait.notes.resume(event.get("job"), event)
         table = event.get("table")
-        job = watch.notes.last if event["outcome"] != "timeout" else None
+        job = job_wait.notes.last if event["outcome"] != "timeout" else None
         state = table["state"] if event["outcome"] == "table" else None
-        return (watch.judge(job, state) if job else None), event
+        return (job_wait.judge(job, state) if job else None), event
 
-    def report(self, ending: Ending, context: Context) -> dict[str, Any]:
+    def report(self, outcome: Outcome, context: Context) -> dict[str, Any]:
         """Say once, on the worker, how it ended; return the dict for XCom if the gate opens."""
-        result = ending.result
+        result = outcome.result
         if self.do_xcom_push:
             context["ti"].xcom_push(key="metrics", value=result["metrics"])
-        if not ending.passed:
-            raise self.refusal(ending, self.with_url(str(ending)))
-        polls = self._watch.notes if self._watch else ""
-        if ending.decision.warn:
-            self.log.warning("The gate opens, with a warning. %s %s", ending, polls)
+        if not outcome.passed:
+            raise self.refusal(outcome, self.with_url(str(outcome)))
+        polls = self._job_wait.notes if self._job_wait else ""
+        if outcome.decision.warn:
+            self.log.warning("The gate opens, with a warning. %s %s", outcome, polls)
         else:
-            self.log.info("The gate opens. %s %s", ending, polls)
+            self.log.info("The gate opens. %s %s", outcome, polls)
         self.tell_outlets(result, context)
         return result
 
@@ -252,13 +252,13 @@ class WaitsAtGate(LinksToJob):
             except Exception as error:  # noqa: BLE001 - a reference to an asset that Airflow does not know, for one
                 self.log.warning("The event of %s carries no job: %s: %s", outlet, type(error).__name__, error)
 
-    def refusal(self, ending: Ending, message: str) -> Exception:
+    def refusal(self, outcome: Outcome, message: str) -> Exception:
         """Return what to raise when the gate refuses."""
         raise NotImplementedError
 
     def last_known(self, job_id: Any) -> str:
         """Return what a message about a wait that ended early says of the job."""
-        return self._watch.notes.last_known if self._watch else f"Job {job_id} was not seen yet"
+        return self._job_wait.notes.last_known if self._job_wait else f"Job {job_id} was not seen yet"
 
     def with_url(self, message: str) -> str:
         """Return a message with the place where a person sees the job, if that is known."""

@@ -67,23 +67,23 @@ class Load(PolarisCreateJobOperator):
 
     def arm(self, context):
         from airflow_provider_polaris.hooks.polaris import PolarisHook
-        from airflow_provider_polaris.submission.submission_record import Memory
-        from airflow_provider_polaris.waiting.job_wait import Watch
+        from airflow_provider_polaris.submission.submission_record import SubmissionRecord
+        from airflow_provider_polaris.waiting.job_wait import JobWait
 
         step, run_id = context["dag_run"].conf["step"], context["run_id"]
         ti = type(context["ti"])
         if step == "posted":
             after(PolarisHook, "create_job", lambda args, kwargs: True, run_id)
         elif step == "sending noted":
-            after(Memory, "note", lambda args, kwargs: args[1] == "sending", run_id)
+            after(SubmissionRecord, "note", lambda args, kwargs: args[1] == "sending", run_id)
         elif step == "job noted":
-            after(Memory, "note", lambda args, kwargs: args[1] == "waiting", run_id)
+            after(SubmissionRecord, "note", lambda args, kwargs: args[1] == "waiting", run_id)
         elif step == "job_id pushed":
             after(ti, "xcom_push", lambda args, kwargs: kwargs.get("key") == "job_id", run_id)
         elif step == "looked":
-            after(Watch, "poll", lambda args, kwargs: True, run_id)
+            after(JobWait, "poll", lambda args, kwargs: True, run_id)
         elif step == "verdict noted":
-            after(Memory, "note", lambda args, kwargs: args[1] == "passed", run_id)
+            after(SubmissionRecord, "note", lambda args, kwargs: args[1] == "passed", run_id)
         elif step == "metrics pushed":
             after(ti, "xcom_push", lambda args, kwargs: kwargs.get("key") == "metrics", run_id)
 
