@@ -141,7 +141,7 @@ def test_a_wait_outlives_the_triggerer(airflow, polaris, job_id, how):
     assert [key for (key,) in rows if not key.startswith("_")] == ["metrics", "return_value"]
 
 
-def test_a_request_that_hangs_delays_the_end_of_a_triggerer_by_less_than_five_seconds(airflow, polaris, job_id):
+def test_a_triggerer_that_is_stopped_does_not_wait_for_a_request_that_hangs(airflow, polaris, job_id):
     airflow.run("waits", "hanging", {"job_id": job_id})
     wait_until_the_triggerer_polls(airflow, polaris, "hanging", job_id)
     polaris.hang_next(10**6)
@@ -158,7 +158,8 @@ def test_a_request_that_hangs_delays_the_end_of_a_triggerer_by_less_than_five_se
     polaris.set_status(job_id, "completed")
     airflow.start("triggerer")
     airflow.assert_ends("hanging", "success")
-    assert took < 5
+    # On a quiet machine it takes a second, with all cores busy 15 s. The request would take 30 s.
+    assert took < 25
 
 
 @only_3
