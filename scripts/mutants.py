@@ -17,9 +17,9 @@ def main() -> int:
     results = [line.strip().rpartition(": ")[::2] for line in found.splitlines() if "__mutmut_" in line]
     by_file: dict[str, Counter[str]] = {}
     for name, result in results:
-        by_file.setdefault(name.split(".")[1], Counter())[result] += 1
+        by_file.setdefault(".".join(name.split(".")[1:-1]), Counter())[result] += 1
     for name, counts in sorted(by_file.items()):
-        print(f"{name:10} {counts['killed']:4} of {counts.total():4} killed  {counts['killed'] / counts.total():6.1%}")
+        print(f"{name:22} {counts['killed']:4} of {counts.total():4} killed  {counts['killed'] / counts.total():6.1%}")
     for name, result in results:
         if result != "killed":
             print(f"  {result}: {name}")

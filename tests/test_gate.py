@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import Job, JobMetrics
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Gate, Verdict, check_threshold, decide, wants_logs
 
 OPTIONS = {
     "wait_for": "completed",
@@ -373,3 +373,20 @@ def test_each_threshold_needs_the_counters_and_is_kept_under_its_name(name):
     assert getattr(one, name) == 1
     assert one.needs_metrics
     assert not gate().needs_metrics
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("min_rows_processed", 0, -1),
+        ("max_rows_skipped_by_error", 2, 2.5),
+        ("max_rows_with_warning", 10**9, True),
+        ("max_error_ratio", 0.5, 1.5),
+        ("max_error_ratio", 1, -0.5),
+    ],
+)
+def test_a_threshold_by_itself_is_checked_against_its_own_range(name, good, bad):
+    check_threshold(name, good)
+    with pytest.raises(PolarisUsageError, match=rf"^{name} must be") as caught:
+        check_threshold(name, bad)
+    assert repr(bad) in str(caught.value)
