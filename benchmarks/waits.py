@@ -41,7 +41,7 @@ PAGE = 1000
 SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
 
 - CPU per 1,000 job-polls: {times:.1f} times the bare list call.
-- All begin at once: the loop is held up for {start_up_ms:.0f} ms at worst.
+- If all waits begin at once, the event loop is blocked for {start_up_ms:.0f} ms at most.
 - 200 jobs end at once: {ending_requests:.0f} requests in the seven seconds after that, the last event
   {ending_seconds_to_event:.1f} s later, loop lag p99 {ending_lag_ms:.1f} ms.
 - Every request hangs: loop lag p99 {hanging_lag_ms:.1f} ms, another trigger's DNS look-up {hanging_dns_ms:.1f} ms.

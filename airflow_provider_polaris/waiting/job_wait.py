@@ -57,7 +57,7 @@ class Outcome:
 class JobWait:
     """One task's view of one job, as long as the process lives.
 
-    :param tolerance: what failed polls it puts up with.
+    :param tolerance: which failed polls the wait tolerates, and for how long.
     :param interval: seconds between polls; counters that are missing are read again for up to three of them.
     :param table_wait: who looks, once the job is good, whether its table is available: nobody; this process; or a
         trigger, and then :attr:`loaded` is set when it is time to hand over to it.
