@@ -421,8 +421,9 @@ def test_a_warning_code_that_nobody_knows_is_said(polaris, task_log):
         lambda **how: PolarisJobSensor(task_id="gate", job_id="a", project_id="a/b", **how),
         lambda **how: PolarisCreateJobOperator(task_id="load", job_spec={"type": "batch"}, **how),
         lambda **how: PolarisCancelJobOperator(task_id="cancel", job_id="a/b", **how),
+        lambda **how: PolarisCancelJobOperator(task_id="cancel", job_id="a", project_id="a/b", **how),
     ],
-    ids=["job_id", "project_id", "job_spec", "job_id of a cancellation"],
+    ids=["job_id", "project_id", "job_spec", "job_id of a cancellation", "project_id of a cancellation"],
 )
 def test_a_wrong_option_is_not_retried(polaris, deferrable, make):
     error = run_task(lambda: make(deferrable=deferrable)).error

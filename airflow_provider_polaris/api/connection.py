@@ -94,8 +94,11 @@ class PolarisConnection:
 
         :param conn: anything with ``conn_id``, ``host``, ``port``, ``schema``, ``password`` and ``extra``.
         :param project_id: wins over the extra ``project_id``.
+        :raises PolarisUsageError: if the given project id cannot be one.
         :raises PolarisConnectionInvalid: naming the connection and what is wrong with it, without its secrets.
         """
+        if project_id is not None:  # an option of a task, and no fault of the connection
+            check_id(project_id, "project_id")
         try:
             return cls._read(conn, project_id)
         except PolarisUsageError as error:

@@ -119,8 +119,6 @@ class GatedTask(LinksToJob):
 
     def check_given(self) -> None:
         """Refuse what was given and rendered to nothing, and limits that are none."""
-        from airflow_provider_polaris.api.connection import check_id
-
         # A value of None that was mapped over is given, too: it comes from a task.
         given = mapped_arguments(self).intersection(self.template_fields).union(self._given)
         for name in sorted(given):
@@ -128,8 +126,6 @@ class GatedTask(LinksToJob):
                 raise PolarisUsageError(
                     f"{name} was given, and rendered to None: that must not mean that it is not set"
                 )
-        if self.project_id is not None:
-            check_id(self.project_id, "project_id")
         limit = self.max_unreachable
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
             raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
