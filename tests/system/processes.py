@@ -78,6 +78,7 @@ class RealAirflow:
             self.port = free.getsockname()[1]
         self.database = Postgres()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._token = ""
         secret = secrets.token_hex(16)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
@@ -88,7 +89,9 @@ class RealAirflow:
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            "AIRFLOW__CORE__PARALLELISM": "4",
+            # Each task's process needs a core for seconds when it starts. More of them at once only starve the API
+            # server, which did not answer for 10 s then.
+            "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
             "AIRFLOW__API_AUTH__JWT_SECRET": secret,
@@ -187,12 +190,17 @@ class RealAirflow:
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call Airflow's REST API (3.x)."""
         base = f"http://127.0.0.1:{self.port}"
-        token = requests.get(f"{base}/auth/token", timeout=10).json()["access_token"]
-        answer = requests.request(
-            method, f"{base}/api/v2/{path}", json=body, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        if not self._token:
+            self._token = requests.get(f"{base}/auth/token", timeout=PATIENCE).json()["access_token"]
+        response = requests.request(
+            method,
+            f"{base}/api/v2/{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {self._token}"},
+            timeout=PATIENCE,
         )
-        assert answer.ok, answer.text
-        return answer.json()
+        assert response.ok, response.text
+        return response.json()
 
     def query(self, sql: str, *values: Any) -> list[Any]:
         """Return the rows of a query on Airflow's database. The placeholder of a value is ``%s``."""
