@@ -30,7 +30,7 @@ from airflow_provider_polaris import clock  # noqa: E402
 from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
 from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
-from tests.airflow_versions import AIRFLOW_3  # noqa: E402
+from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
 
 #: Looks like a key of the service, with characters that its encodings differ in.
 API_KEY = "pok_Kn0wn~Sekret+/4Tests?"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow_versions import AIRFLOW_3
+from tests.support.airflow_versions import AIRFLOW_3
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "airflow_provider_polaris"

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.airflow_versions import AIRFLOW_3
+from tests.support.airflow_versions import AIRFLOW_3
 
 HEAVY = (
     "requests",

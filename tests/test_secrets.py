@@ -14,9 +14,9 @@ from airflow_provider_polaris.exceptions import PolarisApiError, PolarisUnreacha
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.airflow_versions import FakeTaskInstance, context_of
 from tests.conftest import API_KEY
-from tests.waits import outcome_of, run_task
+from tests.support.airflow_versions import FakeTaskInstance, context_of
+from tests.support.run_task import outcome_of, run_task
 
 FORMS = {
     API_KEY,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.airflow_versions import AIRFLOW_3
+from tests.support.airflow_versions import AIRFLOW_3
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads CPU time and memory from /proc"),

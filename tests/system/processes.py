@@ -20,7 +20,7 @@ from typing import Any
 import psycopg2
 import requests
 
-from tests.airflow_versions import AIRFLOW_3
+from tests.support.airflow_versions import AIRFLOW_3
 
 #: How long anything may take here, in seconds: these machines are slow and busy at times.
 PATIENCE = 90.0

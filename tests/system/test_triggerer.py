@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
-from tests.airflow_versions import AIRFLOW_3
+from tests.support.airflow_versions import AIRFLOW_3
 from tests.system.processes import RealAirflow, wait_for
 
 DAG_FILE = """

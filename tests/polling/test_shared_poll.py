@@ -12,8 +12,8 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling import list_policy as listing_module
 from airflow_provider_polaris.polling.list_policy import LIST_AGAIN, PAGE_COST
-from tests.test_trigger import trigger
-from tests.waits import all_events
+from tests.support.run_task import all_events
+from tests.triggers.test_job_trigger import trigger
 
 
 class Waits:

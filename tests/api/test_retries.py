@@ -1,4 +1,4 @@
-"""When a failed call is tried again, and after what pause: the rules. tests/test_transport.py has the wire."""
+"""When a failed call is tried again, and after what pause: the rules. tests/api/test_transport.py has the wire."""
 
 from __future__ import annotations
 

@@ -18,7 +18,8 @@ from airflow_provider_polaris.submission import trigger_kill as trigger_killing
 from airflow_provider_polaris.submission import worker_kill
 from airflow_provider_polaris.submission.submission_record import KEY
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger
-from tests.airflow_versions import (
+from tests.operators.test_create import SQL, STREAMING, FakeStore, Task, jobs_of, posts
+from tests.support.airflow_versions import (
     AIRFLOW_3,
     DAG,
     AirflowTaskTimeout,
@@ -28,8 +29,7 @@ from tests.airflow_versions import (
     run_dag,
     trigger_through_the_database,
 )
-from tests.test_create_operator import SQL, STREAMING, FakeStore, Task, jobs_of, posts
-from tests.waits import outcome_of
+from tests.support.run_task import outcome_of
 
 #: What Airflow has made of the task by the time it is asked.
 KILLED = ["failed", "success", "skipped", "restarting", "removed", None]

@@ -14,7 +14,7 @@ import urllib3.util.connection
 
 from airflow_provider_polaris.gate.outage_tolerance import ROTATION_GRACE
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.waits import run_task
+from tests.support.run_task import run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -333,7 +333,7 @@ def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_run_on(polaris,
 def test_in_reschedule_mode_only_the_timeout_ends_an_outage(polaris, wait, monkeypatch, moved_clock, airflow_3):
     from datetime import datetime, timezone
 
-    from tests.airflow_versions import FakeTaskInstance
+    from tests.support.airflow_versions import FakeTaskInstance
 
     began = datetime.fromtimestamp(moved_clock.time, timezone.utc)
     if airflow_3:

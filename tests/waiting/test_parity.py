@@ -12,9 +12,9 @@ import pytest
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.airflow_versions import AIRFLOW_3
 from tests.local.test_jobs import SQL, STREAMING
-from tests.waits import run_task
+from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.run_task import run_task
 
 ABSENT = object()
 

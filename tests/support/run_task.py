@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.airflow_versions import (
+from tests.support.airflow_versions import (
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,

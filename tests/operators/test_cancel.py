@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
-from tests.waits import run_task
+from tests.support.run_task import run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 

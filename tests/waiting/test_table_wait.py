@@ -12,8 +12,8 @@ from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
-from tests.airflow_versions import AIRFLOW_3
-from tests.waits import all_events, run_task
+from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.run_task import all_events, run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 

@@ -11,7 +11,7 @@ from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.links.polaris import XCOM_KEY, PolarisConsoleLink
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.airflow_versions import AIRFLOW_3, DAG, run_dag
+from tests.support.airflow_versions import AIRFLOW_3, DAG, run_dag
 
 TEMPLATE = "https://console.example/{project_id}/jobs/{job_id}"
 
@@ -105,7 +105,7 @@ def test_mapped_tasks_and_cancellations_have_it_too(with_template):
 
 
 def test_a_refusal_carries_the_link(with_template):
-    from tests.waits import run_task
+    from tests.support.run_task import run_task
 
     job_id = with_template.add_job(executionStatus="failed")
     outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=job_id))

@@ -26,8 +26,8 @@ from airflow_provider_polaris.polling.shared_client import LOOK_UP_EVERY, Shared
 from airflow_provider_polaris.polling.subscription import REST, Pace
 from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
 from airflow_provider_polaris.waiting.progress_log import ProgressLog
-from tests.airflow_versions import AIRFLOW_3
-from tests.virtual_time import EPOCH, play
+from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.virtual_time import EPOCH, play
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="holds no line of Airflow: once is enough")
 

@@ -18,11 +18,11 @@ from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator,
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.submission.submission_record import KEY
 from airflow_provider_polaris.submission.submit_once import SEARCHED
-from tests.airflow_versions import AIRFLOW_3, DAG, AirflowTaskTimeout, FakeTaskInstance, context_of, run_dag
-from tests.test_create_operator import SQL, FakeStore, Task, jobs_of, posts
-from tests.test_hook import SPEC
-from tests.test_kill import puts, running, state, waiting  # noqa: F401 - two of them are fixtures
-from tests.waits import one_event, outcome_of
+from tests.hooks.test_polaris_hook import SPEC
+from tests.operators.test_create import SQL, FakeStore, Task, jobs_of, posts
+from tests.submission.test_kill import puts, running, state, waiting  # noqa: F401 - two of them are fixtures
+from tests.support.airflow_versions import AIRFLOW_3, DAG, AirflowTaskTimeout, FakeTaskInstance, context_of, run_dag
+from tests.support.run_task import one_event, outcome_of
 
 #: Long enough, with a moved clock, for data that is really read.
 LONG = {"poll_interval": 1, "timeout": 10**8}
@@ -363,7 +363,7 @@ class TestTimes:
         polaris.clear_faults()
         assert len(puts(polaris)) == 1
 
-    @pytest.mark.skipif(AIRFLOW_3, reason="3.x does not end a deferred task by itself: tests/test_create_operator.py")
+    @pytest.mark.skipif(AIRFLOW_3, reason="3.x does not end a deferred task by itself: tests/operators/test_create.py")
     @pytest.mark.usefixtures("airflow_db")
     @pytest.mark.filterwarnings("ignore")  # Airflow's own, while it runs a task
     def test_on_2_11_a_deferred_task_is_back_before_airflow_ends_it(self, polaris):

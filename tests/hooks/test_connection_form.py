@@ -17,8 +17,8 @@ from airflow_provider_polaris import connection_form
 from airflow_provider_polaris.get_provider_info import get_provider_info
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
-from tests.airflow_versions import AIRFLOW_3
 from tests.conftest import API_KEY
+from tests.support.airflow_versions import AIRFLOW_3
 
 (DECLARED,) = get_provider_info()["connection-types"]
 

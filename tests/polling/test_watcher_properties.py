@@ -28,8 +28,8 @@ from airflow_provider_polaris.polling import job_poller as watcher_module
 from airflow_provider_polaris.polling.by_id import ByIdPoller
 from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.subscription import REST, Pace
-from tests.airflow_versions import AIRFLOW_3
-from tests.virtual_time import EPOCH, play
+from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.virtual_time import EPOCH, play
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="holds no line of Airflow: once is enough")
 

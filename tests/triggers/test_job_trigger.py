@@ -25,14 +25,14 @@ from airflow_provider_polaris.polling.shared_client import shared_client
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
-from tests.airflow_versions import (
+from tests.conftest import API_KEY
+from tests.support.airflow_versions import (
     FakeTaskInstance,
     context_of,
     event_through_the_database,
     trigger_through_the_database,
 )
-from tests.conftest import API_KEY
-from tests.waits import all_events, one_event, outcome_of, run_task
+from tests.support.run_task import all_events, one_event, outcome_of, run_task
 
 GOLDEN = Path(__file__).parent / "golden" / "deferred_by_the_first_slice.json"
 

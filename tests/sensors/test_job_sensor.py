@@ -12,8 +12,8 @@ from airflow_provider_polaris.api.errors import PolarisError, PolarisUsageError
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.waiting.deferral import BACKSTOP
-from tests.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
-from tests.waits import outcome_of, run_task
+from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
+from tests.support.run_task import outcome_of, run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
