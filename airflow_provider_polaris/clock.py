@@ -1,7 +1,7 @@
-"""What time it is and how to wait: the one seam at which the tests move the clock instead of waiting.
+"""The time and waiting: the one place where tests move the clock instead of waiting.
 
-Wall-clock seconds throughout: a deferred wait may go on in another process, where a monotonic clock
-means something else.
+Deadlines are wall-clock time, because a deferred wait may continue in another process. Pauses inside one process are
+monotonic time, which nobody can set.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ import time
 def now() -> float:
     """Return the wall-clock time, in seconds since the epoch."""
     return time.time()
+
+
+def monotonic() -> float:
+    """Return seconds that only increase. They mean nothing in another process."""
+    return time.monotonic()
 
 
 def sleep(seconds: float) -> None:

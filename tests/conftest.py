@@ -103,6 +103,7 @@ def moved_clock(monkeypatch):
     """Moves the provider's clock, that of Airflow's own poke loop, and the time that the local Polaris writes."""
     moved = MovedClock()
     monkeypatch.setattr(clock, "now", moved.now)
+    monkeypatch.setattr(clock, "monotonic", moved.now)
     monkeypatch.setattr(clock, "sleep", moved.sleep)
     monkeypatch.setattr(clock, "sleep_async", moved.sleep_async)
     monkeypatch.setattr(local_clock, "time", SimpleNamespace(time_ns=lambda: int(moved.time * 10**9)))

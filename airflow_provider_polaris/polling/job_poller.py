@@ -1,271 +1,200 @@
-"""JobPoller: one poll for all the jobs that the triggers of an event loop wait for on a connection and project.
-
-Few jobs are asked for by id. Many are looked up in the list of all jobs that are not over: one request for a thousand
-of them. The list is only ever a hint that nothing happened: what it does not show, or shows in a state that would end a
-wait, is asked for by id, and that answer decides.
-"""
+"""JobPoller: runs a PollPlan for all triggers of an event loop that wait on one connection and project."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import logging
-import math
-from collections.abc import Mapping
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Callable, Container, Coroutine
+from types import TracebackType
+from typing import Any, Protocol
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.decision import Gate
-from airflow_provider_polaris.polling.by_id import ByIdPoller, in_turns, is_service_wide
-from airflow_provider_polaris.polling.list_policy import PAGE_COST, JobListPolicy
-from airflow_provider_polaris.polling.subscription import Pace, Subscription
-
-if TYPE_CHECKING:
-    from airflow_provider_polaris.polling.shared_client import SharedClient
+from airflow_provider_polaris.hooks.polaris import ActivePage
+from airflow_provider_polaris.polling.poll_plan import AskJob, AskList, PollPlan
+from airflow_provider_polaris.polling.polled_wait import Notice, Pace, PolledWait
 
 log = logging.getLogger(__name__)
 
-Rows = Mapping[str, Mapping[str, Any]]
+#: How long a request that begins at the deadline may take: less than Airflow's backstop.
+LAST_REQUEST_SECONDS = 30.0
 
 
-class _TooLong(Exception):
-    """The list has so many pages that ids are cheaper. The number of pages that were read is its argument."""
+class JobRequests(Protocol):
+    """What the poll asks of its client. Both calls raise a PolarisError, and send one request at most."""
+
+    slots: int
+
+    async def get_job(self, job_id: str) -> Job:
+        """Request a job by id."""
+
+    async def list_active(self, wanted: Container[str], offset: int) -> ActivePage:
+        """Request a page of the jobs that are not over."""
 
 
 class JobPoller:
-    """Polls for its subscribers, as long as there are any. It belongs to one event loop.
+    """Polls for its subscribers while there are any.
 
-    :param client: asks, in threads.
+    :param client: sends the requests.
     """
 
-    def __init__(self, client: SharedClient) -> None:
+    def __init__(self, client: JobRequests) -> None:
         self._client = client
-        self._jobs: dict[str, list[Subscription]] = {}
-        self._list_policy = JobListPolicy()
-        self._turn = 0
-        #: Jobs that the last list did not show.
-        self._missing: set[str] = set()
-        self._fault: BaseException | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._plan = PollPlan(client.slots)
+        self._subscriptions: dict[PolledWait, Subscription] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._sleeper: asyncio.Future[None] | None = None
 
     def subscribe(
-        self, job_id: str, gate: Gate, pace: Pace, deadline: float, *, first: float = 0.0, known: Job | None = None
+        self,
+        job_id: str,
+        is_decided: Callable[[Job], bool],
+        pace: Pace,
+        deadline: float,
+        *,
+        first: float = 0.0,
+        known: Job | None = None,
     ) -> Subscription:
-        """Watch a job until the subscription is left; see :class:`Subscription`."""
-        subscription = Subscription(self, job_id, gate, pace, deadline, first=first, known=known)
-        self._jobs.setdefault(subscription.key, []).append(subscription)
-        self._list_policy.hurry(pace.interval)
-        if self._task is None:
-            self._fault = None
-            # In an empty context: what it says of all is not to land in the log of the task that came first.
-            create = asyncio.get_running_loop().create_task
-            self._task = contextvars.Context().run(create, self._run())
-        self.wake()
+        """Poll a job until the subscription is closed. The parameters are those of :class:`PolledWait`."""
+        now = clock.monotonic()
+        wait = PolledWait(job_id, is_decided, pace, deadline, now=now, first=first, known=known)
+        subscription = self._subscriptions[wait] = Subscription(self, wait)
+        self._plan.add(wait, now)
+        if not self._tasks:
+            self._start(self._run())
+        self._wake()
         return subscription
 
-    def leave(self, subscription: Subscription) -> None:
-        """Drop a subscription. The last to leave stops the poll."""
-        others = self._jobs.get(subscription.key, [])
-        if subscription in others:
-            others.remove(subscription)
-        if not others:
-            self._jobs.pop(subscription.key, None)
-        if not self._jobs and self._task:
-            self._task.cancel()
-            self._task = None
-        self.wake()  # those that are left may be few enough to be asked for by id
+    def _check_in(self, wait: PolledWait, seconds: float) -> None:
+        wait.check_at(clock.monotonic() + seconds)
+        self._wake()
 
-    def wake(self) -> None:
-        """Look again who is due. It is cheaper to look in vain than to know when that would be."""
-        if self._sleeper:
-            self._sleeper.cancel()
+    def _leave(self, wait: PolledWait) -> None:
+        self._subscriptions.pop(wait, None)
+        self._plan.remove(wait)
+        if self._subscriptions:
+            self._wake()  # the waits that are left may be few enough to be polled by id
+        else:
+            self._stop()
 
     async def _run(self) -> None:
-        # No failed poll: nobody is left to poll again.
-        fault: BaseException = PolarisError("The poll was stopped")
-        run = asyncio.current_task()
-        by_id = ByIdPoller(self._client, self._id_of, self._answered, partial(self._break, run))
-        listening: asyncio.Task[None] | None = None
+        while True:
+            await asyncio.sleep(0)  # waits that begin together share a request
+            step = self._plan.due(clock.monotonic(), clock.now())
+            self._deliver(step.notices)
+            for question in step.questions:
+                self._start(self._ask(question))
+            if step.wake_at > clock.monotonic():
+                await self._sleep_until(step.wake_at)
+
+    async def _ask(self, question: AskJob | AskList) -> None:
+        # Each request is a task of its own: one that hangs delays no other.
+        answer: Job | ActivePage | PolarisError
         try:
-            while True:
-                await asyncio.sleep(0)  # those that begin together are asked for together
-                if self._fault is not None:
-                    break
-                now, by_list = clock.now(), self._goes_by_list()
-                due, wake_at, interval = self._look_at_all(by_id, now, by_list=by_list)
-                self._list_policy.hurry(interval)  # a clock may be set back
-                if not by_list:
-                    self._list_policy.warn_if_too_long(len(self._jobs))
-                elif listening is None or listening.done():  # its end wakes this
-                    due_at = self._list_policy.due_at(len(self._jobs))
-                    if due_at <= now:
-                        self._list_policy.schedule(interval)
-                        listening = asyncio.ensure_future(self._poll_by_list(by_id, interval))
-                        listening.add_done_callback(partial(self._listened, run))
-                    else:
-                        wake_at = min(wake_at, due_at)
-                by_id.ask(due)
-                by_id.probe(interval)
-                await self._sleep_until(min(wake_at, by_id.wake_at))
-            fault = self._fault
-        except Exception as error:  # noqa: BLE001 - told to all, below
-            fault = error
-        finally:
-            by_id.stop()
-            if listening:
-                listening.cancel()
-            if self._task is asyncio.current_task():
-                self._end(fault)
-
-    def _end(self, fault: BaseException) -> None:
-        """Tell all that there is no poll any more."""
-        self._task = self._fault = None
-        if not isinstance(fault, PolarisError):
-            log.error("The poll of Polaris jobs broke", exc_info=fault)
-        for subscription in self._subscriptions():
-            subscription.tell(fault if isinstance(fault, Exception) else PolarisError("The poll was stopped"))
-
-    def _break(self, run: asyncio.Task[None] | None, fault: BaseException) -> None:
-        if run is self._task:  # and not one that the last to leave has stopped
-            self._fault = fault
-            self.wake()
-
-    def _listened(self, run: asyncio.Task[None] | None, listening: asyncio.Task[None]) -> None:
-        if not listening.cancelled() and (fault := listening.exception()):
-            self._break(run, fault)
-        self.wake()
-
-    def _look_at_all(self, by_id: ByIdPoller, now: float, *, by_list: bool) -> tuple[list[str], float, float]:
-        """Return the jobs that it is time to ask for by id, when it is time for the next, and the shortest interval."""
-        due, wake_at, interval = [], math.inf, math.inf
-        for key, subscriptions in self._jobs.items():
-            at = math.inf
-            for one in subscriptions:
-                at = min(at, one.wake_at(now, by_list=by_list))
-                interval = min(interval, one.pace.interval)
-            if by_id.is_asking(key):
-                continue
-            if at <= now:
-                due.append(key)
+            if isinstance(question, AskJob):
+                answer = await self._client.get_job(question.job_id)
             else:
-                wake_at = min(wake_at, at)
-        return due, wake_at, interval
+                answer = await self._client.list_active(question.wanted, question.offset)
+        except PolarisError as error:
+            answer = error
+        self._deliver(self._plan.heard(question, answer, clock.monotonic()))
+        self._wake()
+
+    def _deliver(self, notices: list[tuple[PolledWait, Notice]]) -> None:
+        for wait, notice in notices:
+            self._subscriptions[wait].deliver(notice)
 
     async def _sleep_until(self, until: float) -> None:
-        sleeper = self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, until - clock.now())))
+        sleeper = self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, until - clock.monotonic())))
         try:
             await asyncio.wait({sleeper})
             if not sleeper.cancelled():
                 sleeper.result()
         finally:
             sleeper.cancel()
-            if self._sleeper is sleeper:  # and not that of a poll that has begun since this one was stopped
-                self._sleeper = None
 
-    def _subscriptions(self) -> list[Subscription]:
-        return [one for subscriptions in self._jobs.values() for one in subscriptions]
+    def _wake(self) -> None:
+        if self._sleeper:
+            self._sleeper.cancel()
 
-    def _goes_by_list(self) -> bool:
-        return self._list_policy.suits(len(self._jobs))
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        # In an empty context, so that lines about all waits do not appear in one task's log.
+        task = contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._end_of)
 
-    def _id_of(self, key: str) -> str | None:
-        return self._jobs[key][0].job_id if key in self._jobs else None
-
-    def _answered(self, key: str, at: float, answer: Job | PolarisError) -> None:
-        self._tell(key, at, answer)
-        self.wake()
-
-    def _tell(self, key: str, at: float, answer: Job | PolarisError) -> None:
-        if key in self._missing and isinstance(answer, Job) and not answer.execution_status.is_over:
-            self._list_policy.hidden += 1
-        self._missing.discard(key)
-        for subscription in self._jobs.get(key, []):
-            subscription.was_asked_for(at, answer)
-
-    async def _poll_by_list(self, by_id: ByIdPoller, interval: float) -> None:
-        """Read the list, and ask for one job by id beside it."""
-        if self._list_policy.hidden > max(PAGE_COST, len(self._jobs) // 2):
-            self._go_by_ids("it does not show jobs that are active")
+    def _end_of(self, task: asyncio.Task[None]) -> None:
+        fault = PolarisError("The poll was stopped") if task.cancelled() else task.exception()
+        if task not in self._tasks:  # the poll that it belonged to was stopped
             return
-        self._list_policy.hidden = 0
-        self._missing.clear()
-        self._turn += 1
-        watched = list(self._jobs)
-        if not watched:  # they have all left since this was begun
+        self._tasks.discard(task)
+        if fault is None:
             return
-        sample = self._list_policy.suspect or watched[self._turn % len(watched)]
-        others = [key for key in watched if key != sample]
-        at = clock.now()
-        asking = self._read_list(sample), self._client.get_job(self._id_of(sample) or sample)
-        rows, answer = await asyncio.gather(*asking, return_exceptions=True)
-        self._list_policy.rest(interval)
-        for outcome in (rows, answer):
-            if isinstance(outcome, BaseException) and not isinstance(outcome, (PolarisError, _TooLong)):
-                raise outcome
-        by_id.note(sample, answer)
-        self._tell(sample, at, answer)  # type: ignore[arg-type]
-        if isinstance(rows, BaseException):
-            await self._do_without_list(rows, others, polaris_answers=not is_service_wide(answer))
-        elif isinstance(answer, Job) and not self._list_policy.is_trusted(answer, rows.get(sample)):
-            self._go_by_ids("it says other things than Polaris does when asked for a job by id")
-        else:
-            if not isinstance(answer, Job) and not is_service_wide(answer):
-                self._list_policy.suspect = None
-            await self._heed(rows, others, by_id)
+        if not isinstance(fault, PolarisError):
+            log.error("The poll of Polaris jobs failed", exc_info=fault)
+        for subscription in self._subscriptions.values():
+            subscription.deliver(Notice(fault if isinstance(fault, Exception) else PolarisError(str(fault))))
+        self._stop()
 
-    async def _read_list(self, sample: str) -> Rows:
-        rows: dict[str, Mapping[str, Any]] = {}
-        watched = frozenset([*self._jobs, sample])  # nobody may wait any more for one that was found to be over
-        offset = pages = 0
-        while True:
-            page = await self._client.list_active(watched, offset)
-            rows.update(page.rows)
-            offset += page.size
-            pages += 1
-            if not page.more:
-                self._list_policy.was_read(pages)
-                return rows
-            # Weighed against the waits that there are by now: many may have come since the first page was requested.
-            if self._list_policy.is_too_long(pages, len(self._jobs)):
-                raise _TooLong(pages)
+    def _stop(self) -> None:
+        """End the poll. A request under way ends by itself, in its thread. The next subscriber starts a new poll."""
+        tasks, self._tasks = self._tasks, set()
+        for task in tasks:
+            task.cancel()
+        self._plan = PollPlan(self._client.slots)
+        self._subscriptions.clear()
+        self._sleeper = None
 
-    async def _heed(self, rows: Rows, keys: list[str], by_id: ByIdPoller) -> None:
-        """Take in what the list says of these jobs, and ask for those of which it says too little, or too much."""
-        asked = []
 
-        def heed(key: str) -> None:
-            row = rows.get(key)
-            if row is None:
-                self._missing.add(key)
-                asked.append(key)
-            elif True in [one.heed(row) for one in self._jobs.get(key, [])]:
-                asked.append(key)
+class Subscription:
+    """One trigger's end of the poll. A context manager, which leaves the poll at its end."""
 
-        await in_turns(keys, heed)
-        by_id.ask(asked)
+    __slots__ = ("_inbox", "_poller", "_wait", "_waiter")
 
-    async def _do_without_list(self, error: BaseException, others: list[str], *, polaris_answers: bool) -> None:
-        """Tell the failed poll; or go by ids, if it is only the list that does not work."""
-        if isinstance(error, _TooLong):
-            self._list_policy.was_too_long(error.args[0], len(self._jobs))
-            return
-        is_busy = isinstance(error, PolarisUnreachable) and error.status == 429
-        if not is_service_wide(error) or (polaris_answers and not is_busy and self._list_policy.failed_twice()):
-            self._go_by_ids(f"it cannot be read: {error}")
-            return
-        self._list_policy.put_off(getattr(error, "retry_after", None) or 0.0)
-        await in_turns(others, lambda key: self._missed_list(key, error))  # type: ignore[arg-type]
+    def __init__(self, poller: JobPoller, wait: PolledWait) -> None:
+        self._poller = poller
+        self._wait = wait
+        self._inbox: deque[Notice] = deque()
+        self._waiter: asyncio.Future[None] | None = None
 
-    def _missed_list(self, key: str, error: Exception) -> None:
-        for subscription in self._jobs.get(key, []):
-            subscription.missed_list(error)
+    def __enter__(self) -> Subscription:
+        return self
 
-    def _go_by_ids(self, why: str) -> None:
-        self._list_policy.give_up(len(self._jobs), why)
-        self._list_policy.hidden = 0
-        for subscription in self._subscriptions():
-            subscription.ask_at = min(subscription.ask_at, clock.now())  # beside its own pace
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._poller._leave(self._wait)
+
+    async def next(self) -> tuple[Job | PolarisApiError | None, int]:
+        """Wait for the next notice, and return its parts: see :class:`Notice`.
+
+        :raises Exception: an error that ends every wait: an undefined connection, a fault of the poll.
+        """
+        if not self._inbox:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                # The poll keeps the deadline, unless it waits for a response itself. Not wait_for, which loses a
+                # cancellation that comes together with the result, up to Python 3.11.
+                left = max(0.0, self._wait.deadline - clock.now())
+                await asyncio.wait({self._waiter}, timeout=left + LAST_REQUEST_SECONDS)
+            finally:
+                self._waiter = None
+        if not self._inbox:
+            return PolarisUnreachable("No response before the deadline"), 0
+        notice = self._inbox.popleft()
+        if isinstance(notice.answer, Exception) and not isinstance(notice.answer, PolarisApiError):
+            raise notice.answer
+        return notice.answer, notice.silent_polls
+
+    def check_in(self, seconds: float) -> None:
+        """Request the job by id after so many seconds, whatever the pace."""
+        self._poller._check_in(self._wait, seconds)
+
+    def deliver(self, notice: Notice) -> None:
+        """Hand a notice to the trigger."""
+        self._inbox.append(notice)
+        if self._waiter and not self._waiter.done():
+            self._waiter.set_result(None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import weakref
 from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
@@ -58,13 +59,13 @@ class SharedClient:
         self.hook = _PinnedHook(polaris_conn_id, project_id)
         self._users = 0
         self._connection: PolarisConnection | None = None
-        self._looked_up_at = 0.0
+        self._looked_up_at = -math.inf
         self._look_up_failed: PolarisError | None = None
         self._outdated = True
         self._lock = asyncio.Lock()
         self.slots = SLOTS
         self._slots = asyncio.Semaphore(SLOTS)
-        self.watcher = JobPoller(self)
+        self.poller = JobPoller(self)
 
     def join(self) -> None:
         """Count one more trigger. It is told what the connection says now, not what it said when the first one came."""
@@ -125,8 +126,8 @@ class SharedClient:
             return self._connection != used
 
     async def _look_up_if_due(self) -> None:
-        now = clock.now()
-        if 0 <= now - self._looked_up_at < LOOK_UP_EVERY:  # a clock may be set back
+        now = clock.monotonic()
+        if now - self._looked_up_at < LOOK_UP_EVERY:
             return
         before, self._looked_up_at = self._looked_up_at, now
         try:

@@ -14,8 +14,8 @@ from airflow_provider_polaris.api.errors import (
     error_to_dict,
 )
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
+from airflow_provider_polaris.polling.polled_wait import Pace
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
-from airflow_provider_polaris.polling.subscription import Pace
 from airflow_provider_polaris.waiting.progress_log import ProgressLog, explain
 
 

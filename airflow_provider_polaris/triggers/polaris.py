@@ -12,8 +12,8 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.availability import Readiness, Table
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
+from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient
-from airflow_provider_polaris.polling.subscription import LAST_ASK
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.waiting.progress_log import ProgressLog
 
@@ -70,23 +70,26 @@ class PolarisJobTrigger(PolarisTrigger):
         """Listen to the poll until the gate would stop waiting."""
         pace = self.pace()
         first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
-        with client.watcher.subscribe(
-            self.job_id, self.gate, pace, self.deadline, first=first, known=notes.last
+        with client.poller.subscribe(
+            self.job_id, self._is_decided, pace, self.deadline, first=first, known=notes.last
         ) as poll:
             while True:
-                answer = await poll.next()
-                notes.polls, poll.silent_polls = notes.polls + poll.silent_polls, 0
+                answer, silent_polls = await poll.next()
+                notes.polls += silent_polls
                 if isinstance(answer, PolarisApiError):
                     delay = tolerance.failed(answer, clock.now())
                     notes.failed(answer)
                     if isinstance(answer, PolarisNotFound) and delay is not None:
-                        poll.ask_again_in(delay)
+                        poll.check_in(delay)
                 elif self._ends_with(answer or notes.last, notes):
                     return "job"
                 else:
                     tolerance.succeeded()
                 if clock.now() >= self.deadline:
                     return "timeout"
+
+    def _is_decided(self, job: Job) -> bool:
+        return decide(job, self.gate).verdict is not Verdict.WAIT
 
     def _ends_with(self, job: Job | None, notes: ProgressLog) -> bool:
         if job is None:
@@ -156,7 +159,7 @@ class PolarisTableTrigger(PolarisTrigger):
 
     async def _ask(self, client: SharedClient) -> Table | None:
         """Ask, and take a service that hangs past the deadline for one that did not answer."""
-        left = max(self.deadline - clock.now(), LAST_ASK)
+        left = max(self.deadline - clock.now(), LAST_REQUEST_SECONDS)
         asking = asyncio.ensure_future(client.get_table(self.table))
         try:
             # Not wait_for, which up to Python 3.11 loses a cancellation that comes together with the answer.

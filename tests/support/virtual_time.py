@@ -59,13 +59,13 @@ class Loop(asyncio.SelectorEventLoop):
 
 def play(story: Callable[[Loop], Coroutine[Any, Any, Any]]) -> Any:
     """Run it to its end; it must leave nothing behind, and no error that nobody asks for."""
-    loop, right, complaints = Loop(), (clock.now, clock.sleep_async), []
+    loop, right, complaints = Loop(), (clock.now, clock.monotonic, clock.sleep_async), []
     loop.set_exception_handler(lambda _, context: complaints.append(context))
-    clock.now, clock.sleep_async = loop.now, asyncio.sleep
+    clock.now, clock.monotonic, clock.sleep_async = loop.now, loop.time, asyncio.sleep
     try:
         return loop.run_until_complete(story(loop))
     finally:
-        clock.now, clock.sleep_async = right
+        clock.now, clock.monotonic, clock.sleep_async = right
         left = asyncio.all_tasks(loop)
         loop.close()
         assert not left, "nothing is left behind"

@@ -1,0 +1,260 @@
+"""The shared poll without I/O: which requests to send when, and whom to notify. Pure.
+
+Few jobs are requested by id. Many jobs are looked up in the list of all jobs that are not over: one request for a
+thousand of them. The list only ever shows that nothing happened. A job that the list does not show, or shows in a
+state that would end a wait, is requested by id, and that response decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.hooks.polaris import ActivePage
+from airflow_provider_polaris.polling.id_queue import IdQueue, is_service_wide
+from airflow_provider_polaris.polling.list_policy import JobListPolicy
+from airflow_provider_polaris.polling.polled_wait import Notice, PolledWait
+
+#: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop serves others in between.
+ROWS_AT_ONCE = 200
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class AskJob:
+    """A request for one job by id."""
+
+    key: str
+    job_id: str
+    at: float
+
+
+@dataclass(frozen=True)
+class AskList:
+    """A request for one page of the list of jobs that are not over.
+
+    :param wanted: ids in lower case.
+    """
+
+    wanted: frozenset[str]
+    offset: int
+
+
+class Step(NamedTuple):
+    """What a poll does next: send the requests, notify the waits, and call :meth:`PollPlan.due` again."""
+
+    questions: list[AskJob | AskList]
+    notices: list[tuple[PolledWait, Notice]]
+    wake_at: float
+
+
+@dataclass
+class _Reading:
+    """One reading of the list, with one job requested by id beside it, as a check."""
+
+    keys: list[str]
+    sample: str
+    interval: float
+    next_page: AskList | None
+    rows: dict[str, Row] = field(default_factory=dict)
+    pages: int = 0
+    is_whole: bool = False
+    is_too_long: bool = False
+    failure: Exception | None = None
+    answer: Job | Exception | None = None
+
+
+class PollPlan:
+    """All state and all decisions of one poll. It is told the time and the responses.
+
+    :param slots: the most requests by id at once.
+    """
+
+    def __init__(self, slots: int) -> None:
+        self._jobs: dict[str, list[PolledWait]] = {}
+        self._ids = IdQueue(slots)
+        self._list = JobListPolicy()
+        self._reading: _Reading | None = None
+        self._rows: deque[tuple[str, Row | None]] = deque()
+        #: Wall-clock time minus monotonic time: deadlines are wall-clock time.
+        self._wall_offset = 0.0
+
+    def add(self, wait: PolledWait, now: float) -> None:
+        """Begin to serve a wait."""
+        self._jobs.setdefault(wait.key, []).append(wait)
+        self._list.hurry(now, wait.pace.interval)
+
+    def remove(self, wait: PolledWait) -> None:
+        """Stop to serve a wait."""
+        waits = self._jobs.get(wait.key, [])
+        if wait in waits:
+            waits.remove(wait)
+        if not waits:
+            self._jobs.pop(wait.key, None)
+
+    def due(self, now: float, wall: float) -> Step:
+        """Return what to send and whom to notify now, and when to ask again.
+
+        :param now: monotonic seconds.
+        :param wall: seconds since the epoch.
+        """
+        self._wall_offset = wall - now
+        if self._list.hides_jobs(len(self._jobs)):
+            self._give_up_list("it does not show jobs that are active", now)
+        by_list = self._list.suits(len(self._jobs), now)
+        notices = list(self._compare_rows(now))
+        interval, wake_at = self._queue_due_jobs(now, by_list=by_list)
+        questions: list[AskJob | AskList] = []
+        if not by_list:
+            self._list.warn_if_too_long(len(self._jobs), now)
+        elif self._reading is None and not self._rows:
+            due_at = self._list.due_at(len(self._jobs))
+            if due_at <= now:
+                questions += self._begin_reading(now, interval)
+            else:
+                wake_at = min(wake_at, due_at)
+        if self._reading and self._reading.next_page:
+            questions.append(self._reading.next_page)
+            self._reading.next_page = None
+        for key in self._ids.take(now, interval, self._jobs.__contains__):
+            questions.append(AskJob(key, self._jobs[key][0].job_id, now))
+        return Step(questions, notices, now if self._rows else min(wake_at, self._ids.wake_at))
+
+    def heard(
+        self, question: AskJob | AskList, answer: Job | ActivePage | Exception, now: float
+    ) -> list[tuple[PolledWait, Notice]]:
+        """Take the response to a request. Return whom to notify; then :meth:`due` is worth calling.
+
+        :param answer: a Job to an AskJob, an ActivePage to an AskList, or the error with which the request ended.
+        """
+        if isinstance(question, AskJob):
+            assert not isinstance(answer, ActivePage)  # noqa: S101 - for the type checker
+            return [*self._heard_job(question, answer, now), *self._end_reading(now)]
+        assert not isinstance(answer, Job)  # noqa: S101 - for the type checker
+        self._heard_page(question, answer, now)
+        return list(self._end_reading(now))
+
+    def _queue_due_jobs(self, now: float, *, by_list: bool) -> tuple[float, float]:
+        """Queue the jobs that are due by id. Return the shortest interval, and when the next job is due."""
+        due, wake_at, interval = [], math.inf, math.inf
+        for key, waits in self._jobs.items():
+            at = math.inf
+            for wait in waits:
+                at = min(at, wait.due_at(self._wall_offset, by_list=by_list))
+                interval = min(interval, wait.pace.interval)
+            if self._ids.is_pending(key):
+                continue
+            if at <= now:
+                due.append(key)
+            else:
+                wake_at = min(wake_at, at)
+        self._ids.add(due)
+        return interval, wake_at
+
+    def _begin_reading(self, now: float, interval: float) -> list[AskJob | AskList]:
+        keys = list(self._jobs)
+        sample = self._list.begin([key for key in keys if not self._ids.is_pending(key)] or keys, now, interval)
+        # Nobody may wait any more for the sample, if it is a job that the list was wrong about.
+        page = AskList(frozenset([*keys, sample]), 0)
+        self._reading = _Reading([key for key in keys if key != sample], sample, interval, page)
+        job_id = self._jobs[sample][0].job_id if sample in self._jobs else sample
+        return [AskJob(sample, job_id, now)] if self._ids.ask_now(sample) else []
+
+    def _heard_job(self, question: AskJob, answer: Job | Exception, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+        shared_by = self._ids.heard(question.key, answer, now)
+        if self._reading and self._reading.sample == question.key:
+            self._reading.answer = answer
+        yield from self._notify(question.key, answer, question.at, now)
+        for key in shared_by:
+            yield from self._notify(key, answer, now, now)
+
+    def _notify(self, key: str, answer: Job | Exception, at: float, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+        self._list.heard_by_id(key, answer)
+        for wait in self._jobs.get(key, []):
+            yield wait, wait.heard_by_id(answer, at, now, self._wall_offset)
+
+    def _heard_page(self, question: AskList, answer: ActivePage | Exception, now: float) -> None:
+        reading = self._reading
+        if reading is None:
+            return
+        if isinstance(answer, Exception):
+            reading.failure = answer
+            return
+        reading.rows.update(answer.rows)
+        reading.pages += 1
+        if not answer.more:
+            reading.is_whole = True
+            self._list.was_read(reading.pages, now)
+        # Compare with the waits of now: many may have come since the first page was requested.
+        elif self._list.is_too_long(reading.pages, len(self._jobs)):
+            reading.is_too_long = True
+            self._list.was_too_long(reading.pages, len(self._jobs), now)
+        else:
+            reading.next_page = AskList(question.wanted, question.offset + answer.size)
+
+    def _end_reading(self, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+        """Use the list, as soon as both the list and the job beside it have responses."""
+        reading = self._reading
+        if reading is None or reading.answer is None:
+            return
+        if not (reading.is_whole or reading.is_too_long or reading.failure):
+            return
+        self._reading = None
+        self._list.end(now, reading.interval)
+        answer = reading.answer
+        if reading.failure:
+            yield from self._do_without_list(reading.failure, reading.keys, now, responds=not is_service_wide(answer))
+        elif reading.is_whole and isinstance(answer, Job):
+            if self._list.is_trusted(answer, reading.rows.get(reading.sample)):
+                self._rows.extend((key, reading.rows.get(key)) for key in reading.keys)
+            else:
+                self._give_up_list("it differs from the response for a job by id", now)
+        elif reading.is_whole:
+            if not is_service_wide(answer):
+                self._list.drop_suspect()
+            self._rows.extend((key, reading.rows.get(key)) for key in reading.keys)
+
+    def _compare_rows(self, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+        """Compare rows with what their waits know. Queue the jobs that the list says too little, or too much, about."""
+        to_ask = []
+        for _ in range(min(ROWS_AT_ONCE, len(self._rows))):
+            key, row = self._rows.popleft()
+            if key not in self._jobs:
+                continue
+            if row is None:
+                self._list.is_missing(key)
+                to_ask.append(key)
+                continue
+            for wait in self._jobs[key]:
+                ask, notice = wait.heard_by_list(row, now, self._wall_offset)
+                if ask:
+                    to_ask.append(key)
+                if notice:
+                    yield wait, notice
+        self._ids.add(dict.fromkeys(to_ask))
+
+    def _do_without_list(
+        self, error: Exception, keys: list[str], now: float, *, responds: bool
+    ) -> Iterator[tuple[PolledWait, Notice]]:
+        """Notify the waits of the failed poll; or poll by id, if only the list does not work."""
+        is_busy = isinstance(error, PolarisUnreachable) and error.status == 429
+        if not is_service_wide(error) or (responds and not is_busy and self._list.has_failed_twice()):
+            self._give_up_list(f"it cannot be read: {error}", now)
+            return
+        self._list.put_off(now, getattr(error, "retry_after", None) or 0.0)
+        for key in keys:
+            for wait in self._jobs.get(key, []):
+                if notice := wait.missed_list(error, now, self._wall_offset):
+                    yield wait, notice
+
+    def _give_up_list(self, why: str, now: float) -> None:
+        self._list.give_up(len(self._jobs), now, why)
+        for waits in self._jobs.values():
+            for wait in waits:
+                wait.check_at(now)

@@ -1,0 +1,186 @@
+"""One wait in the shared poll: when to request its job by id, and which responses are news for it. Pure."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+
+#: If responses take longer than the interval, pause for this fraction of the interval after each response.
+SLOW_SERVICE_PAUSE_RATIO = 0.1
+#: A wait without news is notified this often, so that its log shows that it still waits.
+HEARTBEAT_SECONDS = 900.0
+
+
+class Pace:
+    """How long a wait pauses between two polls.
+
+    :param interval: the longest pause, in seconds. Each pause is up to a tenth shorter, at random.
+    :param backoff: double the interval after each pause, up to ``most`` seconds if given.
+    """
+
+    __slots__ = ("_backoff", "_most", "interval")
+
+    def __init__(self, interval: float, *, backoff: bool = False, most: float | None = None) -> None:
+        self.interval = interval
+        self._backoff = backoff
+        self._most = most or math.inf
+
+    def pause(self) -> float:
+        """Return the next pause, in seconds."""
+        # Shorter, not longer: poke_interval is a promise. Random, so that tasks deferred together spread out.
+        pause = self.interval * random.uniform(0.9, 1.0)  # noqa: S311
+        if self._backoff:
+            self.interval = min(self.interval * 2, self._most)
+        return pause
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a wait is told.
+
+    :param answer: the job; why a poll failed; or ``None`` if the job has not changed for a long time.
+    :param silent_polls: how many polls without news preceded this one since the last notice.
+    """
+
+    answer: Job | Exception | None
+    silent_polls: int = 0
+
+
+class PolledWait:
+    """One wait for one job. All times are monotonic seconds, except ``deadline``.
+
+    :param is_decided: whether a job ends the wait; raises a PolarisError if the job cannot be judged.
+    :param deadline: when the job is requested for the last time, in seconds since the epoch.
+    :param now: the current time.
+    :param first: seconds until the first request.
+    :param known: the job as its task last saw it.
+    """
+
+    __slots__ = (
+        "_check_at", "_is_decided", "_known", "_missed_list", "_next_at", "_notified_at", "_row", "_row_decides",
+        "_silent_polls", "_was_last_asked", "deadline", "job_id", "key", "pace",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        job_id: str,
+        is_decided: Callable[[Job], bool],
+        pace: Pace,
+        deadline: float,
+        *,
+        now: float,
+        first: float = 0.0,
+        known: Job | None = None,
+    ) -> None:
+        self.job_id = job_id
+        self.key = job_id.lower()
+        self.pace = pace
+        self.deadline = deadline
+        self._is_decided = is_decided
+        #: The next poll at the wait's own pace, and an extra request by id. The list replaces only the former.
+        self._next_at = now + first
+        self._check_at = math.inf
+        self._was_last_asked = False
+        self._known = known and _state_of(known)
+        self._row: tuple[Any, ...] | None = None
+        self._row_decides = False
+        self._missed_list = False
+        self._notified_at = now
+        self._silent_polls = 0
+
+    def due_at(self, wall_offset: float, *, by_list: bool) -> float:
+        """Return when to request the job by id.
+
+        :param wall_offset: wall-clock time minus monotonic time.
+        :param by_list: whether the list of jobs serves the wait's own pace.
+        """
+        last_at = math.inf if self._was_last_asked else self.deadline - wall_offset
+        at = min(self._check_at, last_at)
+        return at if by_list else min(at, self._next_at)
+
+    def check_at(self, at: float) -> None:
+        """Request the job by id at that time, whatever the pace."""
+        self._check_at = min(self._check_at, at)
+
+    def heard_by_id(self, answer: Job | Exception, asked_at: float, now: float, wall_offset: float) -> Notice:
+        """Take the response to a request by id."""
+        self._was_polled(asked_at)
+        if now - asked_at > self.pace.interval:
+            self._next_at = max(self._next_at, now + SLOW_SERVICE_PAUSE_RATIO * self.pace.interval)
+        if isinstance(answer, PolarisUnreachable):
+            self._next_at = max(self._next_at, asked_at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
+        self._check_at = math.inf
+        self._was_last_asked = asked_at + wall_offset >= self.deadline
+        return self._notice(answer, now)
+
+    def missed_list(self, error: Exception, now: float, wall_offset: float) -> Notice | None:
+        """Take a list that could not be read. A request by id that is due now says more than this."""
+        self._was_polled(now)
+        if self.due_at(wall_offset, by_list=True) <= now:
+            return None
+        notice = self._notice(error, now)
+        self._missed_list = True
+        return notice
+
+    def heard_by_list(self, row: Mapping[str, Any], now: float, wall_offset: float) -> tuple[bool, Notice | None]:
+        """Take the job's row in the list. Return whether to request the job by id, and the notice if the row is news.
+
+        A row that ends the wait is a hint only: the response by id decides.
+        """
+        self._was_polled(now)
+        if self.due_at(wall_offset, by_list=True) <= now:
+            return False, None
+        state = _state_of_row(row)
+        if state != self._row:
+            self._row = state
+            return self._read_row(row, now)
+        if not self._row_decides and (self._missed_list or now - self._notified_at >= HEARTBEAT_SECONDS):
+            return False, self._notice(None, now)
+        self._silent_polls += 1
+        return self._row_decides, None
+
+    def _read_row(self, row: Mapping[str, Any], now: float) -> tuple[bool, Notice | None]:
+        try:
+            job = Job.from_api(row)
+            self._row_decides = self._is_decided(job)
+        except PolarisError:
+            self._row_decides = True  # the response by id tells more
+        if self._row_decides:
+            return True, None
+        if _state_of(job) != self._known or self._missed_list:
+            return False, self._notice(job, now)
+        self._silent_polls += 1
+        return False, None
+
+    def _notice(self, answer: Job | Exception | None, now: float) -> Notice:
+        self._notified_at = now
+        self._missed_list = False
+        if isinstance(answer, Job):
+            self._known = _state_of(answer)
+            answer = replace(answer, raw={})  # a spec may be megabytes, and a thousand of them would wait here
+        silent_polls, self._silent_polls = self._silent_polls, 0
+        return Notice(answer, silent_polls)
+
+    def _was_polled(self, at: float) -> None:
+        # Only a poll at its own time counts. Other waits may poll more often, and must not drive the backoff.
+        if at >= self._next_at:
+            self._next_at = at + self.pace.pause()
+
+
+def _state_of(job: Job) -> tuple[Any, ...]:
+    return (str(job.execution_status), job.health and (str(job.health.status), job.health.code))
+
+
+def _state_of_row(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    health = row.get("health")
+    return (
+        row.get("executionStatus"),
+        (health.get("status"), health.get("code")) if isinstance(health, dict) else health,
+    )
