@@ -141,7 +141,7 @@ class Waiter:
 
 
 class Simulation:
-    """Sends the plan's requests to the service, and jumps from event to event. Events of one moment come in any order."""
+    """Sends the plan's requests, and jumps from event to event. Events of one moment come in any order."""
 
     def __init__(self, service: Service, *, slots: int = 3) -> None:
         self.service = service
