@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
 import subprocess
@@ -26,11 +25,12 @@ for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_") or 
 
 import pytest  # noqa: E402
 
-from airflow_provider_polaris import clock  # noqa: E402
+from airflow_provider_polaris._compat import BaseSensorOperator  # noqa: E402
 from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
 from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
 from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
+from tests.support.virtual_time import VirtualClock  # noqa: E402
 
 #: Looks like a key of the service, with characters that its encodings differ in.
 API_KEY = "pok_Kn0wn~Sekret+/4Tests?"
@@ -66,62 +66,15 @@ def hook(polaris):
     hook.close()
 
 
-class MovedClock:
-    """A clock that moves only when somebody waits. ``slept`` is how long each wait was."""
-
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-        self.slept: list[float] = []
-        self.on_sleep = None
-        #: Calls of triggers that have no answer yet.
-        self.under_way = 0
-
-    def now(self) -> float:
-        return self.time
-
-    monotonic = time_ = now
-
-    def sleep(self, seconds: float) -> None:
-        assert len(self.slept) < 20_000, "this wait never ends"
-        self.slept.append(seconds)
-        self.time += seconds
-        if self.on_sleep:
-            self.on_sleep()
-
-    async def sleep_async(self, seconds: float) -> None:
-        """Let time go by once nobody on the loop has anything to do, and no call is under way."""
-        ready = asyncio.get_running_loop()._ready
-        quiet = 0
-        while quiet < 5:
-            await asyncio.sleep(0.001 if self.under_way else 0)
-            quiet = 0 if self.under_way or ready else quiet + 1
-        self.sleep(seconds)
-
-
 @pytest.fixture
 def moved_clock(monkeypatch):
     """Moves the provider's clock, that of Airflow's own poke loop, and the time that the local Polaris writes."""
-    moved = MovedClock()
-    monkeypatch.setattr(clock, "now", moved.now)
-    monkeypatch.setattr(clock, "monotonic", moved.now)
-    monkeypatch.setattr(clock, "sleep", moved.sleep)
-    monkeypatch.setattr(clock, "sleep_async", moved.sleep_async)
-    monkeypatch.setattr(local_clock, "time", SimpleNamespace(time_ns=lambda: int(moved.time * 10**9)))
-    from airflow_provider_polaris._compat import BaseSensorOperator
-    from airflow_provider_polaris.polling.shared_client import SharedClient
-
-    right = SharedClient._call
-
-    async def counted(client, call):
-        moved.under_way += 1
-        try:
-            return await right(client, call)
-        finally:
-            moved.under_way -= 1
-
-    monkeypatch.setattr(SharedClient, "_call", counted)
-    monkeypatch.setattr(sys.modules[BaseSensorOperator.__module__], "time", moved)
-    return moved
+    virtual = VirtualClock()
+    monkeypatch.setattr(local_clock, "time", SimpleNamespace(time_ns=lambda: int(virtual.time * 10**9)))
+    airflow_time = SimpleNamespace(time=virtual.now, monotonic=virtual.now, sleep=virtual.sleep)
+    monkeypatch.setattr(sys.modules[BaseSensorOperator.__module__], "time", airflow_time)
+    with virtual.installed():
+        yield virtual
 
 
 @pytest.fixture(scope="session")

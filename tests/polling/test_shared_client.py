@@ -36,7 +36,7 @@ def test_a_connection_that_cannot_be_looked_up_is_tried_again_though_the_wall_cl
 
         task = asyncio.ensure_future(wait())
         await asyncio.sleep(30)
-        loop.offset = -3600.0
+        loop.virtual.time -= 3600.0
         await asyncio.sleep(300)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

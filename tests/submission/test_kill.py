@@ -376,9 +376,13 @@ class TestInTheTriggerer:
         asyncio.run(waiting(job_id).on_kill())
         assert not polaris.requests
 
-    def test_and_if_nobody_tells_in_time(self, polaris, state, job_id, monkeypatch):
-        monkeypatch.setattr(trigger_killing, "STATE_LIMIT", 0.1)
-        state.value = lambda: time.sleep(0.5)
+    def test_and_if_nobody_tells_in_time(self, polaris, state, job_id, moved_clock):
+        def late():
+            moved_clock.sleep(trigger_killing.STATE_LIMIT + 1)
+            time.sleep(0.3)  # so that the loop sees that time is up before this returns
+            return "failed"
+
+        state.value = late
         asyncio.run(waiting(job_id).on_kill())
         assert not polaris.requests
 

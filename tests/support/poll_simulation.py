@@ -20,8 +20,7 @@ from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.polling.poll_plan import AskJob, PollPlan
 from airflow_provider_polaris.polling.polled_wait import Pace, PolledWait
-
-EPOCH = 1_800_000_000.0
+from tests.support.virtual_time import EPOCH
 
 
 class Spins(AssertionError):
@@ -151,7 +150,6 @@ class Simulation:
         self.waiters: dict[PolledWait, Waiter] = {}
         #: When, what (``id`` or ``list``), and which job or offset, for each request.
         self.asked: list[tuple[float, str, object]] = []
-        self.under_way = 0
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
 
@@ -210,10 +208,8 @@ class Simulation:
         by_id = isinstance(question, AskJob)
         self.asked.append((self.now, "id" if by_id else "list", question.job_id if by_id else question.offset))
         took = self.service.delay(question, self.now)
-        self.under_way += 1
 
         def respond() -> None:
-            self.under_way -= 1
             answer = self.service.answer(question, self.now, took)
             self._deliver(self.plan.heard(question, answer, self.now))
 

@@ -1,72 +1,135 @@
-"""An event loop whose clock moves as soon as nobody has anything to do: a day of polls takes a moment, always alike."""
+"""The one clock of the tests: it jumps when everybody waits, on a worker and on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_polaris import clock
 
 EPOCH = 1_800_000_000.0
+#: How many turns of a loop, or sleeps of a worker, without an end are a fault.
+TOO_MANY = 20_000
 
 
 class Spins(BaseException):
-    """The loop goes round and round, and no time passes."""
+    """An event loop goes round and round, and no time passes."""
+
+
+class VirtualClock:
+    """A clock that moves only when somebody waits.
+
+    ``time`` is the wall clock, in seconds since the epoch; a test may set it. ``moved`` is what the monotonic clock
+    shows. ``slept`` is how long each wait was, and ``on_sleep`` is called after each.
+    """
+
+    def __init__(self) -> None:
+        self.time = EPOCH
+        self.moved = 0.0
+        self.slept: list[float] = []
+        self.on_sleep: Callable[[], Any] | None = None
+
+    def now(self) -> float:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.moved
+
+    def sleep(self, seconds: float) -> None:
+        assert len(self.slept) < TOO_MANY, "this wait never ends"
+        self.slept.append(seconds)
+        self.time += seconds
+        self.moved += seconds
+        if self.on_sleep:
+            self.on_sleep()
+
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Be the provider's clock, and that of each event loop that begins."""
+        before = clock.now, clock.monotonic, clock.sleep
+        clock.now, clock.monotonic, clock.sleep = self.now, self.monotonic, self.sleep
+        policy = asyncio.get_event_loop_policy()
+        asyncio.set_event_loop_policy(_Policy(self))
+        try:
+            yield
+        finally:
+            asyncio.set_event_loop_policy(policy)
+            clock.now, clock.monotonic, clock.sleep = before
+
+
+class _Policy(asyncio.DefaultEventLoopPolicy):
+    def __init__(self, virtual: VirtualClock) -> None:
+        super().__init__()
+        self._virtual = virtual
+
+    def new_event_loop(self) -> Loop:
+        return Loop(self._virtual)
 
 
 class _Selector(selectors.SelectSelector):
-    """Instead of waiting, moves its loop's clock."""
+    """Instead of waiting for a timer, moves the clock. Waits in real time for what threads do."""
 
     loop: Loop
-    #: How often the loop went round since time went by.
-    rounds = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._turns = 0
 
     def select(self, timeout=None):
+        is_idle = timeout is None or timeout > 0
+        if is_idle and self.loop.in_threads:
+            return super().select(0.01)  # real time: a thread may move the clock as well
         ready = super().select(0)
-        if not ready and timeout:
-            self.loop.on_idle()
-            self.loop.moved += timeout
-            self.rounds = 0
-        else:
-            self.rounds += 1
-            if self.rounds > 20_000:
-                raise Spins(f"{self.loop.moved:.2f} s after the beginning")
+        if is_idle and not ready and timeout is not None:
+            self.loop.virtual.sleep(timeout)
+            self._turns = 0
+        self._turns += 1
+        if self._turns > TOO_MANY:
+            raise Spins(f"{self.loop.virtual.moved:.2f} s after the beginning")
         return ready
 
 
 class Loop(asyncio.SelectorEventLoop):
-    """Its own clock only goes forward; :attr:`offset` sets the wall clock that the provider reads."""
+    """An event loop whose time is a virtual clock."""
 
-    offset = 0.0
-
-    def __init__(self) -> None:
-        #: Called when nobody has anything to do, before time goes by.
-        self.on_idle: Callable[[], None] = lambda: None
+    def __init__(self, virtual: VirtualClock) -> None:
         selector = _Selector()
         selector.loop = self
-        self.moved = 0.0
+        self.virtual = virtual
+        #: Calls that threads work on for this loop. Meanwhile the clock stands still.
+        self.in_threads = 0
         super().__init__(selector)
 
     def time(self) -> float:
-        return self.moved
+        return self.virtual.moved
 
-    def now(self) -> float:
-        """Return the time of the wall clock."""
-        return EPOCH + self.moved + self.offset
+    def run_in_executor(self, executor, func, *args):
+        future = super().run_in_executor(executor, func, *args)
+        self.in_threads += 1
+        future.add_done_callback(self._thread_is_done)
+        return future
+
+    def _thread_is_done(self, _: Any) -> None:
+        self.in_threads -= 1
+
+    @property
+    def moved(self) -> float:
+        return self.virtual.moved
 
 
 def play(story: Callable[[Loop], Coroutine[Any, Any, Any]]) -> Any:
-    """Run it to its end; it must leave nothing behind, and no error that nobody asks for."""
-    loop, right, complaints = Loop(), (clock.now, clock.monotonic, clock.sleep_async), []
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    clock.now, clock.monotonic, clock.sleep_async = loop.now, loop.time, asyncio.sleep
-    try:
-        return loop.run_until_complete(story(loop))
-    finally:
-        clock.now, clock.monotonic, clock.sleep_async = right
-        left = asyncio.all_tasks(loop)
-        loop.close()
-        assert not left, "nothing is left behind"
-        assert not complaints
+    """Run a story on a loop of its own, to its end. It must leave no task behind, and no error that nobody reads."""
+    virtual = VirtualClock()
+    with virtual.installed():
+        loop, complaints = Loop(virtual), []
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        try:
+            return loop.run_until_complete(story(loop))
+        finally:
+            left = asyncio.all_tasks(loop)
+            loop.close()
+            assert not left, "nothing is left behind"
+            assert not complaints

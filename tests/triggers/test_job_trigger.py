@@ -387,7 +387,7 @@ class TestTheLoop:
                 with pytest.raises(PolarisNotFound):
                     await held.get_job(running)
                 monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", polaris.connection_json)
-                moved_clock.time += 60
+                moved_clock.sleep(60)
                 async with shared_client("polaris_default", None) as later:
                     return (await later.get_job(running)).id, (await held.get_job(running)).id
 
