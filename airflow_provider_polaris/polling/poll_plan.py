@@ -21,7 +21,7 @@ from airflow_provider_polaris.polling.list_policy import JobListPolicy
 from airflow_provider_polaris.polling.polled_wait import Notice, PolledWait
 
 #: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop serves others in between.
-ROWS_AT_ONCE = 200
+ROWS_AT_ONCE = 100
 
 Row = Mapping[str, Any]
 
@@ -105,15 +105,17 @@ class PollPlan:
         :param wall: seconds since the epoch.
         """
         self._wall_offset = wall - now
+        notices = list(self._compare_rows(now))
+        if self._rows:
+            return Step([], notices, now)
         if self._list.hides_jobs(len(self._jobs)):
             self._give_up_list("it does not show jobs that are active", now)
         by_list = self._list.suits(len(self._jobs), now)
-        notices = list(self._compare_rows(now))
         interval, wake_at = self._queue_due_jobs(now, by_list=by_list)
         questions: list[AskJob | AskList] = []
         if not by_list:
             self._list.warn_if_too_long(len(self._jobs), now)
-        elif self._reading is None and not self._rows:
+        elif self._reading is None:
             due_at = self._list.due_at(len(self._jobs))
             if due_at <= now:
                 questions += self._begin_reading(now, interval)
@@ -124,7 +126,7 @@ class PollPlan:
             self._reading.next_page = None
         for key in self._ids.take(now, interval, self._jobs.__contains__):
             questions.append(AskJob(key, self._jobs[key][0].job_id, now))
-        return Step(questions, notices, now if self._rows else min(wake_at, self._ids.wake_at))
+        return Step(questions, notices, min(wake_at, self._ids.wake_at))
 
     def heard(
         self, question: AskJob | AskList, answer: Job | ActivePage | Exception, now: float
@@ -147,13 +149,12 @@ class PollPlan:
             at = math.inf
             for wait in waits:
                 at = min(at, wait.due_at(self._wall_offset, by_list=by_list))
-                interval = min(interval, wait.pace.interval)
-            if self._ids.is_pending(key):
-                continue
+                if wait.pace.interval < interval:
+                    interval = wait.pace.interval
             if at <= now:
                 due.append(key)
-            else:
-                wake_at = min(wake_at, at)
+            elif at < wake_at and not self._ids.is_pending(key):
+                wake_at = at
         self._ids.add(due)
         return interval, wake_at
 

@@ -64,8 +64,8 @@ class PolledWait:
     """
 
     __slots__ = (
-        "_check_at", "_is_decided", "_known", "_missed_list", "_next_at", "_notified_at", "_row", "_row_decides",
-        "_silent_polls", "_was_last_asked", "deadline", "job_id", "key", "pace",
+        "_check_at", "_is_decided", "_missed_list", "_next_at", "_notified_at", "_row_decides", "_silent_polls",
+        "_state", "_was_last_asked", "deadline", "job_id", "key", "pace",
     )  # fmt: skip
 
     def __init__(
@@ -88,8 +88,8 @@ class PolledWait:
         self._next_at = now + first
         self._check_at = math.inf
         self._was_last_asked = False
-        self._known = known and _state_of(known)
-        self._row: tuple[Any, ...] | None = None
+        #: Status and health of the job as last seen, and whether the list shows a state that ends the wait.
+        self._state = known and _state_of(known)
         self._row_decides = False
         self._missed_list = False
         self._notified_at = now
@@ -137,33 +137,32 @@ class PolledWait:
         self._was_polled(now)
         if self.due_at(wall_offset, by_list=True) <= now:
             return False, None
+        # Only a row that is news is decoded: to compare the raw row is much cheaper.
         state = _state_of_row(row)
-        if state != self._row:
-            self._row = state
-            return self._read_row(row, now)
-        if not self._row_decides and (self._missed_list or now - self._notified_at >= HEARTBEAT_SECONDS):
-            return False, self._notice(None, now)
-        self._silent_polls += 1
-        return self._row_decides, None
+        news: Job | None = None
+        if state != self._state:
+            self._row_decides, news = self._decode(row)
+            self._state = state
+        is_quiet = not self._missed_list and now - self._notified_at < HEARTBEAT_SECONDS
+        if self._row_decides or (news is None and is_quiet):
+            self._silent_polls += 1
+            return self._row_decides, None
+        notice = self._notice(news, now)
+        self._state = state  # as the list writes it: the next row is compared with it
+        return False, notice
 
-    def _read_row(self, row: Mapping[str, Any], now: float) -> tuple[bool, Notice | None]:
+    def _decode(self, row: Mapping[str, Any]) -> tuple[bool, Job | None]:
         try:
             job = Job.from_api(row)
-            self._row_decides = self._is_decided(job)
+            return self._is_decided(job), job
         except PolarisError:
-            self._row_decides = True  # the response by id tells more
-        if self._row_decides:
-            return True, None
-        if _state_of(job) != self._known or self._missed_list:
-            return False, self._notice(job, now)
-        self._silent_polls += 1
-        return False, None
+            return True, None  # the response by id tells more
 
     def _notice(self, answer: Job | Exception | None, now: float) -> Notice:
         self._notified_at = now
         self._missed_list = False
         if isinstance(answer, Job):
-            self._known = _state_of(answer)
+            self._state, self._row_decides = _state_of(answer), False
             answer = replace(answer, raw={})  # a spec may be megabytes, and a thousand of them would wait here
         silent_polls, self._silent_polls = self._silent_polls, 0
         return Notice(answer, silent_polls)
