@@ -204,6 +204,33 @@ def test_the_backoff_of_a_wait_is_not_driven_by_other_waits():
     assert last.ended_at <= 15 * HOUR, "only its own pauses have doubled"
 
 
+@pytest.mark.parametrize("count", [5, 200], ids=["by id", "by list"])
+def test_an_outage_costs_two_requests_per_interval_and_every_wait_hears_of_it(count):
+    class Down(Service):
+        def answer(self, question, now, took):
+            return PolarisUnreachable("down", status=503) if 100 <= now < 700 else super().answer(question, now, took)
+
+    random.seed(1)
+    poll = Simulation(Down(), slots=6)
+    waiters = [poll.wait(poll.service.add(f"job-{number}", 650.0)) for number in range(count)]
+    heard = dict.fromkeys(waiters, 0)
+    for waiter in waiters:
+        failed = waiter.tolerance.failed
+
+        def count_failure(error, now, waiter=waiter, failed=failed):
+            heard[waiter] += 1
+            return failed(error, now)
+
+        waiter.tolerance.failed = count_failure
+    poll.run(until=200)
+    poll.run(until=700)
+    intervals = 500 / (0.9 * INTERVAL)
+    assert len(poll.asked_since(200)) <= 2 * intervals + 2
+    assert min(heard.values()) >= 500 / INTERVAL / 2
+    poll.run(until=700 + INTERVAL + 10)
+    assert not poll.waiters, "all are served within an interval of its end"
+
+
 @SEEDS
 def test_a_wait_that_others_leave_during_an_outage_is_not_forgotten(seed):
     class Down(Service):
