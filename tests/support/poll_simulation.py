@@ -197,7 +197,7 @@ class Simulation:
         self._deliver(step.notices)
         for question in step.questions:
             self._send(question)
-        if not step.notices:
+        if not step.notices and step.wake_at > self.now:
             again = self.plan.due(self.now, self.wall)
             assert not again.questions, "a second call at the same time sends nothing new"
             assert step.wake_at <= again.wake_at or again.notices, "the plan asks to be called in time"
