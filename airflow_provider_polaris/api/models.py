@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
 from airflow_provider_polaris.api.parsing import clean, clip, mapping, part_of, text_of, time_of
 
 #: So many counters that are not known yet go with them.
@@ -307,3 +307,38 @@ class JobMetrics:
     def __str__(self) -> str:
         told = ", ".join(f"{name} {value:,}" for name, value in self.to_dict().items() if value is not None)
         return told or "none reported"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, as ``GET /tables/{name}`` tells it.
+
+    :param availability: ``available``, ``unavailable``, ``deleting``, or a new value; ``None`` if not told.
+    :param total_rows: rows after rollup that can be queried; ``None`` if not told.
+    :param raw: the answer as it came.
+    """
+
+    name: str
+    availability: str | None
+    total_rows: int | None
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def from_api(cls, data: Any) -> Table:
+        """Read the answer. Raises PolarisUnreachable if it is not a table."""
+        name = data.get("name") if isinstance(data, Mapping) else None
+        if not isinstance(name, str):
+            raise PolarisUnreachable(f"Polaris answered a table that is not one: {clip(repr(data), 100)}")
+        availability, rows = data.get("availability"), data.get("totalRows")
+        return cls(
+            name=clean(name),
+            availability=clip(clean(availability), 60) if isinstance(availability, str) else None,
+            total_rows=rows if isinstance(rows, int) and not isinstance(rows, bool) else None,
+            raw=data,
+        )
+
+
+def check_table_name(name: Any) -> None:
+    """Raise PolarisUsageError for what cannot be a table's name. A path of dots would lead elsewhere, quoted or not."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 255 or name in {".", ".."}:
+        raise PolarisUsageError(f"table must be a name of 1 to 255 characters; it is {repr(name)[:100]}")

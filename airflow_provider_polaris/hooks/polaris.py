@@ -19,11 +19,10 @@ from airflow_provider_polaris.api.errors import (
     PolarisUsageError,
     sentences,
 )
-from airflow_provider_polaris.api.models import ExecutionStatus, Job, JobMetrics, LogEntry
+from airflow_provider_polaris.api.models import ExecutionStatus, Job, JobMetrics, LogEntry, Table, check_table_name
 from airflow_provider_polaris.api.retries import Retry
 from airflow_provider_polaris.api.transport import Transport
 from airflow_provider_polaris.exceptions import PolarisOptionError
-from airflow_provider_polaris.gate.availability import Table, check_table_name
 
 T = TypeVar("T")
 

@@ -20,9 +20,8 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.api.transport import Transport
-from airflow_provider_polaris.gate.availability import Table
 from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
 from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.threads import DaemonThreadPool

@@ -16,8 +16,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisPermissionError,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.availability import Table
+from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, OutageTolerance
 from airflow_provider_polaris.hooks.polaris import ActivePage

@@ -7,7 +7,8 @@ import uuid
 import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
-from airflow_provider_polaris.gate.availability import APART, Table
+from airflow_provider_polaris.api.models import Table
+from airflow_provider_polaris.gate.availability import APART
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
