@@ -133,7 +133,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
 
     def _start_job_wait(self) -> JobWait:
         from airflow_provider_polaris.api.connection import check_id
-        from airflow_provider_polaris.gate.decision import Gate
+        from airflow_provider_polaris.gate.options import Gate
         from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.waiting.job_wait import JobWait

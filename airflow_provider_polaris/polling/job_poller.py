@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.decision import Gate
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.polling.by_id import ByIdPoller, in_turns, is_service_wide
 from airflow_provider_polaris.polling.list_policy import PAGE_COST, JobListPolicy
 from airflow_provider_polaris.polling.subscription import Pace, Subscription

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.decision import Verdict, decide
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 from airflow_provider_polaris.waiting.progress_log import HEARTBEAT
 

@@ -16,7 +16,8 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
-from airflow_provider_polaris.gate.decision import Decision, Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Decision, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, explain

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.gate.decision import Gate
+    from airflow_provider_polaris.gate.options import Gate
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.triggers.base import PolarisTrigger
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
@@ -32,7 +32,7 @@ def _check_number(name: str, value: Any) -> None:
     """Refuse a number that is out of its range when the DAG file is parsed. Anything else is not rendered yet."""
     if not isinstance(value, (int, float)):
         return
-    from airflow_provider_polaris.gate.decision import check_threshold
+    from airflow_provider_polaris.gate.options import check_threshold
 
     try:
         check_threshold(name, value)
@@ -153,7 +153,7 @@ class GatedTask(LinksToJob):
     def read_gate(self) -> Gate:
         """Return the gate, from options that are rendered by now."""
         from airflow_provider_polaris.api.models import WARNING_CODES
-        from airflow_provider_polaris.gate.decision import Gate
+        from airflow_provider_polaris.gate.options import Gate
 
         gate = Gate.from_options(
             wait_for=self.wait_for,

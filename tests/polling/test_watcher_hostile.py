@@ -17,7 +17,8 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job, Table
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.decision import Verdict, decide
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, OutageTolerance
 from airflow_provider_polaris.hooks.polaris import ActivePage
 from airflow_provider_polaris.polling.job_poller import JobPoller

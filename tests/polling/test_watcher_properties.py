@@ -21,7 +21,8 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.decision import Verdict, decide
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.polling import job_poller as watcher_module

@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisUnreachable
-from airflow_provider_polaris.gate.decision import Gate
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling import shared_client as client_module
