@@ -109,9 +109,7 @@ def test_a_cancellation_shows_no_key(polaris, nothing_leaks, how):
 def test_a_hook_shows_no_key(polaris, nothing_leaks):
     hook = PolarisHook()
     hook.get_job(polaris.add_job())
-    nothing_leaks(
-        [repr(hook), repr(hook.transport), repr(hook.transport.connection), str(vars(hook)), hook.test_connection()]
-    )
+    nothing_leaks([repr(hook), repr(hook.get_conn()), repr(hook.connection), str(vars(hook)), hook.test_connection()])
     nothing_leaks([vars(request) for request in polaris.requests])
 
 

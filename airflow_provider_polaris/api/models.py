@@ -96,6 +96,8 @@ _define(
 _define(HealthStatus, ("ok", "warn", "error"))
 _define(JobType, ("batch", "sql", "streaming", "delete_data", "drop_table", "restore_data"))
 _OVER = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELED})
+#: Every documented status of a job that is not over.
+ACTIVE_STATUSES = sorted(ExecutionStatus.known - _OVER)
 
 
 @dataclass(frozen=True)

@@ -193,7 +193,7 @@ class JobSubmission:
             self._note_if_possible("lost")
             raise PolarisJobLost(self._lost(sent_at))
         if last_sent_at is None:
-            sending = SENDING + self._hook.transport.connection.timeout
+            sending = SENDING + self._hook.connection.timeout
             last_sent_at = clock.now() if sent_at is None else sent_at + sending
         while True:
             job = self._marked_job(marker, self._record.began if sent_at is None else sent_at)

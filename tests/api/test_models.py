@@ -15,6 +15,7 @@ from airflow_provider_polaris.api.models import (
     JobMetrics,
     JobType,
     LogEntry,
+    Table,
     clip,
 )
 
@@ -361,3 +362,18 @@ def test_the_words_are_there_by_name():
         "pending", "running", "idle", "suspended", "unknown", "completed", "failed", "canceled",
     }  # fmt: skip
     assert {kind for kind in JobType.known if JobType(kind).is_deletion} == {"delete_data", "drop_table"}
+
+
+@pytest.mark.parametrize("answer", [None, [], "table", {"availability": "available"}, {"name": 5}])
+def test_an_invalid_table_is_not_accepted(answer):
+    with pytest.raises(PolarisUnreachable):
+        Table.from_api(answer)
+
+
+def test_a_table_keeps_what_the_service_reports():
+    body = {"name": "orders\x00", "availability": "a" * 70, "totalRows": 7}
+    table = Table.from_api(body)
+    assert table == Table("orders\ufffd", "a" * 59 + "…", 7, body)
+    assert Table.from_api({"name": "t", "availability": 1, "totalRows": True}) == Table(
+        "t", None, None, {"name": "t", "availability": 1, "totalRows": True}
+    )

@@ -57,8 +57,8 @@ def test_options_that_make_no_sense_are_errors(options):
         ({"max_rows_with_warning": 1.5}, "max_rows_with_warning must be a whole number of rows, 0 or more; it is 1.5"),
         ({"max_rows_skipped_by_error": "x" * 200}, "max_rows_skipped_by_error must be a whole number of rows, 0 or "
          "more; it is '" + "x" * 98 + "…"),
-        ({"max_rows_skipped_by_error": "None"}, ("max_rows_skipped_by_error is 'None'. Did the task that should have "
-         "given it push it to XCom? It must be a whole number of rows, 0 or more")),
+        ({"max_rows_skipped_by_error": "None"}, ("max_rows_skipped_by_error is 'None'. Did the upstream task push "
+         "it to XCom? It must be a whole number of rows, 0 or more")),
         ({"max_error_ratio": 2}, "max_error_ratio must be a ratio between 0 and 1; it is 2"),
         ({"max_error_ratio": "x"}, "max_error_ratio must be a ratio between 0 and 1; it is 'x'"),
     ],

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisNotFound,
@@ -20,7 +21,6 @@ from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER, OutageTolerance
-from airflow_provider_polaris.hooks.polaris import ActivePage
 from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.shared_client import LOOK_UP_EVERY, SharedClient
 from airflow_provider_polaris.polling.subscription import REST, Pace

@@ -14,17 +14,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisNotFound,
     PolarisPermissionError,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.api.models import ACTIVE_STATUSES, Job
 from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
-from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.polling import job_poller as watcher_module
 from airflow_provider_polaris.polling.by_id import ByIdPoller
 from airflow_provider_polaris.polling.job_poller import JobPoller
@@ -106,7 +106,7 @@ class Service:
             status = self.status(job_id)
             if "stale for ever" in self.faults or ("stale for a while" in self.faults and clock.now() < EPOCH + 400):
                 status = self.frozen.setdefault(job_id, status)
-            if status in NOT_OVER and not self.goes_wrong("left out", 0.1):
+            if status in ACTIVE_STATUSES and not self.goes_wrong("left out", 0.1):
                 rows.extend([self.row(job_id, status)] * (2 if self.goes_wrong("twice", 0.1) else 1))
         if "any order" in self.faults:
             self.rng.shuffle(rows)

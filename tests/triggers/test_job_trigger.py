@@ -366,8 +366,8 @@ class TestTheLoop:
 
     def test_many_waits_share_one_look_up_and_few_lines(self, polaris, monkeypatch):
         looked_up = []
-        load = PolarisHook.load_connection
-        monkeypatch.setattr(PolarisHook, "load_connection", lambda self: looked_up.append(self) or load(self))
+        load = client_module.load_connection
+        monkeypatch.setattr(client_module, "load_connection", lambda *args: looked_up.append(args) or load(*args))
         job_ids = [polaris.add_job(executionStatus="completed") for _ in range(60)]
 
         async def run():
@@ -400,7 +400,7 @@ class TestTheLoop:
             tried.append(1)
             raise OSError("database is locked")
 
-        monkeypatch.setattr(PolarisHook, "get_connection", lambda _, conn_id: fail(conn_id))
+        monkeypatch.setattr(PolarisHook, "get_connection", fail)
 
         async def run():
             async with shared_client("polaris_default", None) as client:
