@@ -40,7 +40,7 @@ def test_a_file_opens_with_what_it_is_for(path):
 
 
 #: Of Airflow, ``PolarisHook`` and ``_compat`` these import nothing.
-WITHOUT_AIRFLOW = {"api", "gate", "clock.py", "local", "pytest_plugin.py"}
+WITHOUT_AIRFLOW = {"api", "gate", "clock.py", "local", "models.py", "pytest_plugin.py"}
 ROOMS = {"hooks", "waiting", "polling", "submission"}
 
 
@@ -55,6 +55,18 @@ def imported_by(path):
             else []
         )
     }  # fmt: skip
+
+
+#: What a call returns, and the words in it.
+RETURNED = {"Job", "JobMetrics", "Health", "LogEntry", "Table", "ExecutionStatus", "HealthStatus", "JobType"}
+
+
+def test_models_exports_every_class_that_a_call_returns():
+    from airflow_provider_polaris import models
+
+    assert set(models.__all__) == RETURNED
+    assert {name for name in RETURNED if f":class:`{name}`" in models.__doc__} == RETURNED
+    assert {getattr(models, name).__module__ for name in RETURNED} == {"airflow_provider_polaris.api.models"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
