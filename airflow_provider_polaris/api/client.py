@@ -10,6 +10,7 @@ from airflow_provider_polaris.api.connection import PolarisConnection, check_id
 from airflow_provider_polaris.api.errors import PolarisAuthError, PolarisUnreachable, PolarisUsageError, sentences
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
+    DESIRED_STATUSES,
     ExecutionStatus,
     Job,
     JobMetrics,
@@ -24,8 +25,6 @@ T = TypeVar("T")
 
 #: The most jobs that one page of the list can hold.
 PAGE_LIMIT = 1000
-#: The statuses that :meth:`PolarisClient.update_job` can ask for.
-DESIRED_STATUSES = ("running", "suspended", "canceled")
 
 
 class ActivePage(NamedTuple):

@@ -76,6 +76,31 @@ class JobType(_Word):
         """Whether Polaris refuses to update, and so to cancel, jobs of this type."""
         return self in {JobType.DELETE_DATA, JobType.DROP_TABLE}
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a job of this type runs until somebody ends it."""
+        return self == JobType.STREAMING
+
+    @property
+    def is_sql(self) -> bool:
+        """Whether a query names the table, and not a target."""
+        return self == JobType.SQL
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the spec must name a source."""
+        return self in {JobType.BATCH, JobType.STREAMING}
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the spec must name an interval."""
+        return self == JobType.RESTORE_DATA
+
+    @property
+    def drops_table(self) -> bool:
+        """Whether the table does not exist after the job."""
+        return self == JobType.DROP_TABLE
+
 
 #: The warning codes that the vendor documents.
 WARNING_CODES = frozenset(
@@ -98,6 +123,8 @@ _define(JobType, ("batch", "sql", "streaming", "delete_data", "drop_table", "res
 _OVER = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELED})
 #: Every documented status of a job that is not over.
 ACTIVE_STATUSES = sorted(ExecutionStatus.known - _OVER)
+#: The statuses that a user can ask for.
+DESIRED_STATUSES = (ExecutionStatus.RUNNING, ExecutionStatus.SUSPENDED, ExecutionStatus.CANCELED)
 
 
 @dataclass(frozen=True)
@@ -155,6 +182,21 @@ class Health:
             log=LogEntry.from_api(log) if isinstance(log, Mapping) else None,
         )
 
+    @property
+    def is_ok(self) -> bool:
+        """Whether the job has no fault."""
+        return self.status == HealthStatus.OK
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the job has a fault that did not stop it."""
+        return self.status == HealthStatus.WARN
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the job has a fault that it cannot go on with."""
+        return self.status == HealthStatus.ERROR
+
     def to_dict(self) -> dict[str, str | None]:
         """Return status, code and message as plain JSON; the log entry's message stands in for a missing one."""
         message = self.message or (self.log.message if self.log else None)
@@ -208,6 +250,56 @@ class Job:
             completed_at=text_of(data.get("completedTimestamp")),
             raw=data,
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job's status never changes again. It says nothing about success."""
+        return self.execution_status.is_over
+
+    @property
+    def has_completed(self) -> bool:
+        """Whether the job ended by itself. Its health and counters tell whether its data is good."""
+        return self.execution_status == ExecutionStatus.COMPLETED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job ended, and loaded nothing."""
+        return self.execution_status == ExecutionStatus.FAILED
+
+    @property
+    def was_canceled(self) -> bool:
+        """Whether the job ended because somebody canceled it."""
+        return self.execution_status == ExecutionStatus.CANCELED
+
+    @property
+    def is_being_canceled(self) -> bool:
+        """Whether somebody asked to cancel the job, whatever its status is now."""
+        return self.was_canceled or self.desired_execution_status == ExecutionStatus.CANCELED
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the job runs: ``running``, or ``idle`` for a stream without new data."""
+        return self.execution_status in {ExecutionStatus.RUNNING, ExecutionStatus.IDLE}
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether the job waits for a person to resume it."""
+        return self.execution_status == ExecutionStatus.SUSPENDED
+
+    @property
+    def has_known_status(self) -> bool:
+        """Whether this provider knows the job's status."""
+        return self.execution_status.is_known
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the job runs until somebody ends it. ``False`` if its type is missing."""
+        return self.type is not None and self.type.is_streaming
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether Polaris refuses to update, and so to cancel, this job."""
+        return self.type is not None and self.type.is_deletion
 
     def to_event(self) -> dict[str, Any]:
         """Return what :meth:`from_api` needs to read this job again, in the API's own form, small and plain JSON."""

@@ -23,9 +23,9 @@ DELETING = "deleting"
 MISSING = "no such table"
 
 
-def check_leaves_table(job_type: str | None) -> None:
+def check_leaves_table(job_type: JobType | None) -> None:
     """Raise PolarisUsageError for a job after which there is no loaded data to wait for."""
-    if job_type == JobType.DROP_TABLE:
+    if job_type is not None and job_type.drops_table:
         raise PolarisUsageError("wait_until_available is for jobs that leave a table: a drop_table job does not")
 
 

@@ -1,7 +1,7 @@
 """The one place that decides what a job's state means. Pure: a job, its counters and a gate in, a decision out.
 
-Poke, the first look before a deferral, the trigger and the resume all ask :func:`decide`; nothing else compares
-statuses. It fails closed: only what is named as good passes.
+Poke mode, the first poll before a deferral, the trigger and the resume all call :func:`decide`. The gate fails closed:
+only a state that is named as good passes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,8 @@ from enum import Enum
 
 from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import (
-    ExecutionStatus,
-    HealthStatus,
     Job,
     JobMetrics,
-    JobType,
 )
 from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.gate.options import Gate
@@ -72,32 +69,32 @@ def decide(
     :raises PolarisUsageError: if this gate never opens for a job of this type.
     """
     if gate.wait_for == "over":
-        verdict = Verdict.PASS if job.execution_status.is_over else Verdict.WAIT
+        verdict = Verdict.PASS if job.is_over else Verdict.WAIT
         return Decision(verdict, f"is {job.state}")
     _check_that_it_can_open(job, gate)
-    status = job.execution_status
-    if status == ExecutionStatus.COMPLETED:
+    if job.has_completed:
         return _decide_completed(job, gate, metrics, log_codes)
-    if status == ExecutionStatus.FAILED:
+    if job.has_failed:
         return _refuse(f"failed: {job.health or 'no health given'}")
-    if status == ExecutionStatus.CANCELED:
+    if job.was_canceled:
         return _refuse(f"was canceled{_by_whom(job)}")
-    if status in {ExecutionStatus.RUNNING, ExecutionStatus.IDLE}:
+    if job.is_running:
         return _decide_running(job, gate)
-    if status == ExecutionStatus.SUSPENDED:
+    if job.is_suspended:
         return _wait("is suspended: it goes on only when a person resumes it", warn=True)
-    if not status.is_known:
-        return _wait(f"has a status that this provider does not know: {clip(repr(str(status)), 60)}", warn=True)
+    if not job.has_known_status:
+        return _wait(
+            f"has a status that this provider does not know: {clip(repr(str(job.execution_status)), 60)}", warn=True
+        )
     return _wait(f"is {job.state}")
 
 
 def _check_that_it_can_open(job: Job, gate: Gate) -> None:
-    streaming = job.type == JobType.STREAMING
-    if gate.wait_for == "completed" and streaming:
+    if gate.wait_for == "completed" and job.is_streaming:
         raise PolarisUsageError(
             f"{job}: a streaming job never completes. Use wait_for='running' to wait until it is up"
         )
-    if gate.wait_for == "running" and not streaming and job.type is not None:
+    if gate.wait_for == "running" and not job.is_streaming and job.type is not None:
         raise PolarisUsageError(
             f"{job}: wait_for='running' is for streaming jobs. Use wait_for='completed' for a {job.type} job"
         )
@@ -110,29 +107,28 @@ def _by_whom(job: Job) -> str:
 
 
 def _decide_running(job: Job, gate: Gate) -> Decision:
-    health = job.health.status if job.health else None
-    if health == HealthStatus.ERROR and gate.fail_on_unhealthy:
+    health = job.health
+    if health is not None and health.is_error and gate.fail_on_unhealthy:
         return _refuse(f"is {job.state}, and fail_on_unhealthy is set")
     # The type must be known by now: only a state that is named as good passes.
-    good = health in {HealthStatus.OK, HealthStatus.WARN} and job.type == JobType.STREAMING
-    if gate.wait_for == "running" and good:
-        return Decision(Verdict.PASS, f"is {job.state}", warn=health == HealthStatus.WARN)
-    return _wait(f"is {job.state}", warn=health is not None and not health.is_known)
+    if gate.wait_for == "running" and job.is_streaming and health is not None and (health.is_ok or health.is_warning):
+        return Decision(Verdict.PASS, f"is {job.state}", warn=health.is_warning)
+    return _wait(f"is {job.state}", warn=health is not None and not health.status.is_known)
 
 
 def _decide_completed(job: Job, gate: Gate, metrics: JobMetrics | None, log_codes: Collection[str] | None) -> Decision:
     if gate.wait_for != "completed":
         return _refuse("is over, and the gate waits for one that runs")
     health = job.health
-    if health is None or health.status not in {HealthStatus.OK, HealthStatus.WARN}:
+    if health is None or not (health.is_ok or health.is_warning):
         return _refuse(f"is {job.state}")
-    if health.status == HealthStatus.WARN:
+    if health.is_warning:
         objection = _object_to_warning(health.code, gate, log_codes)
         if objection:
             return Decision(objection.verdict, f"is {job.state}; {objection.reason}")
     decision = _weigh(metrics, gate)
     if decision is None:
-        return Decision(Verdict.PASS, f"is {job.state}", warn=health.status == HealthStatus.WARN)
+        return Decision(Verdict.PASS, f"is {job.state}", warn=health.is_warning)
     return decision
 
 

@@ -180,7 +180,7 @@ class JobPoller:
         self.wake()
 
     def _tell(self, key: str, at: float, answer: Job | PolarisError) -> None:
-        if key in self._missing and isinstance(answer, Job) and not answer.execution_status.is_over:
+        if key in self._missing and isinstance(answer, Job) and not answer.is_over:
             self._list_policy.hidden += 1
         self._missing.discard(key)
         for subscription in self._jobs.get(key, []):

@@ -110,9 +110,10 @@ class JobListPolicy:
 
     def is_trusted(self, job: Job, row: Mapping[str, Any] | None) -> bool:
         """Hold it against a job that was asked for by id; ``False`` if they disagree a second time in a row."""
-        status = job.execution_status
         # It was asked for known statuses that are not over: it shows no other.
-        agree = row.get("executionStatus") == str(status) if row else status.is_over or not status.is_known
+        agree = (
+            row.get("executionStatus") == str(job.execution_status) if row else job.is_over or not job.has_known_status
+        )
         twice = not agree and self.suspect is not None
         # The first time, the job may have changed between the two answers.
         self.suspect = None if agree else job.id.lower()

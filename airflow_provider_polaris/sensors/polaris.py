@@ -117,7 +117,7 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         if outcome:
             return PokeReturnValue(True, self.report(outcome, context))
         job = job_wait.notes.last
-        if job and not seen_before and not job.execution_status.is_over and self._sees_whole_wait:
+        if job and not seen_before and not job.is_over and self._sees_whole_wait:
             self.check_table_can_be_read(job_wait.hook, job.table)
         if self.deferrable:
             self._hand_over(job_wait, deadline_of(self, context, self._began, self.timeout))

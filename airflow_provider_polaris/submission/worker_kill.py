@@ -110,7 +110,7 @@ class WorkerKill:
 
     def _cancel(self, job_wait: JobWait) -> None:
         last = job_wait.notes.last
-        if last and last.execution_status.is_over:
+        if last and last.is_over:
             return
         self._record.note_cancellation(job_wait.job_id, self._log)
         try:

@@ -17,23 +17,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-
-ROWS = (
-    '{"timestamp": "2026-11-01T00:00:00Z", "city": "Sydney"}\n{"timestamp": "2026-11-01T00:00:01Z", "city": "Perth"}\n'
-)
-SPEC = {
-    "type": "batch",
-    "ingestionMode": "append",
-    "createTableIfNotExists": True,
-    "target": {"type": "table", "tableName": "cities"},
-    "source": {
-        "type": "inline",
-        "data": ROWS,
-        "formatSettings": {"format": "nd-json"},
-        "inputSchema": [{"name": "timestamp", "dataType": "string"}, {"name": "city", "dataType": "string"}],
-    },
-    "mappings": [{"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'}],
-}
+from tests.support.specs import SPEC
 
 
 def connection_to(polaris, **values) -> PolarisConnection:

@@ -8,6 +8,7 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUnreachable
 from airflow_provider_polaris.api.models import (
+    ACTIVE_STATUSES,
     ExecutionStatus,
     Health,
     HealthStatus,
@@ -377,3 +378,71 @@ def test_a_table_keeps_what_the_service_reports():
     assert Table.from_api({"name": "t", "availability": 1, "totalRows": True}) == Table(
         "t", None, None, {"name": "t", "availability": 1, "totalRows": True}
     )
+
+
+#: The properties of a job that are true, for each status.
+MEANINGS = {
+    "pending": set(),
+    "running": {"is_running"},
+    "idle": {"is_running"},
+    "suspended": {"is_suspended"},
+    "unknown": set(),
+    "completed": {"is_over", "has_completed"},
+    "failed": {"is_over", "has_failed"},
+    "canceled": {"is_over", "was_canceled", "is_being_canceled"},
+    "brand_new": set(),
+}
+PROPERTIES = set().union(*MEANINGS.values())
+
+
+@pytest.mark.parametrize("status", MEANINGS)
+def test_each_status_has_its_meaning(status):
+    job = Job.from_api({"id": "j", "executionStatus": status})
+    assert {name for name in PROPERTIES if getattr(job, name)} == MEANINGS[status]
+    assert job.has_known_status is (status != "brand_new")
+
+
+def test_the_table_of_meanings_has_every_status():
+    assert ExecutionStatus.known == MEANINGS.keys() - {"brand_new"}
+    assert set(ACTIVE_STATUSES) == {status for status in ExecutionStatus.known if "is_over" not in MEANINGS[status]}
+
+
+@pytest.mark.parametrize(
+    ("desired", "canceled"), [("canceled", True), ("running", False), ("suspended", False), (None, False)]
+)
+def test_a_job_is_being_canceled_if_somebody_asked_for_that(desired, canceled):
+    body = {"id": "j", "executionStatus": "running", "desiredExecutionStatus": desired}
+    assert Job.from_api(body).is_being_canceled is canceled
+
+
+@pytest.mark.parametrize(
+    ("kind", "meanings"),
+    [
+        ("batch", {"has_source"}),
+        ("sql", {"is_sql"}),
+        ("streaming", {"has_source", "is_streaming"}),
+        ("delete_data", {"is_deletion"}),
+        ("drop_table", {"is_deletion", "drops_table"}),
+        ("restore_data", {"has_interval"}),
+        ("brand_new", set()),
+    ],
+)
+def test_each_type_has_its_meaning(kind, meanings):
+    names = ("has_source", "is_sql", "is_streaming", "is_deletion", "drops_table", "has_interval")
+    assert {name for name in names if getattr(JobType(kind), name)} == meanings
+    job = Job.from_api({"id": "j", "executionStatus": "running", "type": kind})
+    assert (job.is_streaming, job.is_deletion) == ("is_streaming" in meanings, "is_deletion" in meanings)
+
+
+def test_a_job_without_a_type_is_neither_a_stream_nor_a_deletion():
+    job = Job.from_api({"id": "j", "executionStatus": "running"})
+    assert (job.is_streaming, job.is_deletion) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [("ok", "is_ok"), ("warn", "is_warning"), ("warning", "is_warning"), ("error", "is_error"), ("new", None)],
+)
+def test_each_health_has_its_meaning(status, meaning):
+    health = Health.from_api({"status": status})
+    assert [name for name in ("is_ok", "is_warning", "is_error") if getattr(health, name)] == [meaning] * bool(meaning)

@@ -356,7 +356,10 @@ def test_options_that_make_no_sense(polaris, deferrable, options):
     [
         ('{"conn_type": "imply_polaris", "host": "", "password": "k"}', "no"),
         ('{"conn_type": "imply_polaris", "host": "h/v1", "password": "k", "extra": {"project_id": "p"}}', "path"),
-        ('{"conn_type": "imply_polaris", "host": "http://h", "password": "k", "extra": {"project_id": "p"}}', "clear"),
+        (
+            '{"conn_type": "imply_polaris", "host": "http://h", "password": "k", "extra": {"project_id": "p"}}',
+            "unencrypted",
+        ),
         ('{"conn_type": "imply_polaris", "host": "h", "password": "k"}', "project id"),
         ('{"conn_type": "imply_polaris", "host": "h", "password": "k", "extra": {"project_id": 1}}', "text"),
     ],

@@ -18,11 +18,11 @@ from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator,
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.submission.submission_record import KEY
 from airflow_provider_polaris.submission.submit_once import SEARCHED
-from tests.hooks.test_polaris_hook import SPEC
 from tests.operators.test_create import SQL, FakeStore, Task, jobs_of, posts
 from tests.submission.test_kill import puts, running, state, waiting  # noqa: F401 - two of them are fixtures
 from tests.support.airflow_versions import AIRFLOW_3, DAG, AirflowTaskTimeout, FakeTaskInstance, context_of, run_dag
 from tests.support.run_task import one_event, outcome_of
+from tests.support.specs import SPEC
 
 #: Long enough, with a moved clock, for data that is really read.
 LONG = {"poll_interval": 1, "timeout": 10**8}
