@@ -6,7 +6,7 @@ raised                                    means                                 
 :class:`PolarisGateRefused`               the job is over and its data is not good            no
 :class:`PolarisApiError` and its kinds    could not find out; the job may still be running    yes
 :class:`PolarisConnectionMissing`         the Airflow connection is not defined there         yes
-:class:`PolarisOptionError`               an option or the job spec cannot work               no
+:class:`PolarisOptionInvalid`             an option or the job spec cannot work               no
 :class:`PolarisConnectionInvalid`         the Airflow connection cannot work                  yes
 :class:`PolarisJobFailed`                 the job that the task created failed                yes
 :class:`PolarisJobCanceled`               somebody canceled the job that the task created     no
@@ -24,26 +24,26 @@ from __future__ import annotations
 from airflow_provider_polaris._compat import AirflowException, AirflowFailException
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
-    PolarisAuthError,
     PolarisBadRequest,
     PolarisConnectionInvalid,
     PolarisConnectionMissing,
     PolarisError,
+    PolarisForbidden,
     PolarisJobNotFound,
     PolarisNotFound,
-    PolarisPermissionError,
+    PolarisUnauthorized,
     PolarisUnreachable,
     PolarisUsageError,
 )
 
 __all__ = [
     "PolarisApiError",
-    "PolarisAuthError",
     "PolarisBadRequest",
     "PolarisCancelTimeout",
     "PolarisConnectionInvalid",
     "PolarisConnectionMissing",
     "PolarisError",
+    "PolarisForbidden",
     "PolarisGateRefused",
     "PolarisJobAlreadyOver",
     "PolarisJobCanceled",
@@ -52,14 +52,14 @@ __all__ = [
     "PolarisJobNotFound",
     "PolarisJobTimeout",
     "PolarisNotFound",
-    "PolarisOptionError",
-    "PolarisPermissionError",
+    "PolarisOptionInvalid",
+    "PolarisUnauthorized",
     "PolarisUnreachable",
     "PolarisUsageError",
 ]
 
 
-class PolarisOptionError(PolarisUsageError, AirflowFailException):
+class PolarisOptionInvalid(PolarisUsageError, AirflowFailException):
     """An option or the job spec of a task cannot work: a retry would fail in the same way."""
 
 

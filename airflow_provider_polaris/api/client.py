@@ -7,7 +7,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_polaris.api.connection import PolarisConnection, check_id
-from airflow_provider_polaris.api.errors import PolarisAuthError, PolarisUnreachable, PolarisUsageError, sentences
+from airflow_provider_polaris.api.errors import PolarisUnauthorized, PolarisUnreachable, PolarisUsageError, sentences
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
     DESIRED_STATUSES,
@@ -262,7 +262,7 @@ class PolarisClient:
         used = self._transport
         try:
             return used.request(method, *segments, read=read, **kwargs)
-        except PolarisAuthError:
+        except PolarisUnauthorized:
             if not self._has_changed(used):
                 raise
         return self._transport.request(method, *segments, read=read, **kwargs)

@@ -64,11 +64,11 @@ class PolarisUnreachable(PolarisApiError):
         self.received = received
 
 
-class PolarisAuthError(PolarisApiError):
+class PolarisUnauthorized(PolarisApiError):
     """401: the API key is wrong, expired or revoked."""
 
 
-class PolarisPermissionError(PolarisApiError):
+class PolarisForbidden(PolarisApiError):
     """403: the API key is valid and may not do this."""
 
 
@@ -96,8 +96,8 @@ _BY_NAME: dict[str, type[PolarisError]] = {
         PolarisConnectionInvalid,
         PolarisApiError,
         PolarisUnreachable,
-        PolarisAuthError,
-        PolarisPermissionError,
+        PolarisUnauthorized,
+        PolarisForbidden,
         PolarisNotFound,
         PolarisJobNotFound,
         PolarisBadRequest,

@@ -25,12 +25,12 @@ from airflow_provider_polaris import __version__, clock
 from airflow_provider_polaris.api.connection import PolarisConnection, is_loopback
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
-    PolarisAuthError,
     PolarisBadRequest,
     PolarisConnectionInvalid,
     PolarisError,
+    PolarisForbidden,
     PolarisNotFound,
-    PolarisPermissionError,
+    PolarisUnauthorized,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.parsing import clean
@@ -235,9 +235,9 @@ def _error(
             f"Is the API key in the password of the connection {connection.conn_id!r} right, and not revoked? "
             f"If it is, try the extra auth={other}: it is {connection.auth} now"
         )
-        return PolarisAuthError(f"{message}. {advice}", status=status, code=code)
+        return PolarisUnauthorized(f"{message}. {advice}", status=status, code=code)
     if status == 403:
-        return PolarisPermissionError(f"{message}. {_permission(what)}", status=status, code=code)
+        return PolarisForbidden(f"{message}. {_permission(what)}", status=status, code=code)
     if status == 404 and code:
         return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
     if status == 404:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_polaris.api.errors import (
-    PolarisAuthError,
     PolarisError,
     PolarisJobNotFound,
     PolarisNotFound,
+    PolarisUnauthorized,
     PolarisUnreachable,
 )
 
@@ -59,7 +59,7 @@ class OutageTolerance:
         if isinstance(error, PolarisUnreachable):
             return self._unreachable(error, now)
         self.unreachable_since = None  # it did answer
-        if isinstance(error, PolarisAuthError):
+        if isinstance(error, PolarisUnauthorized):
             self._unauthorized(error, now)
             return None
         if isinstance(error, PolarisNotFound):
@@ -103,7 +103,7 @@ class OutageTolerance:
         asked = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
         return asked if asked > self.interval else None
 
-    def _unauthorized(self, error: PolarisAuthError, now: float) -> None:
+    def _unauthorized(self, error: PolarisUnauthorized, now: float) -> None:
         if not self.worked or self.max_unreachable is None:
             raise error
         if self.unauthorized_since is None:

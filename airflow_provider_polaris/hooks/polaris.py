@@ -15,7 +15,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisNotFound,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.exceptions import PolarisOptionError
+from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 
 
 class PolarisHook(PolarisClient, BaseHook):
@@ -37,7 +37,7 @@ class PolarisHook(PolarisClient, BaseHook):
         self, polaris_conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None, **sql_hook_params: Any
     ) -> None:
         if sql_hook_params:  # Airflow's SQL operators pass each extra of the connection to its hook
-            raise PolarisOptionError(
+            raise PolarisOptionInvalid(
                 f"PolarisHook takes no argument {', '.join(map(repr, sorted(sql_hook_params)))}. If a SQL operator "
                 f"made this hook: the connection {polaris_conn_id!r} does not support Airflow's SQL operators yet"
             )

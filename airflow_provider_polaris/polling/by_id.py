@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import (
-    PolarisAuthError,
     PolarisConnectionMissing,
     PolarisError,
+    PolarisUnauthorized,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job
@@ -30,7 +30,7 @@ AT_ONCE = 100
 
 def is_service_wide(error: object) -> bool:
     """Whether others would most likely be answered the same."""
-    return isinstance(error, (PolarisUnreachable, PolarisAuthError, PolarisConnectionMissing))
+    return isinstance(error, (PolarisUnreachable, PolarisUnauthorized, PolarisConnectionMissing))
 
 
 class ByIdPoller:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisAuthError, PolarisNotFound, sentences
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnauthorized, sentences
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Decision, Verdict
 
@@ -124,7 +124,7 @@ class ProgressLog:
 def _trouble(error: PolarisApiError) -> str:
     if isinstance(error, PolarisNotFound):
         return "Polaris says that it is not there; asking once more before believing it"
-    if isinstance(error, PolarisAuthError):
+    if isinstance(error, PolarisUnauthorized):
         return "Polaris turns the API key away; looking again for some minutes, in case it is being rotated"
     return "no usable answer; the wait goes on"
 

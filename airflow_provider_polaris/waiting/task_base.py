@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import mapped_arguments
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
-from airflow_provider_polaris.exceptions import PolarisOptionError
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisForbidden, PolarisUsageError
+from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 from airflow_provider_polaris.links.polaris import LinksToJob
 from airflow_provider_polaris.waiting.deferral import backstop, read_event, say_when
 
@@ -37,7 +37,7 @@ def _check_number(name: str, value: Any) -> None:
     try:
         check_threshold(name, value)
     except PolarisUsageError as error:
-        raise PolarisOptionError(str(error)) from None
+        raise PolarisOptionInvalid(str(error)) from None
 
 
 class GatedTask(LinksToJob):
@@ -141,8 +141,8 @@ class GatedTask(LinksToJob):
             return
         try:
             hook.get_table(table, retry=False)
-        except PolarisPermissionError as error:
-            raise PolarisPermissionError(
+        except PolarisForbidden as error:
+            raise PolarisForbidden(
                 f"wait_until_available is set, and whether table {table!r} is available cannot be asked: {error}",
                 status=error.status,
                 code=error.code,

@@ -11,9 +11,9 @@ import pytest
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
-    PolarisAuthError,
     PolarisBadRequest,
     PolarisNotFound,
+    PolarisUnauthorized,
     PolarisUnreachable,
     PolarisUsageError,
 )
@@ -222,7 +222,7 @@ def test_a_closed_client_opens_new_connections(polaris, client):
 
 def test_a_fixed_connection_is_not_used_again_after_a_401(polaris, client):
     polaris.fail_next(9, status=401)
-    with pytest.raises(PolarisAuthError):
+    with pytest.raises(PolarisUnauthorized):
         client.get_job("some-job")
     assert len(polaris.requests) == 1
 
@@ -270,7 +270,7 @@ sys.meta_path.insert(0, NoAirflow())
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
-    PolarisAuthError,
+    PolarisUnauthorized,
     PolarisConnectionInvalid,
     PolarisNotFound,
     PolarisUnreachable,
@@ -306,7 +306,7 @@ def test_the_client_works_without_airflow():
     assert run.stdout.split("\n") == [
         "True orders",
         "PolarisNotFound PolarisUsageError",
-        "PolarisAuthError",
+        "PolarisUnauthorized",
         "PolarisConnectionInvalid",
         "PolarisUnreachable",
         "[]",

@@ -15,10 +15,10 @@ import pytest
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
-    PolarisAuthError,
     PolarisBadRequest,
+    PolarisForbidden,
     PolarisNotFound,
-    PolarisPermissionError,
+    PolarisUnauthorized,
     PolarisUnreachable,
     PolarisUsageError,
 )
@@ -78,8 +78,8 @@ def test_a_poll_is_not_tried_again(polaris, transport, moved_clock):
     ("status", "kind"),
     [
         (400, PolarisBadRequest),
-        (401, PolarisAuthError),
-        (403, PolarisPermissionError),
+        (401, PolarisUnauthorized),
+        (403, PolarisForbidden),
         (404, PolarisNotFound),
         (409, PolarisBadRequest),
         (415, PolarisBadRequest),

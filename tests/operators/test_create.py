@@ -190,7 +190,7 @@ def test_a_wrong_spec_names_its_fields_before_anything_is_sent(polaris, spec, sa
     ],
 )
 def test_options_that_make_no_sense_are_said_before_anything_is_sent(polaris, spec, options):
-    assert Task().run(spec, **options).kind == "PolarisOptionError"
+    assert Task().run(spec, **options).kind == "PolarisOptionInvalid"
     assert not polaris.requests
 
 

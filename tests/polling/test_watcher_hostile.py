@@ -13,8 +13,8 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
+    PolarisForbidden,
     PolarisNotFound,
-    PolarisPermissionError,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job, Table
@@ -190,7 +190,7 @@ class TestNobodyIsForgotten:
             async def before_list():
                 await asyncio.sleep(0.01)
                 if forbidden[0]:
-                    raise PolarisPermissionError("no", status=403)
+                    raise PolarisForbidden("no", status=403)
 
             async def slow(_job_id):
                 await asyncio.sleep(1.0)

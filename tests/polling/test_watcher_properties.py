@@ -17,8 +17,8 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
+    PolarisForbidden,
     PolarisNotFound,
-    PolarisPermissionError,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import ACTIVE_STATUSES, Job
@@ -98,7 +98,7 @@ class Service:
         if self.in_outage():
             raise PolarisUnreachable("outage", status=503)
         if "forbidden" in self.faults:
-            raise PolarisPermissionError("no", status=403)
+            raise PolarisForbidden("no", status=403)
         if self.goes_wrong("bad lists", 0.2):
             raise PolarisUnreachable("html", status=200)
         rows = []

@@ -214,7 +214,7 @@ class TestEvents:
         assert event["error"]["type"] == "PolarisJobNotFound"
         assert "history was cleaned up" in event["error"]["message"]
 
-    @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisPermissionError")])
+    @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisForbidden")])
     def test_final_answers_end_it_at_once(self, polaris, moved_clock, status, kind):
         polaris.fail_next(99, status=status)
         assert one_event(trigger()).payload["error"]["type"] == kind
@@ -236,7 +236,7 @@ class TestEvents:
     def test_a_key_that_stays_wrong_ends_it_after_five_minutes(self, polaris, moved_clock):
         polaris.fail_next(99, status=401)
         start = moved_clock.time
-        assert one_event(trigger()).payload["error"]["type"] == "PolarisAuthError"
+        assert one_event(trigger()).payload["error"]["type"] == "PolarisUnauthorized"
         assert 300 <= moved_clock.time - start <= 360
 
     def test_a_connection_that_is_not_defined_names_the_triggerer(self, airflow_db):
