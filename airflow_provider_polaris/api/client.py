@@ -7,7 +7,13 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from airflow_provider_polaris.api.connection import PolarisConnection, check_id
-from airflow_provider_polaris.api.errors import PolarisUnauthorized, PolarisUnreachable, PolarisUsageError, sentences
+from airflow_provider_polaris.api.errors import (
+    PolarisInvalidResponse,
+    PolarisTransientError,
+    PolarisUnauthorized,
+    PolarisUsageError,
+    sentences,
+)
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
     DESIRED_STATUSES,
@@ -81,7 +87,7 @@ class PolarisClient:
         def read(answer: Any) -> Job:
             job = Job.from_api(answer)
             if job.id.lower() != job_id.lower():
-                raise PolarisUnreachable(f"Polaris returned job {job.id[:100]} instead of job {job_id}")
+                raise PolarisInvalidResponse(f"Polaris returned job {job.id[:100]} instead of job {job_id}")
             return job
 
         return self._get("jobs", job_id, retry=Retry.when(retry), read=read)
@@ -165,9 +171,7 @@ class PolarisClient:
             rows = {}
             for row in values:
                 if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-                    raise PolarisUnreachable(
-                        f"Polaris returned an invalid job in a list: {repr(row)[:100]}", status=200
-                    )
+                    raise PolarisInvalidResponse(f"Polaris returned an invalid job in a list: {repr(row)[:100]}")
                 if (key := row["id"].lower()) in wanted:
                     rows[key] = row
             more = page.get("moreResultsAvailable") is True
@@ -196,7 +200,7 @@ class PolarisClient:
         """Create an ingestion job and return it. The call does not wait for the job.
 
         Every request that Polaris receives creates another job. So a request whose response was lost is not sent
-        again. It raises PolarisUnreachable, and the job may exist: :meth:`latest_job` finds it.
+        again. It raises a PolarisTransientError, and the job may exist: :meth:`latest_job` finds it.
 
         :param spec: the job's specification, as the API takes it.
         """
@@ -204,10 +208,10 @@ class PolarisClient:
             raise PolarisUsageError(f"The job spec must be a dict, not {spec.__class__.__name__}")
         try:
             return self._request("POST", "jobs", body=dict(spec), retry=Retry.UNSENT, read=Job.from_api)
-        except PolarisUnreachable as error:
+        except PolarisTransientError as error:
             if not error.received:
                 raise
-            raise PolarisUnreachable(
+            raise type(error)(
                 sentences(error, "Polaris may have created the job. Look for the job before you send the spec again"),
                 status=error.status,
                 code=error.code,
@@ -291,28 +295,28 @@ class PolarisClient:
                 raise _no_progress(offset)
 
 
-def _no_progress(offset: int) -> PolarisUnreachable:
-    return PolarisUnreachable(f"Polaris reports more jobs, and returned no further job at offset {offset}")
+def _no_progress(offset: int) -> PolarisInvalidResponse:
+    return PolarisInvalidResponse(f"Polaris reports more jobs, and returned no further job at offset {offset}")
 
 
 def _status_of(answer: Any) -> ExecutionStatus:
     status = answer.get("executionStatus") if isinstance(answer, Mapping) else None
     if not isinstance(status, str) or not status:
-        raise PolarisUnreachable(f"Polaris returned an invalid job status: {repr(answer)[:100]}")
+        raise PolarisInvalidResponse(f"Polaris returned an invalid job status: {repr(answer)[:100]}")
     return ExecutionStatus(status)
 
 
 def _log_of(answer: Any) -> list[LogEntry]:
     entries = answer.get("logs") if isinstance(answer, Mapping) else None
     if not isinstance(entries, list):
-        raise PolarisUnreachable(f"Polaris returned an invalid job log: {repr(answer)[:100]}")
+        raise PolarisInvalidResponse(f"Polaris returned an invalid job log: {repr(answer)[:100]}")
     return [LogEntry.from_api(entry) for entry in entries]
 
 
 def _progress_of(answer: Any) -> float:
     progress = answer.get("overallProgress") if isinstance(answer, Mapping) else None
     if isinstance(progress, bool) or not isinstance(progress, (int, float)):
-        raise PolarisUnreachable(f"Polaris returned an invalid job progress: {repr(answer)[:100]}")
+        raise PolarisInvalidResponse(f"Polaris returned an invalid job progress: {repr(answer)[:100]}")
     return float(progress)
 
 
@@ -325,7 +329,7 @@ def _jobs_of(page: Any) -> tuple[list[Job], bool]:
 def _rows_of(page: Any) -> list[Any]:
     rows = page.get("values") if isinstance(page, Mapping) else None
     if not isinstance(rows, list):
-        raise PolarisUnreachable(f"Polaris returned an invalid list of jobs: {repr(page)[:100]}", status=200)
+        raise PolarisInvalidResponse(f"Polaris returned an invalid list of jobs: {repr(page)[:100]}")
     return rows
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
 from airflow_provider_polaris.api.parsing import clean, clip, mapping, part_of, text_of, time_of
 
 #: So many counters that are not known yet go with them.
@@ -167,13 +167,13 @@ class Health:
 
     @classmethod
     def from_api(cls, data: Any) -> Health | None:
-        """Read the field; ``None`` where it is missing. Raises PolarisUnreachable if it is not a health at all."""
+        """Read the field; ``None`` where it is missing. Raises PolarisInvalidResponse if it is not a health at all."""
         data = mapping(data, "a health")
         status = data.get("status")
         if status is None:
             return None
         if not isinstance(status, str):
-            raise PolarisUnreachable(f"Polaris answered a health.status that is not text: {clip(repr(status), 100)}")
+            raise PolarisInvalidResponse(f"Polaris returned an invalid health.status: {clip(repr(status), 100)}")
         log = data.get("log")
         return cls(
             status=_health_status(clean(status)),
@@ -228,12 +228,12 @@ class Job:
 
     @classmethod
     def from_api(cls, data: Any) -> Job:
-        """Read a job. Raises PolarisUnreachable where the answer has no id or no execution status: it is no job."""
+        """Read a job. Raises PolarisInvalidResponse where the answer has no id or no execution status: it is no job."""
         data = mapping(data, "a job")
         job_id, status = text_of(data.get("id")), text_of(data.get("executionStatus"))
         if job_id is None or status is None:
             given = ", ".join(f"{name} is {clip(repr(data.get(name)), 100)}" for name in ("id", "executionStatus"))
-            raise PolarisUnreachable(f"Polaris answered something that is not a job: {given}")
+            raise PolarisInvalidResponse(f"Polaris answered something that is not a job: {given}")
         kind, desired = text_of(data.get("type")), text_of(data.get("desiredExecutionStatus"))
         return cls(
             id=job_id,
@@ -383,7 +383,7 @@ class JobMetrics:
 
     @classmethod
     def from_api(cls, data: Any) -> JobMetrics:
-        """Read the answer. Raises PolarisUnreachable if it is not a JSON object of counters."""
+        """Read the answer. Raises PolarisInvalidResponse if it is not a JSON object of counters."""
         totals = mapping(mapping(data, "metrics").get("totals"), "metrics.totals")
         counters = {
             # The vendor's status reference page once spells this one with an s.
@@ -419,10 +419,10 @@ class Table:
 
     @classmethod
     def from_api(cls, data: Any) -> Table:
-        """Read the answer. Raises PolarisUnreachable if it is not a table."""
+        """Read the answer. Raises PolarisInvalidResponse if it is not a table."""
         name = data.get("name") if isinstance(data, Mapping) else None
         if not isinstance(name, str):
-            raise PolarisUnreachable(f"Polaris answered a table that is not one: {clip(repr(data), 100)}")
+            raise PolarisInvalidResponse(f"Polaris answered a table that is not one: {clip(repr(data), 100)}")
         availability, rows = data.get("availability"), data.get("totalRows")
         return cls(
             name=clean(name),

@@ -10,8 +10,8 @@ from airflow_provider_polaris.api.errors import (
     PolarisError,
     PolarisJobNotFound,
     PolarisNotFound,
+    PolarisTransientError,
     PolarisUnauthorized,
-    PolarisUnreachable,
 )
 
 #: Keys are rotated while jobs run: how long a wait that had worked looks again at a 401, in seconds.
@@ -56,7 +56,7 @@ class OutageTolerance:
         :return: after how many seconds to look again; ``None`` for the usual interval.
         :raises PolarisError: the error with which the wait ends.
         """
-        if isinstance(error, PolarisUnreachable):
+        if isinstance(error, PolarisTransientError):
             return self._unreachable(error, now)
         self.unreachable_since = None  # it did answer
         if isinstance(error, PolarisUnauthorized):
@@ -89,12 +89,12 @@ class OutageTolerance:
         self.unauthorized_since = failing.get("unauthorized_since")
         return True
 
-    def _unreachable(self, error: PolarisUnreachable, now: float) -> float | None:
+    def _unreachable(self, error: PolarisTransientError, now: float) -> float | None:
         if self.unreachable_since is None:
             self.unreachable_since = now
         lasted = now - self.unreachable_since
         if self.max_unreachable is not None and lasted >= self.max_unreachable:
-            raise PolarisUnreachable(
+            raise type(error)(
                 f"Polaris was out of reach for {lasted:,.0f} s, and max_unreachable is {self.max_unreachable:,.0f}. "
                 f"When Polaris is back, clear or retry the task: it waits for the same job. The last answer: {error}",
                 status=error.status,

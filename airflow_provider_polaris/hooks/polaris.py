@@ -12,8 +12,9 @@ from airflow_provider_polaris.api.connection import CONN_TYPE, DEFAULT_CONN_ID, 
 from airflow_provider_polaris.api.errors import (
     PolarisConnectionMissing,
     PolarisError,
+    PolarisInvalidResponse,
     PolarisNotFound,
-    PolarisUnreachable,
+    PolarisTransientError,
 )
 from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 
@@ -68,9 +69,9 @@ class PolarisHook(PolarisClient, BaseHook):
             next(self.list_jobs(page_size=1, retry=False), None)
         except PolarisNotFound as error:
             return False, f"This API key can see no project {connection.project_id}. {error}"
-        except PolarisUnreachable as error:
-            if error.status is not None and error.status < 500 and error.status != 429:
-                return False, f"{connection.base_url} is not the Polaris API. {error}"
+        except PolarisInvalidResponse as error:
+            return False, f"{connection.base_url} is not the Polaris API. {error}"
+        except PolarisTransientError as error:
             return False, f"Polaris cannot be reached now. {error}"
         except PolarisError as error:
             return False, str(error)

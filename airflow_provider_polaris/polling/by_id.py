@@ -12,8 +12,8 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import (
     PolarisConnectionMissing,
     PolarisError,
+    PolarisTransientError,
     PolarisUnauthorized,
-    PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
@@ -30,7 +30,7 @@ AT_ONCE = 100
 
 def is_service_wide(error: object) -> bool:
     """Whether others would most likely be answered the same."""
-    return isinstance(error, (PolarisUnreachable, PolarisUnauthorized, PolarisConnectionMissing))
+    return isinstance(error, (PolarisTransientError, PolarisUnauthorized, PolarisConnectionMissing))
 
 
 class ByIdPoller:

@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.polling.by_id import ByIdPoller, in_turns, is_service_wide
@@ -253,7 +253,7 @@ class JobPoller:
         if isinstance(error, _TooLong):
             self._list_policy.was_too_long(error.args[0], len(self._jobs))
             return
-        is_busy = isinstance(error, PolarisUnreachable) and error.status == 429
+        is_busy = isinstance(error, PolarisTransientError) and error.status == 429
         if not is_service_wide(error) or (polaris_answers and not is_busy and self._list_policy.failed_twice()):
             self._go_by_ids(f"it cannot be read: {error}")
             return

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisTransientError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.gate.options import Gate
@@ -150,7 +150,7 @@ class Subscription:
         self._was_polled(at)
         if now - at > self.pace.interval:
             self.due_at = max(self.due_at, now + REST * self.pace.interval)
-        if isinstance(answer, PolarisUnreachable):
+        if isinstance(answer, PolarisTransientError):
             self.due_at = max(self.due_at, at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
         self.ask_at = self.deadline if self.deadline > at else math.inf
         self.tell(answer)

@@ -12,12 +12,12 @@ from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisError,
     PolarisNotFound,
-    PolarisUnreachable,
+    PolarisTransientError,
     sentences,
 )
 from airflow_provider_polaris.api.job_spec import can_be_marked, marked, table_of
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobTimeout
+from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobStillRunning, PolarisJobTimeout
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.submission_record import State, SubmissionNote, SubmissionRecord
@@ -126,7 +126,7 @@ class JobSubmission:
     def _leave(self, job: Job) -> None:
         """Leave a job to itself whose task was cleared in order to load something else."""
         if not job.is_over:
-            raise PolarisJobLost(
+            raise PolarisJobStillRunning(
                 f"{job} is {job.state}: an earlier try created it, of another spec than this task has now. Cancel it, "
                 "or wait until it is over, and clear this task again: then it loads what the spec says now"
             )
@@ -150,7 +150,7 @@ class JobSubmission:
         try:
             job = self._hook.create_job(self._spec)
         except PolarisError as error:
-            if not (isinstance(error, PolarisUnreachable) and error.received):
+            if not (isinstance(error, PolarisTransientError) and error.received):
                 self._note_if_possible("failed")  # nothing was sent, or Polaris said no
                 raise self._not_created(error) from None
             self._log.warning("The answer to the new job was lost. %s", error)
@@ -169,7 +169,7 @@ class JobSubmission:
         parts = [f"No job was created for table {self._table!r}: {error}"]
         if isinstance(error, PolarisNotFound):
             parts.append("Is the project id right, the connection's extra project_id or the task's own?")
-        kept = {"received": False} if isinstance(error, PolarisUnreachable) else {}
+        kept = {"received": False} if isinstance(error, PolarisTransientError) else {}
         return type(error)(sentences(*parts), status=error.status, code=error.code, **kept)
 
     def _note_if_possible(self, state: State, job_id: str | None = None) -> None:

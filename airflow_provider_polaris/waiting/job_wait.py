@@ -11,8 +11,8 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisNotFound,
+    PolarisTransientError,
     PolarisUnauthorized,
-    PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
@@ -162,7 +162,7 @@ class JobWait:
         """Take it for one more failed poll, like any other, if what decides is out of reach."""
         try:
             outcome = ask()
-        except (PolarisUnreachable, PolarisUnauthorized) as error:
+        except (PolarisTransientError, PolarisUnauthorized) as error:
             self._bear(error)
             return None
         self.tolerance.succeeded()
@@ -238,7 +238,7 @@ class JobWait:
         """Return what Polaris tells of the job, ``None`` if it will not. Raises only what time may cure."""
         try:
             return read(self.job_id)
-        except (PolarisUnreachable, PolarisUnauthorized):
+        except (PolarisTransientError, PolarisUnauthorized):
             raise
         except PolarisApiError as error:
             self.notes.log.warning("Job %s: %s", self.job_id, error)

@@ -12,6 +12,7 @@ from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisBadRequest,
+    PolarisInvalidResponse,
     PolarisNotFound,
     PolarisUnauthorized,
     PolarisUnreachable,
@@ -143,7 +144,7 @@ def test_a_job_is_not_created_twice_if_the_response_was_lost(polaris, client, mo
 
 def test_a_response_about_another_job_is_not_accepted(polaris, client, moved_clock):
     polaris.answer_next(99, body='{"id": "another", "executionStatus": "completed", "health": {"status": "ok"}}')
-    with pytest.raises(PolarisUnreachable, match="returned job another"):
+    with pytest.raises(PolarisInvalidResponse, match="returned job another"):
         client.get_job("mine", retry=False)
 
 
@@ -156,14 +157,14 @@ def test_a_missing_job_raises_not_found(polaris, client):
 @pytest.mark.parametrize("body", ["null", "[]", "{}", '{"executionStatus": 7, "logs": {}, "overallProgress": "half"}'])
 def test_a_response_of_a_wrong_shape_is_not_accepted(polaris, client, call, body):
     polaris.answer_next(99, body=body)
-    with pytest.raises(PolarisUnreachable):
+    with pytest.raises(PolarisInvalidResponse):
         getattr(client, call)("some-job")
 
 
 @pytest.mark.parametrize("body", ["null", "[]", "{}", '{"values": {}}', '{"values": [7]}'])
 def test_a_list_of_a_wrong_shape_is_not_accepted(polaris, client, body):
     polaris.answer_next(99, body=body)
-    with pytest.raises(PolarisUnreachable):
+    with pytest.raises(PolarisInvalidResponse):
         list(client.list_jobs())
 
 
@@ -178,7 +179,7 @@ def test_an_invalid_job_id_is_never_sent(polaris, client, call, job_id):
 def test_a_list_that_never_ends_raises(polaris, client):
     page = '{"values": [{"id": "j", "executionStatus": "running"}], "moreResultsAvailable": true}'
     polaris.answer_next(9999, body=page)
-    with pytest.raises(PolarisUnreachable, match="no further job"):
+    with pytest.raises(PolarisInvalidResponse, match="no further job"):
         list(client.list_jobs())
 
 
@@ -198,7 +199,7 @@ def test_an_invalid_table_name_is_never_sent(polaris, client, name):
 @pytest.mark.parametrize("body", ['{"values": [{}]}', '{"values": [7]}', '{"values": {}}', "[]"])
 def test_list_active_does_not_accept_a_list_of_a_wrong_shape(polaris, client, body):
     polaris.answer_next(99, body=body)
-    with pytest.raises(PolarisUnreachable, match="invalid"):
+    with pytest.raises(PolarisInvalidResponse, match="invalid"):
         client.list_active({"j"}, retry=False)
 
 

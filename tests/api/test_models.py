@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisInvalidResponse
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
     ExecutionStatus,
@@ -105,7 +105,7 @@ def test_a_counter_that_is_no_count_is_not_reported(wrong):
 
 @pytest.mark.parametrize("body", [[], "x", 7, {"totals": []}, {"totals": "x"}], ids=repr)
 def test_metrics_of_a_wrong_shape_are_an_answer_that_is_none(body):
-    with pytest.raises(PolarisUnreachable):
+    with pytest.raises(PolarisInvalidResponse):
         JobMetrics.from_api(body)
 
 
@@ -132,7 +132,7 @@ def test_metrics_without_counters_report_nothing(body):
     ids=json.dumps,
 )
 def test_what_is_not_a_job_is_an_answer_that_is_none(body):
-    with pytest.raises(PolarisUnreachable):
+    with pytest.raises(PolarisInvalidResponse):
         Job.from_api(body)
 
 
@@ -343,7 +343,7 @@ def test_how_things_read():
         (Job.from_api, "x" * 200, "Polaris answered a job that is not a JSON object: '" + "x" * 98 + "…"),
         (Job.from_api, {"id": 7}, "Polaris answered something that is not a job: id is 7, executionStatus is None"),
         (Health.from_api, [], "Polaris answered a health that is not a JSON object: []"),
-        (Health.from_api, {"status": 1}, "Polaris answered a health.status that is not text: 1"),
+        (Health.from_api, {"status": 1}, "Polaris returned an invalid health.status: 1"),
         (LogEntry.from_api, 1, "Polaris answered a log entry that is not a JSON object: 1"),
         (JobMetrics.from_api, 1, "Polaris answered metrics that is not a JSON object: 1"),
         (JobMetrics.from_api, {"totals": 1}, "Polaris answered metrics.totals that is not a JSON object: 1"),
@@ -351,7 +351,7 @@ def test_how_things_read():
     ids=lambda value: str(value)[:40],
 )
 def test_what_is_said_of_an_answer_that_is_none(read, body, message):
-    with pytest.raises(PolarisUnreachable) as caught:
+    with pytest.raises(PolarisInvalidResponse) as caught:
         read(body)
     assert str(caught.value) == message
 
@@ -367,7 +367,7 @@ def test_the_words_are_there_by_name():
 
 @pytest.mark.parametrize("answer", [None, [], "table", {"availability": "available"}, {"name": 5}])
 def test_an_invalid_table_is_not_accepted(answer):
-    with pytest.raises(PolarisUnreachable):
+    with pytest.raises(PolarisInvalidResponse):
         Table.from_api(answer)
 
 

@@ -156,7 +156,7 @@ def test_a_redirect_is_not_success(polaris, cancel):
     job_id = polaris.add_job(executionStatus="running")
     polaris.answer_next(99, status=302, body="", headers={"Location": polaris.url}, match="PUT")
     outcome = cancel(job_id)
-    assert outcome.kind == "PolarisUnreachable"
+    assert outcome.kind == "PolarisInvalidResponse"
     assert "not the Polaris API" in str(outcome.error)
 
 
@@ -191,7 +191,7 @@ def test_a_put_is_tried_again(polaris, cancel):
 @pytest.mark.parametrize(
     ("status", "kind", "puts"),
     [
-        (302, "PolarisUnreachable", 5),
+        (302, "PolarisInvalidResponse", 5),
         (400, "PolarisBadRequest", 1),
         (403, "PolarisForbidden", 1),
         (404, "PolarisNotFound", 1),
