@@ -1,4 +1,4 @@
-"""Airflow provider for Imply Polaris. Importing it costs nothing: Airflow does so to find the provider."""
+"""Airflow provider for Imply Polaris. This module imports nothing: Airflow imports it to find the provider."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The connection form, declared once. Pure data: Airflow reads it before it imports anything of the provider.
+"""The connection form, declared once. Its imports are light: Airflow reads the form for every process that it starts.
 
-Airflow 3.2 and up shows what :mod:`~airflow_provider_polaris.get_provider_info` declares; 2.11 to 3.1 ask the hook's
-classmethods. Both are made of what stands here.
+Airflow 3.2 and later take the form from :mod:`~airflow_provider_polaris.get_provider_info`. Airflow 2.11 to 3.1 take it
+from the hook's classmethods. Both return the data of this module.
 """
 
 from __future__ import annotations
@@ -9,47 +9,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_polaris.api.connection import AUTH_FORMS, DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
+
 HIDDEN = ("login", "port", "schema")
 RELABELING = {"host": "API endpoint", "password": "API key"}
 PLACEHOLDERS = {"host": "ORG.REGION.CLOUD.api.imply.io", "password": "pok_…"}
 
-#: The extras, by name: label, help text, and the JSON schema of the value, which may always be left out.
+#: Label, help text and JSON schema of each extra, by its name. Every extra is optional, so every schema allows null.
 FIELDS: Mapping[str, dict[str, Any]] = {
     "project_id": {
         "label": "Project id",
-        "description": "Required, here or in the task. It stands in the console's address bar.",
+        "description": "Required here or in the task. The console's address bar shows it.",
         "schema": {"type": ["string", "null"]},
     },
     "auth": {
         "label": "Authentication",
-        "description": "How the API key is sent: as it is (api_key), or as a user name (basic).",
-        "schema": {"type": ["string", "null"], "enum": ["api_key", "basic"], "default": "api_key"},
+        "description": "How the API key is sent: by itself (api_key), or as a user name (basic).",
+        "schema": {"type": ["string", "null"], "enum": list(AUTH_FORMS), "default": AUTH_FORMS[0]},
     },
     "timeout": {
         "label": "Timeout",
-        "description": "Seconds to wait for an answer; 30 if empty.",
-        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
+        "description": f"Seconds to wait for a response; {DEFAULT_TIMEOUT_SECONDS:g} if empty.",
+        "schema": {"type": ["number", "null"], "minimum": 1, "maximum": MAX_TIMEOUT_SECONDS},
     },
     "verify": {
         "label": "Verify TLS",
-        "description": "Empty or true checks the server's certificate, false does not; or the path of a CA bundle.",
+        "description": "Whether to check the server's certificate, true if empty. Or the path of a CA bundle.",
         "schema": {"type": ["string", "null"]},
     },
     "allow_http": {
         "label": "Allow http://",
-        "description": "Send the API key in the clear to a host that is not this machine.",
+        "description": "Allow to send the API key unencrypted to a host other than this machine.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "job_url_template": {
         "label": "Job URL template",
-        "description": "Where a job is shown, with {project_id} and {job_id} in it. Empty: the organisation's console.",
+        "description": "The web page of a job, with {project_id} and {job_id}. The organisation's console if empty.",
         "schema": {"type": ["string", "null"]},
     },
 }
 
 
 def declared() -> dict[str, Any]:
-    """Return the form as provider metadata has it."""
+    """Return the form for the provider's metadata."""
     return {
         "ui-field-behaviour": {
             "hidden-fields": list(HIDDEN),
@@ -61,14 +63,14 @@ def declared() -> dict[str, Any]:
 
 
 def field_behaviour() -> dict[str, Any]:
-    """Return what the hook's ``get_ui_field_behaviour`` answers."""
+    """Return the result of the hook's ``get_ui_field_behaviour``."""
     return {"hidden_fields": list(HIDDEN), "relabeling": dict(RELABELING), "placeholders": dict(PLACEHOLDERS)}
 
 
 def widgets() -> dict[str, Any]:
-    """Return what the hook's ``get_connection_form_widgets`` answers.
+    """Return the result of the hook's ``get_connection_form_widgets``.
 
-    Text fields only, each optional: an integer field that is left empty keeps the form from being saved, silently.
+    All fields are optional text fields. A form with an empty integer field cannot be saved, and shows no error.
     """
     from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
     from wtforms import StringField

@@ -1,22 +1,34 @@
-"""Every exception a user of this provider may meet, in one place.
+"""Every exception that a user of this provider can meet, in one place.
 
 ========================================  ==================================================  =================
-raised                                    means                                               Airflow's retries
+exception                                 means                                               Airflow retries
 ========================================  ==================================================  =================
-:class:`PolarisGateRefused`               the job is over and its data is not good            no
-:class:`PolarisApiError` and its kinds    could not find out; the job may still be running    yes
+:class:`PolarisGateRefused`               the job is over, and its data is not good enough    no
+:class:`PolarisTransientError`, base of:  a call failed, perhaps for a short time             yes
+:class:`PolarisUnreachable`               no connection, no response in time, 429 or 5xx      yes
+:class:`PolarisInvalidResponse`           a response does not follow the Polaris API          yes
+:class:`PolarisUnauthorized`              401: the API key is wrong, expired or revoked       yes
+:class:`PolarisForbidden`                 403: the API key lacks a permission                 yes
+:class:`PolarisNotFound`                  404: there is no such job, table or project         yes
+:class:`PolarisJobNotFound`               two responses said that there is no such job        yes
+:class:`PolarisBadRequest`                Polaris rejects the request                         yes
 :class:`PolarisConnectionMissing`         the Airflow connection is not defined there         yes
-:class:`PolarisOptionError`               an option or the job spec cannot work               no
-:class:`PolarisConnectionInvalid`         the Airflow connection cannot work                  yes
+:class:`PolarisConnectionInvalid`         the Airflow connection is invalid                   yes
+:class:`PolarisUsageError`                an argument is invalid                              yes
+:class:`PolarisOptionInvalid`             an option or the job spec of a task is invalid      no
 :class:`PolarisJobFailed`                 the job that the task created failed                yes
 :class:`PolarisJobCanceled`               somebody canceled the job that the task created     no
-:class:`PolarisJobLost`                   an earlier spec may have made a job                 no
+:class:`PolarisJobLost`                   an earlier try may have created a job               no
+:class:`PolarisJobStillRunning`           the job of the spec before is still running         no
 :class:`PolarisJobTimeout`                the job was not over in time                        yes
-:class:`PolarisCancelTimeout`             the job was not over in time after a cancel         yes
-:class:`PolarisJobAlreadyOver`            ``fail_if_finished``, and it had finished           no
-``AirflowSensorTimeout``                  the gate's ``timeout`` passed                       no
+:class:`PolarisTaskKilled`                the task was killed before it created a job         no
+:class:`PolarisCancelTimeout`             the canceled job was not over in time               yes
+:class:`PolarisJobAlreadyOver`            ``fail_if_finished`` is set, and the job was over   no
+``AirflowSensorTimeout``                  the sensor's ``timeout`` passed                     no
 ``AirflowTaskTimeout``                    the task's ``execution_timeout`` passed             yes
 ========================================  ==================================================  =================
+
+All but Airflow's two are kinds of :class:`PolarisError`. Errors of calls are kinds of :class:`PolarisApiError`.
 """
 
 from __future__ import annotations
@@ -24,68 +36,82 @@ from __future__ import annotations
 from airflow_provider_polaris._compat import AirflowException, AirflowFailException
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
-    PolarisAuthError,
     PolarisBadRequest,
     PolarisConnectionInvalid,
     PolarisConnectionMissing,
     PolarisError,
+    PolarisForbidden,
+    PolarisInvalidResponse,
     PolarisJobNotFound,
     PolarisNotFound,
-    PolarisPermissionError,
+    PolarisTransientError,
+    PolarisUnauthorized,
     PolarisUnreachable,
     PolarisUsageError,
 )
 
 __all__ = [
     "PolarisApiError",
-    "PolarisAuthError",
     "PolarisBadRequest",
     "PolarisCancelTimeout",
     "PolarisConnectionInvalid",
     "PolarisConnectionMissing",
     "PolarisError",
+    "PolarisForbidden",
     "PolarisGateRefused",
+    "PolarisInvalidResponse",
     "PolarisJobAlreadyOver",
     "PolarisJobCanceled",
     "PolarisJobFailed",
     "PolarisJobLost",
     "PolarisJobNotFound",
+    "PolarisJobStillRunning",
     "PolarisJobTimeout",
     "PolarisNotFound",
-    "PolarisOptionError",
-    "PolarisPermissionError",
+    "PolarisOptionInvalid",
+    "PolarisTaskKilled",
+    "PolarisTransientError",
+    "PolarisUnauthorized",
     "PolarisUnreachable",
     "PolarisUsageError",
 ]
 
 
-class PolarisOptionError(PolarisUsageError, AirflowFailException):
-    """An option or the job spec of a task cannot work: a retry would fail in the same way."""
+class PolarisOptionInvalid(PolarisUsageError, AirflowFailException):
+    """An option or the job spec of a task is invalid. A retry would fail in the same way."""
 
 
 class PolarisGateRefused(PolarisError, AirflowFailException):
-    """The job is over and not good, or not good enough for the gate: waiting again cannot change it."""
+    """The gate refuses the job: its data is not good enough. A retry would not change the job."""
 
 
 class PolarisJobFailed(PolarisError, AirflowException):
-    """The job that this task created failed and has loaded nothing: a new one may succeed."""
+    """The job that this task created failed, and loaded nothing. A new job may succeed."""
 
 
 class PolarisJobCanceled(PolarisError, AirflowFailException):
-    """Somebody canceled the job that this task created: a retry would undo what a person did."""
+    """Somebody canceled the job that this task created. A retry would undo that."""
 
 
 class PolarisJobLost(PolarisError, AirflowFailException):
-    """A job may have been created that cannot be found: creating another might load the data twice."""
+    """An earlier try may have created a job that cannot be found. A second job might load the data twice."""
+
+
+class PolarisJobStillRunning(PolarisError, AirflowFailException):
+    """The task was cleared to load another spec, and the job of the spec before is still running."""
 
 
 class PolarisJobTimeout(PolarisError, AirflowException):
-    """The job that this task created was not over in time."""
+    """The job that this task created was not over in time, or its table was not available in time."""
+
+
+class PolarisTaskKilled(PolarisError, AirflowFailException):
+    """A user killed the task before it created a job. The task creates none."""
 
 
 class PolarisCancelTimeout(PolarisError, AirflowException):
-    """Polaris took the cancellation, and the job was not over in time: it may be over by the next try."""
+    """Polaris accepted the cancellation, and the job was not over in time. The next try may find it over."""
 
 
 class PolarisJobAlreadyOver(PolarisError, AirflowFailException):
-    """There was nothing left to cancel, and the task was asked to fail in that case."""
+    """The job was over before it could be canceled, and ``fail_if_finished`` is set."""

@@ -1,4 +1,4 @@
-"""What Airflow asks a provider about itself. Imports nothing from Airflow."""
+"""The provider's metadata, for Airflow. Imports nothing of Airflow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAME = "Imply Polaris"
 
 
 def get_provider_info() -> dict[str, Any]:
-    """Return the provider's metadata, valid against Airflow's ``provider_info.schema.json`` of 2.11 and 3.x."""
+    """Return the metadata, valid against ``provider_info.schema.json`` of Airflow 2.11 and 3.x."""
     return {
         "package-name": "airflow-provider-polaris",
         "name": NAME,

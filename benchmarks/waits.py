@@ -194,7 +194,7 @@ def new_lines() -> int:
 
     (clients,) = client._clients.values()
     (shared,) = clients.values()
-    pools = shared.hook.transport._session.get_adapter("http://").poolmanager.pools
+    pools = shared._client._transport._session.get_adapter("http://").poolmanager.pools
     return sum(pools[key].num_connections for key in pools.keys())  # noqa: SIM118 - no mapping
 
 

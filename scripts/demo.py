@@ -73,7 +73,7 @@ def progress_of(polaris: Any) -> str:
     job = PolarisHook().latest_job("orders")
     if job is None or job.id in SEEN:
         return "Airflow starts …"
-    if job.execution_status.is_over:
+    if job.is_over:
         return f"job {job.id[:8]} is {job.execution_status}; Airflow goes on …"
     done = int(24 * PolarisHook().get_job_progress(job.id))
     asked = sum(request.method == "GET" and request.path.endswith(job.id) for request in polaris.requests)

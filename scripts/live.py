@@ -1,9 +1,9 @@
-"""make live: a read-only check against a real Polaris project. It sends nothing but GET.
+"""make live: a read-only check against a real Polaris project. It sends GET requests only.
 
     POLARIS_URL=https://ORG.REGION.CLOUD.api.imply.io POLARIS_PROJECT_ID=… POLARIS_API_KEY=… make live
 
-Skipped without them. Prints what the service really answers where the documentation is silent or disagrees; no key, no
-data.
+Skipped without these variables. It prints how the service responds where its documentation is silent or contradictory.
+It prints no key and no data.
 """
 
 from __future__ import annotations
@@ -12,54 +12,48 @@ import os
 import sys
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
-from types import SimpleNamespace
+from itertools import islice
 from typing import Any
 
-from airflow_provider_polaris.api.connection import PolarisConnection
+from airflow_provider_polaris.api.client import PolarisClient
+from airflow_provider_polaris.api.connection import AUTH_FORMS, PolarisConnection
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
-from airflow_provider_polaris.api.models import Job, JobMetrics
-from airflow_provider_polaris.api.retries import Retry
-from airflow_provider_polaris.api.transport import Transport
+from airflow_provider_polaris.api.models import Job
 
 NEEDED = ("POLARIS_URL", "POLARIS_PROJECT_ID", "POLARIS_API_KEY")
+#: Jobs that each list request returns.
+PAGE_SIZE = 5
 
 
 def main() -> int:
-    """Check, and return how many checks failed."""
-    given = {name: os.environ.get(name) for name in NEEDED}
+    """Run all checks, and return the number of checks that failed."""
+    given = {name: os.environ.get(name, "") for name in NEEDED}
     if not all(given.values()):
         print(f"Skipped: set {', '.join(name for name, value in given.items() if not value)} to check a real project.")
         return 0
-    conn = SimpleNamespace(
-        conn_id="live",
-        host=given["POLARIS_URL"],
-        password=given["POLARIS_API_KEY"],
-        port=None,
-        schema=None,
-        extra={"project_id": given["POLARIS_PROJECT_ID"]},
-    )
-    connection = PolarisConnection.from_airflow(conn)
-    transports = {}
-    for auth in ("api_key", "basic"):
-        transport = Transport(replace(connection, auth=auth))
-        if _check(f"authentication as {auth}", lambda transport=transport: _list(transport, paginationLimit=1)):
-            transports[auth] = transport
-    if not transports:
+    url, project_id, api_key = given.values()
+    working = []
+    for auth in AUTH_FORMS:
+        client = PolarisClient(
+            PolarisConnection.from_values(host=url, project_id=project_id, api_key=api_key, auth=auth)
+        )
+        if _check(f"authentication as {auth}", lambda client=client: _list(client)):
+            working.append(client)
+    if not working:
         return 2
-    transport = next(iter(transports.values()))
+    client = working[0]
     failed = 0
-    jobs = _list(transport, paginationLimit=5, sortColumn="created_date_time", sortOrder="DESC")
+    jobs = _list(client, sort_column="created_date_time", sort_order="DESC")
     for name, value in (
-        ("executionStatus", ["completed", "failed"]),
-        ("healthStatus", ["ok"]),
+        ("execution_status", ["completed", "failed"]),
+        ("health_status", ["ok"]),
         ("type", ["batch", "sql"]),
-        ("targetTableName", jobs[0].table if jobs else "no_such_table"),
-        ("searchString", "a"),
+        ("target_table_name", (jobs[0].table if jobs else None) or "no_such_table"),
+        ("search_string", "a"),
     ):
-        failed += not _check(f"list by {name}", lambda name=name, value=value: _list(transport, **{name: value}))
-    failed += not _check("one job", lambda: _one_job(transport, jobs))
-    failed += not _check("the answer for a job that is not there", lambda: _not_there(transport))
+        failed += not _check(f"list by {name}", lambda name=name, value=value: _list(client, **{name: value}))
+    failed += not _check("one job", lambda: _one_job(client, jobs))
+    failed += not _check("the response for a missing job", lambda: _missing_job(client))
     return failed
 
 
@@ -73,32 +67,31 @@ def _check(what: str, call: Callable[[], Any]) -> bool:
     return True
 
 
-def _list(transport: Transport, **query: Any) -> list[Job]:
-    page = transport.request("GET", "jobs", params=query, retry=Retry.NEVER)
-    return [Job.from_api(row) for row in page["values"]]
+def _list(client: PolarisClient, **query: Any) -> list[Job]:
+    """Return the jobs of the first page."""
+    return list(islice(client.list_jobs(page_size=PAGE_SIZE, retry=False, **query), PAGE_SIZE))
 
 
-def _one_job(transport: Transport, jobs: list[Job]) -> str:
+def _one_job(client: PolarisClient, jobs: list[Job]) -> str:
     if not jobs:
-        return "the project has none"
-    body = transport.request("GET", "jobs", jobs[0].id, retry=Retry.NEVER)
-    job = Job.from_api(body)
-    metrics = JobMetrics.from_api(transport.request("GET", "jobs", job.id, "metrics", retry=Retry.NEVER))
+        return "the project has no job"
+    job = client.get_job(jobs[0].id, retry=False)
+    metrics = client.get_job_metrics(job.id, retry=False)
     words = (job.execution_status, job.type, job.health and job.health.status)
     unknown = [word for word in words if word and not word.is_known]
     return (
-        f"a {job.type} job, {job.execution_status}; fields {', '.join(sorted(body))}; "
+        f"a {job.type} job, {job.execution_status}; fields {', '.join(sorted(job.raw))}; "
         f"counters {', '.join(name for name, value in metrics.to_dict().items() if value is not None)}; "
-        f"values not known yet: {unknown or 'none'}"
+        f"unknown values: {unknown or 'none'}"
     )
 
 
-def _not_there(transport: Transport) -> str:
+def _missing_job(client: PolarisClient) -> str:
     try:
-        transport.request("GET", "jobs", str(uuid.uuid4()), retry=Retry.NEVER)
+        client.get_job(str(uuid.uuid4()), retry=False)
     except PolarisNotFound as error:
-        return f"a 404 in the error shape this provider knows, code {error.code!r}"
-    raise PolarisApiError("there was an answer to a job id that was made up")
+        return f"a 404 in the error shape that this provider knows, code {error.code!r}"
+    raise PolarisApiError("Polaris returned a job for a random id")
 
 
 if __name__ == "__main__":

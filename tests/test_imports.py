@@ -17,6 +17,7 @@ HEAVY = (
     "starlette",
     "airflow_provider_polaris.api.models",
     "airflow_provider_polaris.gate.decision",
+    "airflow_provider_polaris.gate.options",
     "airflow_provider_polaris.api.transport",
     "airflow_provider_polaris.waiting.job_wait",
     "airflow_provider_polaris.triggers",

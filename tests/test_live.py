@@ -1,18 +1,18 @@
-"""The read-only check against a real project, run here against the local Polaris."""
+"""scripts/live.py, the read-only check of a real project, against the local Polaris."""
 
 from __future__ import annotations
 
 from scripts import live
 
 
-def test_it_is_skipped_without_a_project(monkeypatch, capsys):
+def test_the_check_is_skipped_without_a_project(monkeypatch, capsys):
     for name in live.NEEDED:
         monkeypatch.delenv(name, raising=False)
     assert live.main() == 0
     assert "Skipped: set POLARIS_URL" in capsys.readouterr().out
 
 
-def test_it_only_reads_and_shows_no_key(polaris, monkeypatch, capsys):
+def test_the_check_only_reads_and_shows_no_key(polaris, monkeypatch, capsys):
     polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 1})
     monkeypatch.setenv("POLARIS_URL", polaris.url)
     monkeypatch.setenv("POLARIS_PROJECT_ID", polaris.project_id)
@@ -25,7 +25,7 @@ def test_it_only_reads_and_shows_no_key(polaris, monkeypatch, capsys):
     assert {request.method for request in polaris.requests} == {"GET"}
 
 
-def test_what_fails_is_counted(polaris, monkeypatch, capsys):
+def test_failed_checks_are_counted(polaris, monkeypatch, capsys):
     monkeypatch.setenv("POLARIS_URL", polaris.url)
     monkeypatch.setenv("POLARIS_PROJECT_ID", polaris.project_id)
     monkeypatch.setenv("POLARIS_API_KEY", "pok_wrong")

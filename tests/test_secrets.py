@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_polaris.exceptions import PolarisApiError, PolarisUnreachable
+from airflow_provider_polaris.exceptions import PolarisApiError, PolarisInvalidResponse
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -109,9 +109,7 @@ def test_a_cancellation_shows_no_key(polaris, nothing_leaks, how):
 def test_a_hook_shows_no_key(polaris, nothing_leaks):
     hook = PolarisHook()
     hook.get_job(polaris.add_job())
-    nothing_leaks(
-        [repr(hook), repr(hook.transport), repr(hook.transport.connection), str(vars(hook)), hook.test_connection()]
-    )
+    nothing_leaks([repr(hook), repr(hook.get_conn()), repr(hook.connection), str(vars(hook)), hook.test_connection()])
     nothing_leaks([vars(request) for request in polaris.requests])
 
 
@@ -193,6 +191,6 @@ def test_a_response_that_is_a_fault_only_with_the_key_in_it_is_not_quoted(polari
     key("7")
     job_id = polaris.add_job(executionStatus="running")
     polaris.answer_next(1, status=200, body='{"id": 7, "executionStatus": "running"}')
-    with pytest.raises(PolarisUnreachable) as raised:
+    with pytest.raises(PolarisInvalidResponse) as raised:
         PolarisHook().get_job(job_id)
     assert "7" not in str(raised.value).replace(job_id, "")

@@ -1,6 +1,8 @@
-"""What can go wrong between this provider and Polaris; knows nothing of Airflow or of HTTP libraries.
+"""The errors of connections and calls. This module needs neither Airflow nor an HTTP library.
 
-:mod:`airflow_provider_polaris.exceptions` re-exports all of it, and adds the errors that tell Airflow what to do.
+:mod:`airflow_provider_polaris.exceptions` exports these errors, and adds those that tell Airflow whether to retry.
+
+A base class ends in ``Error``. A class without subclasses says what happened, and has no suffix.
 """
 
 from __future__ import annotations
@@ -9,118 +11,121 @@ from typing import Any
 
 
 class PolarisError(Exception):
-    """The base of everything this provider raises on its own account."""
-
-
-def sentences(*parts: object) -> str:
-    """Return a message of several sentences, whatever sign each of them ends with."""
-    texts = [str(part).rstrip(".") for part in parts]
-    return " ".join(text if text.endswith(("?", "!")) else f"{text}." for text in texts).removesuffix(".")
+    """The base of every error that this provider raises."""
 
 
 class PolarisUsageError(PolarisError, ValueError):
-    """The DAG or the connection asks for something that cannot work: a wrong id, threshold, host or gate."""
+    """An argument, an option or a connection is invalid. Nothing was sent."""
 
 
 class PolarisConnectionInvalid(PolarisUsageError):
-    """The Airflow connection is defined and cannot work: its host, password or an extra is wrong."""
-
-
-class PolarisApiError(PolarisError):
-    """A call to the Polaris API did not bring a usable answer; the job itself may be perfectly well.
-
-    :param message: what happened, in one line, with no secret in it.
-    :param status: the HTTP status of the answer, ``None`` if none came.
-    :param code: the service's own error code, ``None`` if the answer is not in the service's error shape.
-    :param retry_after: how many seconds the service asked to wait, if it did.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        status: int | None = None,
-        code: str | None = None,
-        retry_after: float | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.code = code
-        self.retry_after = retry_after
-
-
-class PolarisUnreachable(PolarisApiError):
-    """Polaris could not be reached, or answered something that is not the Polaris API: worth trying again.
-
-    Connection errors, timeouts, 429 and 5xx, redirects, HTML, broken JSON, JSON of the wrong shape, and a 404 that a
-    gateway made up.
-
-    :param received: whether the service may have acted on the request. ``False`` only where it cannot have: the
-        connection was never made, or it answered 429.
-    """
-
-    def __init__(self, message: str, *, received: bool = True, **kwargs: Any) -> None:
-        super().__init__(message, **kwargs)
-        self.received = received
-
-
-class PolarisAuthError(PolarisApiError):
-    """401: the API key is wrong, expired or revoked."""
-
-
-class PolarisPermissionError(PolarisApiError):
-    """403: the API key is valid and may not do this."""
-
-
-class PolarisNotFound(PolarisApiError):
-    """404 in the service's own error shape: there is no such thing in this project."""
-
-
-class PolarisJobNotFound(PolarisNotFound):
-    """Polaris said twice, at least ten seconds apart, that it has no such job."""
-
-
-class PolarisBadRequest(PolarisApiError):
-    """400, or any other answer that blames the request."""
+    """The connection is defined, and its host, password or an extra is invalid."""
 
 
 class PolarisConnectionMissing(PolarisError):
     """The Airflow connection is not defined where it was looked up."""
 
 
-_BY_NAME: dict[str, type[PolarisError]] = {
-    kind.__name__: kind
-    for kind in (
-        PolarisError,
-        PolarisUsageError,
-        PolarisConnectionInvalid,
-        PolarisApiError,
-        PolarisUnreachable,
-        PolarisAuthError,
-        PolarisPermissionError,
-        PolarisNotFound,
-        PolarisJobNotFound,
-        PolarisBadRequest,
-        PolarisConnectionMissing,
-    )
-}
+class PolarisApiError(PolarisError):
+    """A call failed. The error says nothing about the job, which may be running.
+
+    :param message: what happened, in one line, without a secret.
+    :param status: the HTTP status of the response, ``None`` if there was no response.
+    :param code: the service's own error code, ``None`` if the response has none.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+class PolarisTransientError(PolarisApiError):
+    """A call failed for a reason that may be temporary: the same call may succeed later.
+
+    :param received: whether the service may have acted on the request. ``False`` only if it cannot have: there was no
+        connection, or the response was 429.
+    :param retry_after: the seconds that the service asked to wait, ``None`` if it did not.
+    """
+
+    def __init__(
+        self, message: str, *, received: bool = True, retry_after: float | None = None, **response: Any
+    ) -> None:
+        super().__init__(message, **response)
+        self.received = received
+        self.retry_after = retry_after
+
+
+class PolarisUnreachable(PolarisTransientError):
+    """No usable connection or response: no connection, a timeout, a cut response, or status 408, 425, 429 or 5xx."""
+
+
+class PolarisInvalidResponse(PolarisTransientError):
+    """A response does not follow the Polaris API, so that a gateway or another service may have sent it.
+
+    It is a redirect, HTML, broken JSON, JSON of a wrong shape, or a 404 without the service's error code.
+    """
+
+
+class PolarisUnauthorized(PolarisApiError):
+    """401: the API key is wrong, expired or revoked."""
+
+
+class PolarisForbidden(PolarisApiError):
+    """403: the API key is valid, and lacks a permission."""
+
+
+class PolarisNotFound(PolarisApiError):
+    """404 with the service's error code: the project has no such job or table, or there is no such project."""
+
+
+class PolarisJobNotFound(PolarisNotFound):
+    """Two responses, at least ten seconds apart, said that the project has no such job."""
+
+
+class PolarisBadRequest(PolarisApiError):
+    """400, or another status that rejects the request."""
+
+
+def sentences(*parts: object) -> str:
+    """Return one message of several sentences. A part may or may not end with a full stop."""
+    texts = [str(part).rstrip(".") for part in parts]
+    return " ".join(text if text.endswith(("?", "!")) else f"{text}." for text in texts).removesuffix(".")
 
 
 def error_to_dict(error: PolarisError) -> dict[str, Any]:
     """Return the error as plain JSON types, for a trigger's event."""
-    name = type(error).__name__
-    data: dict[str, Any] = {"type": name if name in _BY_NAME else "PolarisError", "message": str(error)}
+    kinds = [kind.__name__ for kind in type(error).__mro__ if issubclass(kind, PolarisError)]
+    data: dict[str, Any] = {"type": kinds[0], "bases": kinds[1:], "message": str(error)}
     if isinstance(error, PolarisApiError):
         data |= {"status": error.status, "code": error.code}
     return data
 
 
 def error_from_dict(data: Any) -> PolarisError:
-    """Return the error that :func:`error_to_dict` described; a shape it cannot know becomes a plain PolarisError."""
+    """Return the error that :func:`error_to_dict` described.
+
+    A newer release may have sent an error that this one does not know. Then its nearest known base is returned.
+    """
     if not isinstance(data, dict):
         return PolarisError(f"The trigger reported an error of an unknown shape: {data!r}")
-    kind = _BY_NAME.get(str(data.get("type")), PolarisError)
+    bases = data.get("bases")
+    names = [data.get("type"), *(bases if isinstance(bases, list) else [])]
+    known = _kinds()
+    kind = next((known[name] for name in names if isinstance(name, str) and name in known), PolarisError)
     message = str(data.get("message"))
     if issubclass(kind, PolarisApiError):
         return kind(message, status=data.get("status"), code=data.get("code"))
     return kind(message)
+
+
+def _kinds() -> dict[str, type[PolarisError]]:
+    """Return the errors of this provider by name, those of ``exceptions.py`` included once that is imported."""
+    kinds: dict[str, type[PolarisError]] = {}
+    found: list[type[PolarisError]] = [PolarisError]
+    while found:
+        kind = found.pop()
+        if kind.__module__.startswith("airflow_provider_polaris."):  # a user's subclass may take other arguments
+            kinds[kind.__name__] = kind
+        found += kind.__subclasses__()
+    return kinds

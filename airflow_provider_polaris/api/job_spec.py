@@ -63,11 +63,11 @@ def _not_json(value: Any, path: str = "", depth: int = 0) -> Iterator[str]:
 
 
 def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    kind = spec.get("type")
-    if not isinstance(kind, str) or kind not in JobType.known:
-        yield "type", f"must be one of {', '.join(sorted(JobType.known))}, not {clip(repr(kind), 100)}"
+    job_type = _type_of(spec)
+    if not job_type.is_known:
+        yield "type", f"must be one of {', '.join(sorted(JobType.known))}, not {clip(repr(spec.get('type')), 100)}"
         return
-    if kind == JobType.SQL:
+    if job_type.is_sql:
         if table_of(spec) is None:
             yield "query", "must be an INSERT INTO or a REPLACE INTO"
         return
@@ -80,19 +80,25 @@ def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         table = target.get("tableName")
         if not isinstance(table, str) or not 1 <= len(table) <= 255:
             yield "target.tableName", "must be a name of 1 to 255 characters"
-    if kind in {JobType.BATCH, JobType.STREAMING}:
+    if job_type.has_source:
         source = spec.get("source")
         if not isinstance(source, Mapping):
             yield "source", "is required"
         elif not isinstance(source.get("type"), str):
             yield "source.type", "is required"
-    if kind == JobType.RESTORE_DATA and not isinstance(spec.get("interval"), str):
+    if job_type.has_interval and not isinstance(spec.get("interval"), str):
         yield "interval", "is required"
+
+
+def _type_of(spec: Mapping[str, Any]) -> JobType:
+    """Return the type, an unknown one if the spec has none."""
+    given = spec.get("type")
+    return JobType(given if isinstance(given, str) else "")
 
 
 def table_of(spec: Mapping[str, Any]) -> str | None:
     """Return the name of the table that a job writes to, ``None`` if it cannot be told."""
-    if spec.get("type") == JobType.SQL:
+    if _type_of(spec).is_sql:
         return sql_target(spec.get("query"))
     target = spec.get("target")
     table = target.get("tableName") if isinstance(target, Mapping) else None
@@ -116,7 +122,7 @@ def sql_target(query: Any) -> str | None:
 
 def can_be_marked(spec: Mapping[str, Any]) -> bool:
     """Whether the spec has a place for a marker: a comment in a query. No other type has one."""
-    return bool(spec.get("type") == JobType.SQL)
+    return _type_of(spec).is_sql
 
 
 def marked(spec: Mapping[str, Any], marker: str) -> dict[str, Any]:

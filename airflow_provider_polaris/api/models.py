@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
 from airflow_provider_polaris.api.parsing import clean, clip, mapping, part_of, text_of, time_of
 
 #: So many counters that are not known yet go with them.
@@ -76,6 +76,31 @@ class JobType(_Word):
         """Whether Polaris refuses to update, and so to cancel, jobs of this type."""
         return self in {JobType.DELETE_DATA, JobType.DROP_TABLE}
 
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a job of this type runs until somebody ends it."""
+        return self == JobType.STREAMING
+
+    @property
+    def is_sql(self) -> bool:
+        """Whether a query names the table, and not a target."""
+        return self == JobType.SQL
+
+    @property
+    def has_source(self) -> bool:
+        """Whether the spec must name a source."""
+        return self in {JobType.BATCH, JobType.STREAMING}
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether the spec must name an interval."""
+        return self == JobType.RESTORE_DATA
+
+    @property
+    def drops_table(self) -> bool:
+        """Whether the table does not exist after the job."""
+        return self == JobType.DROP_TABLE
+
 
 #: The warning codes that the vendor documents.
 WARNING_CODES = frozenset(
@@ -96,6 +121,10 @@ _define(
 _define(HealthStatus, ("ok", "warn", "error"))
 _define(JobType, ("batch", "sql", "streaming", "delete_data", "drop_table", "restore_data"))
 _OVER = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELED})
+#: Every documented status of a job that is not over.
+ACTIVE_STATUSES = sorted(ExecutionStatus.known - _OVER)
+#: The statuses that a user can ask for.
+DESIRED_STATUSES = (ExecutionStatus.RUNNING, ExecutionStatus.SUSPENDED, ExecutionStatus.CANCELED)
 
 
 @dataclass(frozen=True)
@@ -138,13 +167,13 @@ class Health:
 
     @classmethod
     def from_api(cls, data: Any) -> Health | None:
-        """Read the field; ``None`` where it is missing. Raises PolarisUnreachable if it is not a health at all."""
+        """Read the field; ``None`` where it is missing. Raises PolarisInvalidResponse if it is not a health at all."""
         data = mapping(data, "a health")
         status = data.get("status")
         if status is None:
             return None
         if not isinstance(status, str):
-            raise PolarisUnreachable(f"Polaris answered a health.status that is not text: {clip(repr(status), 100)}")
+            raise PolarisInvalidResponse(f"Polaris returned an invalid health.status: {clip(repr(status), 100)}")
         log = data.get("log")
         return cls(
             status=_health_status(clean(status)),
@@ -152,6 +181,21 @@ class Health:
             message=text_of(data.get("message")),
             log=LogEntry.from_api(log) if isinstance(log, Mapping) else None,
         )
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the job has no fault."""
+        return self.status == HealthStatus.OK
+
+    @property
+    def is_warning(self) -> bool:
+        """Whether the job has a fault that did not stop it."""
+        return self.status == HealthStatus.WARN
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the job has a fault that it cannot go on with."""
+        return self.status == HealthStatus.ERROR
 
     def to_dict(self) -> dict[str, str | None]:
         """Return status, code and message as plain JSON; the log entry's message stands in for a missing one."""
@@ -184,12 +228,12 @@ class Job:
 
     @classmethod
     def from_api(cls, data: Any) -> Job:
-        """Read a job. Raises PolarisUnreachable where the answer has no id or no execution status: it is no job."""
+        """Read a job. Raises PolarisInvalidResponse where the answer has no id or no execution status: it is no job."""
         data = mapping(data, "a job")
         job_id, status = text_of(data.get("id")), text_of(data.get("executionStatus"))
         if job_id is None or status is None:
             given = ", ".join(f"{name} is {clip(repr(data.get(name)), 100)}" for name in ("id", "executionStatus"))
-            raise PolarisUnreachable(f"Polaris answered something that is not a job: {given}")
+            raise PolarisInvalidResponse(f"Polaris answered something that is not a job: {given}")
         kind, desired = text_of(data.get("type")), text_of(data.get("desiredExecutionStatus"))
         return cls(
             id=job_id,
@@ -206,6 +250,56 @@ class Job:
             completed_at=text_of(data.get("completedTimestamp")),
             raw=data,
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the job's status never changes again. It says nothing about success."""
+        return self.execution_status.is_over
+
+    @property
+    def has_completed(self) -> bool:
+        """Whether the job ended by itself. Its health and counters tell whether its data is good."""
+        return self.execution_status == ExecutionStatus.COMPLETED
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the job ended, and loaded nothing."""
+        return self.execution_status == ExecutionStatus.FAILED
+
+    @property
+    def was_canceled(self) -> bool:
+        """Whether the job ended because somebody canceled it."""
+        return self.execution_status == ExecutionStatus.CANCELED
+
+    @property
+    def is_being_canceled(self) -> bool:
+        """Whether somebody asked to cancel the job, whatever its status is now."""
+        return self.was_canceled or self.desired_execution_status == ExecutionStatus.CANCELED
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the job runs: ``running``, or ``idle`` for a stream without new data."""
+        return self.execution_status in {ExecutionStatus.RUNNING, ExecutionStatus.IDLE}
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether the job waits for a person to resume it."""
+        return self.execution_status == ExecutionStatus.SUSPENDED
+
+    @property
+    def has_known_status(self) -> bool:
+        """Whether this provider knows the job's status."""
+        return self.execution_status.is_known
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the job runs until somebody ends it. ``False`` if its type is missing."""
+        return self.type is not None and self.type.is_streaming
+
+    @property
+    def is_deletion(self) -> bool:
+        """Whether Polaris refuses to update, and so to cancel, this job."""
+        return self.type is not None and self.type.is_deletion
 
     def to_event(self) -> dict[str, Any]:
         """Return what :meth:`from_api` needs to read this job again, in the API's own form, small and plain JSON."""
@@ -289,7 +383,7 @@ class JobMetrics:
 
     @classmethod
     def from_api(cls, data: Any) -> JobMetrics:
-        """Read the answer. Raises PolarisUnreachable if it is not a JSON object of counters."""
+        """Read the answer. Raises PolarisInvalidResponse if it is not a JSON object of counters."""
         totals = mapping(mapping(data, "metrics").get("totals"), "metrics.totals")
         counters = {
             # The vendor's status reference page once spells this one with an s.
@@ -307,3 +401,38 @@ class JobMetrics:
     def __str__(self) -> str:
         told = ", ".join(f"{name} {value:,}" for name, value in self.to_dict().items() if value is not None)
         return told or "none reported"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, as ``GET /tables/{name}`` tells it.
+
+    :param availability: ``available``, ``unavailable``, ``deleting``, or a new value; ``None`` if not told.
+    :param total_rows: rows after rollup that can be queried; ``None`` if not told.
+    :param raw: the answer as it came.
+    """
+
+    name: str
+    availability: str | None
+    total_rows: int | None
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def from_api(cls, data: Any) -> Table:
+        """Read the answer. Raises PolarisInvalidResponse if it is not a table."""
+        name = data.get("name") if isinstance(data, Mapping) else None
+        if not isinstance(name, str):
+            raise PolarisInvalidResponse(f"Polaris answered a table that is not one: {clip(repr(data), 100)}")
+        availability, rows = data.get("availability"), data.get("totalRows")
+        return cls(
+            name=clean(name),
+            availability=clip(clean(availability), 60) if isinstance(availability, str) else None,
+            total_rows=rows if isinstance(rows, int) and not isinstance(rows, bool) else None,
+            raw=data,
+        )
+
+
+def check_table_name(name: Any) -> None:
+    """Raise PolarisUsageError for what cannot be a table's name. A path of dots would lead elsewhere, quoted or not."""
+    if not isinstance(name, str) or not 1 <= len(name) <= 255 or name in {".", ".."}:
+        raise PolarisUsageError(f"table must be a name of 1 to 255 characters; it is {repr(name)[:100]}")

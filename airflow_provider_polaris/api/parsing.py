@@ -9,7 +9,7 @@ from typing import Any
 
 import pendulum
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisInvalidResponse
 
 #: Longest free text (a health message, a log line) that goes on into events, XCom and exceptions, in characters.
 MAX_TEXT = 500
@@ -17,11 +17,11 @@ _STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 
 
 def mapping(value: Any, what: str) -> Mapping[str, Any]:
-    """Return the JSON object, an empty one for null; raise PolarisUnreachable for anything else."""
+    """Return the JSON object, an empty one for null; raise PolarisInvalidResponse for anything else."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise PolarisUnreachable(f"Polaris answered {what} that is not a JSON object: {clip(repr(value), 100)}")
+        raise PolarisInvalidResponse(f"Polaris answered {what} that is not a JSON object: {clip(repr(value), 100)}")
     return value
 
 

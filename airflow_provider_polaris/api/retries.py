@@ -11,7 +11,7 @@ import tenacity
 import urllib3.exceptions
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisTransientError
 
 #: Tries per call, the first one included, where a call is tried again at all.
 MAX_TRIES = 5
@@ -43,7 +43,7 @@ def is_transient(status: int) -> bool:
 
 def may_retry(error: BaseException, retry: Retry) -> bool:
     """Whether the call that failed so is tried again."""
-    if not isinstance(error, PolarisUnreachable) or retry is Retry.NEVER:
+    if not isinstance(error, PolarisTransientError) or retry is Retry.NEVER:
         return False
     return retry is Retry.SAFE or not error.received
 

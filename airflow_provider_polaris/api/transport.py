@@ -25,12 +25,13 @@ from airflow_provider_polaris import __version__, clock
 from airflow_provider_polaris.api.connection import PolarisConnection, is_loopback
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
-    PolarisAuthError,
     PolarisBadRequest,
     PolarisConnectionInvalid,
     PolarisError,
+    PolarisForbidden,
+    PolarisInvalidResponse,
     PolarisNotFound,
-    PolarisPermissionError,
+    PolarisUnauthorized,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.parsing import clean
@@ -166,7 +167,7 @@ class Transport:
             return json.loads(content), content
         except (ValueError, RecursionError):
             shown = _excerpt(response, self._redact(content))
-            raise PolarisUnreachable(
+            raise PolarisInvalidResponse(
                 f"{what} was answered {response.status_code} with what is not JSON: {shown}",
                 status=response.status_code,
             ) from None
@@ -187,7 +188,7 @@ class Transport:
                 read(json.loads(redacted))
             except PolarisError as without_key:
                 return without_key
-        return PolarisUnreachable("Polaris returned a response of an unknown shape, which holds the API key")
+        return PolarisInvalidResponse("Polaris returned a response of an unknown shape, which holds the API key")
 
 
 def _read(response: requests.Response, timeout: float) -> bytes:
@@ -228,20 +229,20 @@ def _error(
             retry_after=asked_pause(response.headers.get("Retry-After", "")),
         )
     if 300 <= status < 400:
-        return PolarisUnreachable(f"{what} was redirected ({status}): this is not the Polaris API", status=status)
+        return PolarisInvalidResponse(f"{what} was redirected ({status}): this is not the Polaris API", status=status)
     if status == 401:
         other = "basic" if connection.auth == "api_key" else "api_key"
         advice = (
             f"Is the API key in the password of the connection {connection.conn_id!r} right, and not revoked? "
             f"If it is, try the extra auth={other}: it is {connection.auth} now"
         )
-        return PolarisAuthError(f"{message}. {advice}", status=status, code=code)
+        return PolarisUnauthorized(f"{message}. {advice}", status=status, code=code)
     if status == 403:
-        return PolarisPermissionError(f"{message}. {_permission(what)}", status=status, code=code)
+        return PolarisForbidden(f"{message}. {_permission(what)}", status=status, code=code)
     if status == 404 and code:
         return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
     if status == 404:
-        return PolarisUnreachable(f"{message} (a 404 that is not in the service's error shape)", status=status)
+        return PolarisInvalidResponse(f"{message} (a 404 that is not in the service's error shape)", status=status)
     return PolarisBadRequest(f"{message}. Polaris will not take this request as it is", status=status, code=code)
 
 

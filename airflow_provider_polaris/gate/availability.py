@@ -7,13 +7,9 @@ best evidence there is, not proof.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
-from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
-from airflow_provider_polaris.api.models import JobType
-from airflow_provider_polaris.api.parsing import clean, clip
+from airflow_provider_polaris.api.errors import PolarisUsageError
+from airflow_provider_polaris.api.models import JobType, Table
+from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.gate.decision import Decision, Verdict
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
 
@@ -27,44 +23,9 @@ DELETING = "deleting"
 MISSING = "no such table"
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table, as ``GET /tables/{name}`` tells it.
-
-    :param availability: ``available``, ``unavailable``, ``deleting``, or a new value; ``None`` if not told.
-    :param total_rows: rows after rollup that can be queried; ``None`` if not told.
-    :param raw: the answer as it came.
-    """
-
-    name: str
-    availability: str | None
-    total_rows: int | None
-    raw: Mapping[str, Any]
-
-    @classmethod
-    def from_api(cls, data: Any) -> Table:
-        """Read the answer. Raises PolarisUnreachable if it is not a table."""
-        name = data.get("name") if isinstance(data, Mapping) else None
-        if not isinstance(name, str):
-            raise PolarisUnreachable(f"Polaris answered a table that is not one: {clip(repr(data), 100)}")
-        availability, rows = data.get("availability"), data.get("totalRows")
-        return cls(
-            name=clean(name),
-            availability=clip(clean(availability), 60) if isinstance(availability, str) else None,
-            total_rows=rows if isinstance(rows, int) and not isinstance(rows, bool) else None,
-            raw=data,
-        )
-
-
-def check_table_name(name: Any) -> None:
-    """Raise PolarisUsageError for what cannot be a table's name. A path of dots would lead elsewhere, quoted or not."""
-    if not isinstance(name, str) or not 1 <= len(name) <= 255 or name in {".", ".."}:
-        raise PolarisUsageError(f"table must be a name of 1 to 255 characters; it is {repr(name)[:100]}")
-
-
-def check_leaves_table(job_type: str | None) -> None:
+def check_leaves_table(job_type: JobType | None) -> None:
     """Raise PolarisUsageError for a job after which there is no loaded data to wait for."""
-    if job_type == JobType.DROP_TABLE:
+    if job_type is not None and job_type.drops_table:
         raise PolarisUsageError("wait_until_available is for jobs that leave a table: a drop_table job does not")
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_polaris.api.errors import (
-    PolarisAuthError,
     PolarisError,
     PolarisJobNotFound,
     PolarisNotFound,
-    PolarisUnreachable,
+    PolarisTransientError,
+    PolarisUnauthorized,
 )
 
 #: Keys are rotated while jobs run: how long a wait that had worked looks again at a 401, in seconds.
@@ -56,10 +56,10 @@ class OutageTolerance:
         :return: after how many seconds to look again; ``None`` for the usual interval.
         :raises PolarisError: the error with which the wait ends.
         """
-        if isinstance(error, PolarisUnreachable):
+        if isinstance(error, PolarisTransientError):
             return self._unreachable(error, now)
         self.unreachable_since = None  # it did answer
-        if isinstance(error, PolarisAuthError):
+        if isinstance(error, PolarisUnauthorized):
             self._unauthorized(error, now)
             return None
         if isinstance(error, PolarisNotFound):
@@ -89,12 +89,12 @@ class OutageTolerance:
         self.unauthorized_since = failing.get("unauthorized_since")
         return True
 
-    def _unreachable(self, error: PolarisUnreachable, now: float) -> float | None:
+    def _unreachable(self, error: PolarisTransientError, now: float) -> float | None:
         if self.unreachable_since is None:
             self.unreachable_since = now
         lasted = now - self.unreachable_since
         if self.max_unreachable is not None and lasted >= self.max_unreachable:
-            raise PolarisUnreachable(
+            raise type(error)(
                 f"Polaris was out of reach for {lasted:,.0f} s, and max_unreachable is {self.max_unreachable:,.0f}. "
                 f"When Polaris is back, clear or retry the task: it waits for the same job. The last answer: {error}",
                 status=error.status,
@@ -103,7 +103,7 @@ class OutageTolerance:
         asked = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
         return asked if asked > self.interval else None
 
-    def _unauthorized(self, error: PolarisAuthError, now: float) -> None:
+    def _unauthorized(self, error: PolarisUnauthorized, now: float) -> None:
         if not self.worked or self.max_unreachable is None:
             raise error
         if self.unauthorized_since is None:

@@ -89,16 +89,16 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
         job_wait = self._start_job_wait()
         self.note_job_url(job_wait.hook, job_wait.job_id, context)
         job = self._first_look(job_wait)
-        if job.execution_status.is_over:
+        if job.is_over:
             return self._finish_early(job_wait, job, context)
-        if job.type and job.type.is_deletion:
+        if job.is_deletion:
             raise PolarisUsageError(f"{job}: Polaris cannot cancel jobs of type {job.type}. It goes on")
         try:
             job = job_wait.hook.cancel_job(job_wait.job_id)
         except PolarisBadRequest as error:
             # It may have ended since we looked. If it has not, Polaris will not cancel it, and says why.
             job = job_wait.hook.get_job(job_wait.job_id)
-            if not job.execution_status.is_over:
+            if not job.is_over:
                 raise type(error)(f"{job} is {job.state} and was not canceled: {error}", status=error.status) from None
             return self._finish_early(job_wait, job, context)
         except PolarisApiError as error:
@@ -107,7 +107,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
         if not self.wait_for_completion:
             return self._finish(job_wait.ending_of(job), context)
         job_wait.notes.resume(job.to_event())
-        if self.deferrable and not job.execution_status.is_over:
+        if self.deferrable and not job.is_over:
             self._hand_over(job_wait, deadline_of(self, context, clock.now(), self.timeout))
         return self._finish(self._wait(job_wait, job), context)
 
@@ -133,7 +133,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
 
     def _start_job_wait(self) -> JobWait:
         from airflow_provider_polaris.api.connection import check_id
-        from airflow_provider_polaris.gate.decision import Gate
+        from airflow_provider_polaris.gate.options import Gate
         from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.waiting.job_wait import JobWait
@@ -185,7 +185,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
 
     def _finish_early(self, job_wait: JobWait, job: Job, context: Context) -> dict[str, Any]:
         # A job that is canceled is what was asked for, by an earlier try perhaps.
-        if self.fail_if_finished and job.execution_status != "canceled":
+        if self.fail_if_finished and not job.was_canceled:
             raise PolarisJobAlreadyOver(f"{job} was over before it could be canceled: it is {job.state}")
         self.log.info("Nothing to cancel: it was over already")
         return self._finish(job_wait.ending_of(job), context)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.api.models import Job
+    from airflow_provider_polaris.api.models import Job, JobType
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.submission.submission_record import State, SubmissionRecord
     from airflow_provider_polaris.submission.worker_kill import WorkerKill
@@ -152,7 +152,7 @@ class PolarisCreateJobOperator(GatedTask, BaseOperator):
         job = event.get("job") if isinstance(event, dict) else None
         if not isinstance(job, dict) or not job.get("id"):
             raise PolarisError(f"The trigger reported something of an unknown shape: {event!r}")
-        self.wait_for = "running" if job.get("type") == "streaming" else "completed"
+        self._wait_as_for(job.get("type"))
         try:
             self._get_ready(context)
             # What takes time goes on where it was, whatever the DAG file says by now.
@@ -184,14 +184,14 @@ class PolarisCreateJobOperator(GatedTask, BaseOperator):
 
     def refusal(self, outcome: Outcome, message: str) -> Exception:
         """Return the error for a job that did not do what was asked of it."""
-        status = outcome.job.execution_status
-        if status == "failed":
+        job = outcome.job
+        if job.has_failed:
             return PolarisJobFailed(message)
-        if status == "canceled":
+        if job.was_canceled:
             return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
-        if status.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
+        if job.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
             hint = "Polaris stored no rows (numRowsPersisted is 0). Clear this task to load again"
-        elif status.is_over:
+        elif job.is_over:
             hint = "What it has loaded is in the table: clearing this task loads once more, beside it or in its place"
         else:
             hint = "It runs on: cancel it before you clear this task, which goes on with it otherwise"
@@ -201,12 +201,20 @@ class PolarisCreateJobOperator(GatedTask, BaseOperator):
         """Check all options before anything is sent."""
         from airflow_provider_polaris.gate.availability import check_leaves_table
 
-        self.wait_for = "running" if spec["type"] == "streaming" else "completed"
+        job_type = self._wait_as_for(spec["type"])
         self.check_given()
         self.read_gate()
         if self.wait_until_available and self.wait_for_completion:
-            check_leaves_table(spec["type"])
+            check_leaves_table(job_type)
         check_seconds(self, "poll_interval", "timeout")
+
+    def _wait_as_for(self, job_type: Any) -> JobType:
+        """Set what to wait for: a streaming job runs and never completes."""
+        from airflow_provider_polaris.api.models import JobType
+
+        known = JobType(job_type)
+        self.wait_for = "running" if known.is_streaming else "completed"
+        return known
 
     def _get_ready(self, context: Context) -> tuple[SubmissionRecord, WorkerKill]:
         from airflow_provider_polaris.submission.submission_record import SubmissionRecord
@@ -251,10 +259,9 @@ class PolarisCreateJobOperator(GatedTask, BaseOperator):
 
     def _finish(self, outcome: Outcome, context: Context) -> dict[str, Any]:
         """Note the verdict for the tries to come, and report it."""
-        status = outcome.job.execution_status
         # One that is refused while it runs may load yet: there is no verdict on it for the tries to come.
-        if self._record and (outcome.passed or status.is_over):
-            refused: State = "failed" if status == "failed" else "refused"
+        if self._record and (outcome.passed or outcome.job.is_over):
+            refused: State = "failed" if outcome.job.has_failed else "refused"
             self._record.note("passed" if outcome.passed else refused, outcome.job.id)
         return self.report(outcome, context)
 

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from airflow_provider_polaris.api.errors import PolarisAuthError, PolarisConnectionMissing, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisConnectionMissing, PolarisTransientError, PolarisUnauthorized
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 
 #: Treat the service as down after this many different jobs fail in a row. One job alone may have a fault of its own.
@@ -15,7 +15,7 @@ OUTAGE_JOBS = 2
 
 def is_service_wide(answer: object) -> bool:
     """Whether the answer is an error that would affect every job."""
-    return isinstance(answer, (PolarisUnreachable, PolarisAuthError, PolarisConnectionMissing))
+    return isinstance(answer, (PolarisTransientError, PolarisUnauthorized, PolarisConnectionMissing))
 
 
 class IdQueue:

@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.hooks.polaris import ActivePage
 from airflow_provider_polaris.polling.poll_plan import AskJob, AskList, PollPlan
 from airflow_provider_polaris.polling.polled_wait import Notice, Pace, PolledWait
 

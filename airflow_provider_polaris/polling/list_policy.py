@@ -124,7 +124,7 @@ class JobListPolicy:
 
     def heard_by_id(self, key: str, answer: object) -> None:
         """Note what the response by id says of a job that the list did not show."""
-        self._hidden += key in self._missing and isinstance(answer, Job) and not answer.execution_status.is_over
+        self._hidden += key in self._missing and isinstance(answer, Job) and not answer.is_over
         self._missing.discard(key)
 
     def hides_jobs(self, waits: int) -> bool:
@@ -133,9 +133,9 @@ class JobListPolicy:
 
     def is_trusted(self, job: Job, row: Mapping[str, Any] | None) -> bool:
         """Compare the list with a job that was requested by id. ``False`` if they disagree twice in a row."""
-        status = job.execution_status
         # The request names the known statuses that are not over: the list shows no other.
-        agree = row.get("executionStatus") == str(status) if row else status.is_over or not status.is_known
+        is_listed = not job.is_over and job.has_known_status
+        agree = row.get("executionStatus") == str(job.execution_status) if row else not is_listed
         disagree_twice = not agree and self._suspect is not None
         # The first time, the job may have changed between the two responses.
         self._suspect = None if agree else job.id.lower()

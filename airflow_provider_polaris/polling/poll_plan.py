@@ -13,9 +13,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.errors import PolarisTransientError
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.hooks.polaris import ActivePage
 from airflow_provider_polaris.polling.id_queue import IdQueue, is_service_wide
 from airflow_provider_polaris.polling.list_policy import JobListPolicy
 from airflow_provider_polaris.polling.polled_wait import Notice, PolledWait
@@ -244,7 +244,7 @@ class PollPlan:
         self, error: Exception, keys: list[str], now: float, *, responds: bool
     ) -> Iterator[tuple[PolledWait, Notice]]:
         """Notify the waits of the failed poll; or poll by id, if only the list does not work."""
-        is_busy = isinstance(error, PolarisUnreachable) and error.status == 429
+        is_busy = isinstance(error, PolarisTransientError) and error.status == 429
         if not is_service_wide(error) or (responds and not is_busy and self._list.has_failed_twice()):
             self._give_up_list(f"it cannot be read: {error}", now)
             return

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 
@@ -114,7 +114,7 @@ class PolledWait:
         self._was_polled(asked_at)
         if now - asked_at > self.pace.interval:
             self._next_at = max(self._next_at, now + SLOW_SERVICE_PAUSE_RATIO * self.pace.interval)
-        if isinstance(answer, PolarisUnreachable):
+        if isinstance(answer, PolarisTransientError):
             self._next_at = max(self._next_at, asked_at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
         self._check_at = math.inf
         self._was_last_asked = asked_at + wall_offset >= self.deadline

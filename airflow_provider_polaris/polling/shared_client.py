@@ -7,12 +7,12 @@ import math
 import weakref
 from collections.abc import AsyncIterator, Callable, Container
 from contextlib import asynccontextmanager
-from functools import cached_property, partial
 from typing import TypeVar
 
 from asgiref.sync import sync_to_async
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris.api.client import ActivePage, PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
@@ -21,10 +21,8 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.api.transport import Transport
-from airflow_provider_polaris.gate.availability import Table
-from airflow_provider_polaris.hooks.polaris import ActivePage, PolarisHook
+from airflow_provider_polaris.api.models import Job, Table
+from airflow_provider_polaris.hooks.polaris import load_connection
 from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.threads import DaemonThreadPool
 
@@ -41,22 +39,14 @@ SLOTS = 6
 _pool = DaemonThreadPool(max_workers=8, name="polaris")
 
 
-class _PinnedHook(PolarisHook):
-    """A hook whose calls run in threads of a triggerer, from which no connection may be looked up."""
-
-    @cached_property
-    def transport(self) -> Transport:
-        raise PolarisUnreachable("This wait was given up", received=False)
-
-    def reload(self) -> bool:
-        return False
-
-
 class SharedClient:
     """The one connection look-up and the one pool of HTTP connections that many triggers share."""
 
     def __init__(self, polaris_conn_id: str, project_id: str | None) -> None:
-        self.hook = _PinnedHook(polaris_conn_id, project_id)
+        self._conn_id = polaris_conn_id
+        self._project_id = project_id
+        #: ``None`` until the connection is known, and again once the last trigger has left.
+        self._client: PolarisClient | None = None
         self._users = 0
         self._connection: PolarisConnection | None = None
         self._looked_up_at = -math.inf
@@ -76,26 +66,26 @@ class SharedClient:
         """Count one trigger less; return whether it was the last, and the client is closed."""
         self._users -= 1
         if not self._users:
-            self.hook.close()
+            self._replace_client(None)
         return not self._users
 
     async def get_job(self, job_id: str) -> Job:
         """Ask for the job once."""
-        return await self._call(partial(self.hook.get_job, job_id, retry=False))
+        return await self._call(lambda client: client.get_job(job_id, retry=False))
 
     async def list_active(self, wanted: Container[str], offset: int) -> ActivePage:
         """Ask once for a page of the jobs that are not over."""
-        return await self._call(partial(self.hook.list_active, wanted, offset, retry=False))
+        return await self._call(lambda client: client.list_active(wanted, offset, retry=False))
 
     async def get_table(self, name: str) -> Table:
         """Ask for the table once."""
-        return await self._call(partial(self.hook.get_table, name, retry=False))
+        return await self._call(lambda client: client.get_table(name, retry=False))
 
     async def cancel_job(self, job_id: str) -> Job:
         """Ask once to cancel the job."""
-        return await self._call(partial(self.hook.cancel_job, job_id, retry=False))
+        return await self._call(lambda client: client.cancel_job(job_id, retry=False))
 
-    async def _call(self, call: Callable[[], T]) -> T:
+    async def _call(self, call: Callable[[PolarisClient], T]) -> T:
         """Make the call in a thread. If that fails, and the connection has changed by now, make it once more."""
         used = await self._connect()
         try:
@@ -105,10 +95,21 @@ class SharedClient:
                 raise
             return await self._in_thread(call)
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
+    async def _in_thread(self, call: Callable[[PolarisClient], T]) -> T:
         # A call that waits for a thread is dropped with the trigger that is cancelled; one that runs ends by itself.
         async with self._slots:
-            return await asyncio.get_running_loop().run_in_executor(_pool, call)
+            return await asyncio.get_running_loop().run_in_executor(_pool, self._send, call)
+
+    def _send(self, call: Callable[[PolarisClient], T]) -> T:
+        client = self._client
+        if client is None:  # the last trigger left while this call waited for a thread
+            raise PolarisUnreachable("This wait was given up", received=False)
+        return call(client)
+
+    def _replace_client(self, client: PolarisClient | None) -> None:
+        replaced, self._client = self._client, client
+        if replaced is not None:
+            replaced.close()
 
     async def _connect(self) -> PolarisConnection:
         async with self._lock:
@@ -131,9 +132,11 @@ class SharedClient:
             return
         before, self._looked_up_at = self._looked_up_at, now
         try:
-            self._connection = await self._look_up()
+            connection = await self._look_up()
             self._look_up_failed, self._outdated = None, False
-            self.hook.use(self._connection)
+            if connection != self._connection:
+                self._connection = connection
+                self._replace_client(PolarisClient(connection))
         except PolarisError as error:
             # For all who wait for it. With a connection from before, that one goes on: a key may be rotated by
             # deleting the connection and making it anew.
@@ -146,7 +149,7 @@ class SharedClient:
         try:
             # Neither on the loop, which it would block, nor in asyncio.to_thread: Airflow 3.0 to 3.2.1 could crash
             # the triggerer there (#66412).
-            return await sync_to_async(self.hook.load_connection)()
+            return await sync_to_async(load_connection)(self._conn_id, self._project_id)
         except PolarisConnectionMissing as error:
             raise PolarisConnectionMissing(
                 f"In the triggerer: {error}. One given by an environment variable must be set for the triggerer too; "
@@ -157,7 +160,7 @@ class SharedClient:
         except Exception as error:
             # A failed look-up says nothing about the job. It is a failed poll, and the next one may fare better.
             raise PolarisUnreachable(
-                f"The connection {self.hook.polaris_conn_id!r} could not be looked up in the triggerer: "
+                f"The connection {self._conn_id!r} could not be looked up in the triggerer: "
                 f"{type(error).__name__}: {error}",
                 received=False,
             ) from error

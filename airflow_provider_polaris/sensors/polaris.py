@@ -17,7 +17,7 @@ from airflow_provider_polaris._compat import (
     PokeReturnValue,
     default_deferrable,
 )
-from airflow_provider_polaris.exceptions import PolarisGateRefused, PolarisOptionError
+from airflow_provider_polaris.exceptions import PolarisGateRefused, PolarisOptionInvalid
 from airflow_provider_polaris.waiting.deferral import check_seconds, deadline_of, execution_limit, fails_for_good
 from airflow_provider_polaris.waiting.task_base import THRESHOLDS, GatedTask
 
@@ -86,7 +86,7 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
     ) -> None:
         super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
         if wait_for not in ("completed", "running"):  # not templated, so that a mistyped one need not wait for a run
-            raise PolarisOptionError(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
+            raise PolarisOptionInvalid(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
         self.job_id = job_id
         self.wait_for = wait_for
         self.deferrable = default_deferrable() if deferrable is None else deferrable
@@ -117,7 +117,7 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         if outcome:
             return PokeReturnValue(True, self.report(outcome, context))
         job = job_wait.notes.last
-        if job and not seen_before and not job.execution_status.is_over and self._sees_whole_wait:
+        if job and not seen_before and not job.is_over and self._sees_whole_wait:
             self.check_table_can_be_read(job_wait.hook, job.table)
         if self.deferrable:
             self._hand_over(job_wait, deadline_of(self, context, self._began, self.timeout))

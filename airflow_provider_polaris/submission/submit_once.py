@@ -12,12 +12,12 @@ from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisError,
     PolarisNotFound,
-    PolarisUnreachable,
+    PolarisTransientError,
     sentences,
 )
 from airflow_provider_polaris.api.job_spec import can_be_marked, marked, table_of
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobTimeout
+from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobStillRunning, PolarisJobTimeout
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.submission_record import State, SubmissionNote, SubmissionRecord
@@ -100,9 +100,9 @@ class JobSubmission:
         job = self._still_there(remembered.job_id)
         # A kill may have been too late to note that it cancels the job, or to do it.
         asked_again = remembered.state == "canceling" or not same_life
-        if asked_again and _is_canceled(job):
+        if asked_again and job.is_being_canceled:
             job = self._until_over(job)
-        if asked_again and job.execution_status in ("failed", "canceled"):
+        if asked_again and (job.has_failed or job.was_canceled):
             return None  # it has loaded nothing
         if is_other:
             self._leave(job)
@@ -125,8 +125,8 @@ class JobSubmission:
 
     def _leave(self, job: Job) -> None:
         """Leave a job to itself whose task was cleared in order to load something else."""
-        if not job.execution_status.is_over:
-            raise PolarisJobLost(
+        if not job.is_over:
+            raise PolarisJobStillRunning(
                 f"{job} is {job.state}: an earlier try created it, of another spec than this task has now. Cancel it, "
                 "or wait until it is over, and clear this task again: then it loads what the spec says now"
             )
@@ -135,7 +135,7 @@ class JobSubmission:
     def _until_over(self, job: Job) -> Job:
         """Wait until a job that is being canceled is over: it may complete all the same."""
         give_up_at = clock.now() + CANCELING
-        while not job.execution_status.is_over:
+        while not job.is_over:
             if clock.now() >= give_up_at:
                 raise PolarisJobTimeout(f"{job} is still being canceled, for an earlier try. Try again")
             clock.sleep(CANCELING_LOOK)
@@ -150,7 +150,7 @@ class JobSubmission:
         try:
             job = self._hook.create_job(self._spec)
         except PolarisError as error:
-            if not (isinstance(error, PolarisUnreachable) and error.received):
+            if not (isinstance(error, PolarisTransientError) and error.received):
                 self._note_if_possible("failed")  # nothing was sent, or Polaris said no
                 raise self._not_created(error) from None
             self._log.warning("The answer to the new job was lost. %s", error)
@@ -169,7 +169,7 @@ class JobSubmission:
         parts = [f"No job was created for table {self._table!r}: {error}"]
         if isinstance(error, PolarisNotFound):
             parts.append("Is the project id right, the connection's extra project_id or the task's own?")
-        kept = {"received": False} if isinstance(error, PolarisUnreachable) else {}
+        kept = {"received": False} if isinstance(error, PolarisTransientError) else {}
         return type(error)(sentences(*parts), status=error.status, code=error.code, **kept)
 
     def _note_if_possible(self, state: State, job_id: str | None = None) -> None:
@@ -193,16 +193,16 @@ class JobSubmission:
             self._note_if_possible("lost")
             raise PolarisJobLost(self._lost(sent_at))
         if last_sent_at is None:
-            sending = SENDING + self._hook.transport.connection.timeout
+            sending = SENDING + self._hook.connection.timeout
             last_sent_at = clock.now() if sent_at is None else sent_at + sending
         while True:
             job = self._marked_job(marker, self._record.began if sent_at is None else sent_at)
-            if job is not None and _is_canceled(job) and job.created_by and job.last_modified_by == job.created_by:
+            if job is not None and job.is_being_canceled and job.created_by and job.last_modified_by == job.created_by:
                 # By the key that created it: an earlier try was killed, or its time was up.
                 job = self._until_over(job)
-                if job.execution_status in ("failed", "canceled"):
+                if job.has_failed or job.was_canceled:
                     return None
-            if job is not None and sent_at is None and job.execution_status == "failed":
+            if job is not None and sent_at is None and job.has_failed:
                 return None  # it had its verdict, which nobody could note
             if job is not None:
                 self._record.note("waiting", job.id)
@@ -257,8 +257,3 @@ class JobSubmission:
             f"Look at the newest jobs of table {self._table!r} in the console, or with PolarisHook.latest_job(). If "
             "the data is there, mark this task as success; if not, clear it, and it loads again"
         )
-
-
-def _is_canceled(job: Job) -> bool:
-    """Whether it was canceled, or is to be."""
-    return "canceled" in (job.execution_status, job.desired_execution_status)

@@ -9,7 +9,7 @@ from asgiref.sync import sync_to_async
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import current_try, task_state
-from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
 from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
 
@@ -88,7 +88,7 @@ async def _cancel(client: SharedClient, trigger: PolarisJobTrigger, give_up_at: 
     while True:
         try:
             said = await _cancel_once(client, trigger)
-        except PolarisUnreachable:  # noqa: PERF203 - it is a retry
+        except PolarisTransientError:  # noqa: PERF203 - it is a retry
             if clock.now() + PAUSE > give_up_at:
                 raise
             await clock.sleep_async(PAUSE)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris._compat import AIRFLOW_3, task_state
 from airflow_provider_polaris.api.errors import PolarisError
-from airflow_provider_polaris.exceptions import PolarisJobCanceled
+from airflow_provider_polaris.exceptions import PolarisTaskKilled
 
 if TYPE_CHECKING:
     from airflow_provider_polaris.submission.submission_record import SubmissionRecord
@@ -56,7 +56,7 @@ class WorkerKill:
     def check(self) -> None:
         """Raise if the task was killed: on Airflow 3 it runs on after ``on_kill``, and must not create a job then."""
         if self._killed.is_set():
-            raise PolarisJobCanceled("The task was killed before it created its job")
+            raise PolarisTaskKilled("The task was killed before it created its job")
 
     def handle(self) -> None:
         """Do what ``on_kill`` is there for, within Airflow's time limit.
@@ -110,7 +110,7 @@ class WorkerKill:
 
     def _cancel(self, job_wait: JobWait) -> None:
         last = job_wait.notes.last
-        if last and last.execution_status.is_over:
+        if last and last.is_over:
             return
         self._record.note_cancellation(job_wait.job_id, self._log)
         try:

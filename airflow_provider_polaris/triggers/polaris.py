@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
-from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.availability import Readiness, Table
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.api.models import Job, Table
+from airflow_provider_polaris.gate.availability import Readiness
+from airflow_provider_polaris.gate.decision import Verdict, decide
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient

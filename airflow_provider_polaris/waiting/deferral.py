@@ -101,7 +101,7 @@ def fails_for_good(method: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(method)
     def ends_for_good(task: Any, *args: Any, **kwargs: Any) -> T:
-        from airflow_provider_polaris.exceptions import PolarisOptionError
+        from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 
         try:
             return method(task, *args, **kwargs)
@@ -110,7 +110,7 @@ def fails_for_good(method: Callable[..., T]) -> Callable[..., T]:
         except PolarisUsageError as error:
             if getattr(task, "soft_fail", False) or getattr(task, "never_fail", False):
                 raise
-            raise PolarisOptionError(str(error)) from None
+            raise PolarisOptionInvalid(str(error)) from None
 
     return ends_for_good
 

@@ -10,13 +10,14 @@ from typing import Any, Literal, TypeVar
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
-    PolarisAuthError,
     PolarisNotFound,
-    PolarisUnreachable,
+    PolarisTransientError,
+    PolarisUnauthorized,
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
-from airflow_provider_polaris.gate.decision import Decision, Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Decision, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, explain
@@ -161,7 +162,7 @@ class JobWait:
         """Take it for one more failed poll, like any other, if what decides is out of reach."""
         try:
             outcome = ask()
-        except (PolarisUnreachable, PolarisAuthError) as error:
+        except (PolarisTransientError, PolarisUnauthorized) as error:
             self._bear(error)
             return None
         self.tolerance.succeeded()
@@ -237,7 +238,7 @@ class JobWait:
         """Return what Polaris tells of the job, ``None`` if it will not. Raises only what time may cure."""
         try:
             return read(self.job_id)
-        except (PolarisUnreachable, PolarisAuthError):
+        except (PolarisTransientError, PolarisUnauthorized):
             raise
         except PolarisApiError as error:
             self.notes.log.warning("Job %s: %s", self.job_id, error)

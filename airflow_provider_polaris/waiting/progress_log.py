@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisAuthError, PolarisNotFound, sentences
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnauthorized, sentences
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Decision, Verdict
 
@@ -89,7 +89,7 @@ class ProgressLog:
     @property
     def is_over(self) -> bool:
         """Whether the job was over when last seen."""
-        return self.last is not None and self.last.execution_status.is_over
+        return self.last is not None and self.last.is_over
 
     @property
     def last_known(self) -> str:
@@ -124,7 +124,7 @@ class ProgressLog:
 def _trouble(error: PolarisApiError) -> str:
     if isinstance(error, PolarisNotFound):
         return "Polaris says that it is not there; asking once more before believing it"
-    if isinstance(error, PolarisAuthError):
+    if isinstance(error, PolarisUnauthorized):
         return "Polaris turns the API key away; looking again for some minutes, in case it is being rotated"
     return "no usable answer; the wait goes on"
 
@@ -138,6 +138,6 @@ def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApi
     known = [f"When last seen it was {last.state}" if last else "This task has not seen it yet"]
     if isinstance(error, PolarisNotFound) and last:
         known.append("So it was there: has it been deleted, or does another project or service answer at this address?")
-    elif not isinstance(error, PolarisNotFound) and not (last and last.execution_status.is_over):
+    elif not isinstance(error, PolarisNotFound) and not (last and last.is_over):
         known.insert(0, "The job itself may be running on")
     return type(error)(sentences(f"Job {job_id}: {error}", *known), status=error.status, code=error.code)

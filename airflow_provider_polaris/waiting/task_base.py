@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import mapped_arguments
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisPermissionError, PolarisUsageError
-from airflow_provider_polaris.exceptions import PolarisOptionError
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisForbidden, PolarisUsageError
+from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 from airflow_provider_polaris.links.polaris import LinksToJob
 from airflow_provider_polaris.waiting.deferral import backstop, read_event, say_when
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.gate.decision import Gate
+    from airflow_provider_polaris.gate.options import Gate
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.triggers.base import PolarisTrigger
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
@@ -32,12 +32,12 @@ def _check_number(name: str, value: Any) -> None:
     """Refuse a number that is out of its range when the DAG file is parsed. Anything else is not rendered yet."""
     if not isinstance(value, (int, float)):
         return
-    from airflow_provider_polaris.gate.decision import check_threshold
+    from airflow_provider_polaris.gate.options import check_threshold
 
     try:
         check_threshold(name, value)
     except PolarisUsageError as error:
-        raise PolarisOptionError(str(error)) from None
+        raise PolarisOptionInvalid(str(error)) from None
 
 
 class GatedTask(LinksToJob):
@@ -141,8 +141,8 @@ class GatedTask(LinksToJob):
             return
         try:
             hook.get_table(table, retry=False)
-        except PolarisPermissionError as error:
-            raise PolarisPermissionError(
+        except PolarisForbidden as error:
+            raise PolarisForbidden(
                 f"wait_until_available is set, and whether table {table!r} is available cannot be asked: {error}",
                 status=error.status,
                 code=error.code,
@@ -153,7 +153,7 @@ class GatedTask(LinksToJob):
     def read_gate(self) -> Gate:
         """Return the gate, from options that are rendered by now."""
         from airflow_provider_polaris.api.models import WARNING_CODES
-        from airflow_provider_polaris.gate.decision import Gate
+        from airflow_provider_polaris.gate.options import Gate
 
         gate = Gate.from_options(
             wait_for=self.wait_for,

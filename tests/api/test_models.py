@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisInvalidResponse
 from airflow_provider_polaris.api.models import (
+    ACTIVE_STATUSES,
     ExecutionStatus,
     Health,
     HealthStatus,
@@ -15,6 +16,7 @@ from airflow_provider_polaris.api.models import (
     JobMetrics,
     JobType,
     LogEntry,
+    Table,
     clip,
 )
 
@@ -103,7 +105,7 @@ def test_a_counter_that_is_no_count_is_not_reported(wrong):
 
 @pytest.mark.parametrize("body", [[], "x", 7, {"totals": []}, {"totals": "x"}], ids=repr)
 def test_metrics_of_a_wrong_shape_are_an_answer_that_is_none(body):
-    with pytest.raises(PolarisUnreachable):
+    with pytest.raises(PolarisInvalidResponse):
         JobMetrics.from_api(body)
 
 
@@ -130,7 +132,7 @@ def test_metrics_without_counters_report_nothing(body):
     ids=json.dumps,
 )
 def test_what_is_not_a_job_is_an_answer_that_is_none(body):
-    with pytest.raises(PolarisUnreachable):
+    with pytest.raises(PolarisInvalidResponse):
         Job.from_api(body)
 
 
@@ -341,7 +343,7 @@ def test_how_things_read():
         (Job.from_api, "x" * 200, "Polaris answered a job that is not a JSON object: '" + "x" * 98 + "…"),
         (Job.from_api, {"id": 7}, "Polaris answered something that is not a job: id is 7, executionStatus is None"),
         (Health.from_api, [], "Polaris answered a health that is not a JSON object: []"),
-        (Health.from_api, {"status": 1}, "Polaris answered a health.status that is not text: 1"),
+        (Health.from_api, {"status": 1}, "Polaris returned an invalid health.status: 1"),
         (LogEntry.from_api, 1, "Polaris answered a log entry that is not a JSON object: 1"),
         (JobMetrics.from_api, 1, "Polaris answered metrics that is not a JSON object: 1"),
         (JobMetrics.from_api, {"totals": 1}, "Polaris answered metrics.totals that is not a JSON object: 1"),
@@ -349,7 +351,7 @@ def test_how_things_read():
     ids=lambda value: str(value)[:40],
 )
 def test_what_is_said_of_an_answer_that_is_none(read, body, message):
-    with pytest.raises(PolarisUnreachable) as caught:
+    with pytest.raises(PolarisInvalidResponse) as caught:
         read(body)
     assert str(caught.value) == message
 
@@ -361,3 +363,86 @@ def test_the_words_are_there_by_name():
         "pending", "running", "idle", "suspended", "unknown", "completed", "failed", "canceled",
     }  # fmt: skip
     assert {kind for kind in JobType.known if JobType(kind).is_deletion} == {"delete_data", "drop_table"}
+
+
+@pytest.mark.parametrize("answer", [None, [], "table", {"availability": "available"}, {"name": 5}])
+def test_an_invalid_table_is_not_accepted(answer):
+    with pytest.raises(PolarisInvalidResponse):
+        Table.from_api(answer)
+
+
+def test_a_table_keeps_what_the_service_reports():
+    body = {"name": "orders\x00", "availability": "a" * 70, "totalRows": 7}
+    table = Table.from_api(body)
+    assert table == Table("orders\ufffd", "a" * 59 + "…", 7, body)
+    assert Table.from_api({"name": "t", "availability": 1, "totalRows": True}) == Table(
+        "t", None, None, {"name": "t", "availability": 1, "totalRows": True}
+    )
+
+
+#: The properties of a job that are true, for each status.
+MEANINGS = {
+    "pending": set(),
+    "running": {"is_running"},
+    "idle": {"is_running"},
+    "suspended": {"is_suspended"},
+    "unknown": set(),
+    "completed": {"is_over", "has_completed"},
+    "failed": {"is_over", "has_failed"},
+    "canceled": {"is_over", "was_canceled", "is_being_canceled"},
+    "brand_new": set(),
+}
+PROPERTIES = set().union(*MEANINGS.values())
+
+
+@pytest.mark.parametrize("status", MEANINGS)
+def test_each_status_has_its_meaning(status):
+    job = Job.from_api({"id": "j", "executionStatus": status})
+    assert {name for name in PROPERTIES if getattr(job, name)} == MEANINGS[status]
+    assert job.has_known_status is (status != "brand_new")
+
+
+def test_the_table_of_meanings_has_every_status():
+    assert ExecutionStatus.known == MEANINGS.keys() - {"brand_new"}
+    assert set(ACTIVE_STATUSES) == {status for status in ExecutionStatus.known if "is_over" not in MEANINGS[status]}
+
+
+@pytest.mark.parametrize(
+    ("desired", "canceled"), [("canceled", True), ("running", False), ("suspended", False), (None, False)]
+)
+def test_a_job_is_being_canceled_if_somebody_asked_for_that(desired, canceled):
+    body = {"id": "j", "executionStatus": "running", "desiredExecutionStatus": desired}
+    assert Job.from_api(body).is_being_canceled is canceled
+
+
+@pytest.mark.parametrize(
+    ("kind", "meanings"),
+    [
+        ("batch", {"has_source"}),
+        ("sql", {"is_sql"}),
+        ("streaming", {"has_source", "is_streaming"}),
+        ("delete_data", {"is_deletion"}),
+        ("drop_table", {"is_deletion", "drops_table"}),
+        ("restore_data", {"has_interval"}),
+        ("brand_new", set()),
+    ],
+)
+def test_each_type_has_its_meaning(kind, meanings):
+    names = ("has_source", "is_sql", "is_streaming", "is_deletion", "drops_table", "has_interval")
+    assert {name for name in names if getattr(JobType(kind), name)} == meanings
+    job = Job.from_api({"id": "j", "executionStatus": "running", "type": kind})
+    assert (job.is_streaming, job.is_deletion) == ("is_streaming" in meanings, "is_deletion" in meanings)
+
+
+def test_a_job_without_a_type_is_neither_a_stream_nor_a_deletion():
+    job = Job.from_api({"id": "j", "executionStatus": "running"})
+    assert (job.is_streaming, job.is_deletion) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [("ok", "is_ok"), ("warn", "is_warning"), ("warning", "is_warning"), ("error", "is_error"), ("new", None)],
+)
+def test_each_health_has_its_meaning(status, meaning):
+    health = Health.from_api({"status": status})
+    assert [name for name in ("is_ok", "is_warning", "is_error") if getattr(health, name)] == [meaning] * bool(meaning)

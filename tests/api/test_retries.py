@@ -10,7 +10,7 @@ import pytest
 import requests
 import urllib3.exceptions as urllib3
 
-from airflow_provider_polaris.api.errors import PolarisAuthError, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisUnauthorized, PolarisUnreachable
 from airflow_provider_polaris.api.retries import (
     MAX_PAUSE,
     Retry,
@@ -50,7 +50,7 @@ def test_which_answers_may_be_others_soon(status, transient):
         (PolarisUnreachable("x", received=True), Retry.UNSENT, False),
         (PolarisUnreachable("x", received=False), Retry.UNSENT, True),
         (PolarisUnreachable("x", received=False), Retry.NEVER, False),
-        (PolarisAuthError("x"), Retry.SAFE, False),
+        (PolarisUnauthorized("x"), Retry.SAFE, False),
         (ValueError("x"), Retry.SAFE, False),
     ],
 )

@@ -15,10 +15,11 @@ import pytest
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
-    PolarisAuthError,
     PolarisBadRequest,
+    PolarisForbidden,
+    PolarisInvalidResponse,
     PolarisNotFound,
-    PolarisPermissionError,
+    PolarisUnauthorized,
     PolarisUnreachable,
     PolarisUsageError,
 )
@@ -78,8 +79,8 @@ def test_a_poll_is_not_tried_again(polaris, transport, moved_clock):
     ("status", "kind"),
     [
         (400, PolarisBadRequest),
-        (401, PolarisAuthError),
-        (403, PolarisPermissionError),
+        (401, PolarisUnauthorized),
+        (403, PolarisForbidden),
         (404, PolarisNotFound),
         (409, PolarisBadRequest),
         (415, PolarisBadRequest),
@@ -99,7 +100,7 @@ def test_final_answers_are_not(polaris, transport, moved_clock, status, kind):
 @pytest.mark.parametrize("method", ["GET", "PUT"])
 def test_a_redirect_is_never_followed(polaris, transport, moved_clock, status, method):
     polaris.answer_next(9, status=status, body="", headers={"Location": f"{polaris.url}/elsewhere"})
-    with pytest.raises(PolarisUnreachable, match="not the Polaris API"):
+    with pytest.raises(PolarisInvalidResponse, match="not the Polaris API"):
         transport.request(method, "jobs", retry=Retry.NEVER)
     assert len(polaris.requests) == 1
 
@@ -107,14 +108,14 @@ def test_a_redirect_is_never_followed(polaris, transport, moved_clock, status, m
 @pytest.mark.parametrize("body", ["<html>Sign in</html>", '{"values": [', "[" * 100_000, "\xff"])
 def test_what_is_not_json_is_no_answer(polaris, transport, moved_clock, body):
     polaris.answer_next(9, body=body)
-    with pytest.raises(PolarisUnreachable, match="not JSON"):
+    with pytest.raises(PolarisInvalidResponse, match="not JSON"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
 
 
 @pytest.mark.parametrize("body", ["", "<h1>404</h1>", "{}", '{"message": "no such route"}', "[]"])
 def test_a_404_that_is_not_the_services_own_is_transient(polaris, transport, moved_clock, body):
     polaris.answer_next(1, status=404, body=body)
-    with pytest.raises(PolarisUnreachable, match="404"):
+    with pytest.raises(PolarisInvalidResponse, match="404"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
 
 

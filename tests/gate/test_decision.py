@@ -1,4 +1,4 @@
-"""What a gate asks of a job: thresholds, warnings, and options that make no sense."""
+"""What a gate makes of a job: its status, health, counters and warnings."""
 
 from __future__ import annotations
 
@@ -6,21 +6,9 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import Job, JobMetrics
-from airflow_provider_polaris.gate.decision import Gate, Verdict, check_threshold, decide, wants_logs
-
-OPTIONS = {
-    "wait_for": "completed",
-    "fail_on_warnings": ("no_rows_found", "unable_to_proceed"),
-    "fail_on_unhealthy": False,
-    "min_rows_processed": None,
-    "max_rows_skipped_by_error": None,
-    "max_rows_with_warning": None,
-    "max_error_ratio": None,
-}
-
-
-def gate(**options) -> Gate:
-    return Gate.from_options(**{**OPTIONS, **options})
+from airflow_provider_polaris.gate.decision import Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.options import Gate
+from tests.support.gates import DEFAULTS, gate
 
 
 def job(status="completed", health="ok", code=None, **fields) -> Job:
@@ -74,14 +62,14 @@ def test_thresholds(options, counters, verdict, told):
 @pytest.mark.parametrize(
     ("fail_on_warnings", "code", "log_codes", "verdict"),
     [
-        (OPTIONS["fail_on_warnings"], "no_rows_found", None, "refuse"),
-        (OPTIONS["fail_on_warnings"], "unable_to_proceed", None, "refuse"),
-        (OPTIONS["fail_on_warnings"], "invalid_rows_found", None, "pass"),
-        (OPTIONS["fail_on_warnings"], "brand_new_code", None, "pass"),
-        (OPTIONS["fail_on_warnings"], None, None, "pass"),
-        (OPTIONS["fail_on_warnings"], "multiple", None, "undecided"),
-        (OPTIONS["fail_on_warnings"], "multiple", {"invalid_rows_found"}, "pass"),
-        (OPTIONS["fail_on_warnings"], "multiple", {"invalid_rows_found", "no_rows_found"}, "refuse"),
+        (DEFAULTS["fail_on_warnings"], "no_rows_found", None, "refuse"),
+        (DEFAULTS["fail_on_warnings"], "unable_to_proceed", None, "refuse"),
+        (DEFAULTS["fail_on_warnings"], "invalid_rows_found", None, "pass"),
+        (DEFAULTS["fail_on_warnings"], "brand_new_code", None, "pass"),
+        (DEFAULTS["fail_on_warnings"], None, None, "pass"),
+        (DEFAULTS["fail_on_warnings"], "multiple", None, "undecided"),
+        (DEFAULTS["fail_on_warnings"], "multiple", {"invalid_rows_found"}, "pass"),
+        (DEFAULTS["fail_on_warnings"], "multiple", {"invalid_rows_found", "no_rows_found"}, "refuse"),
         (True, "brand_new_code", None, "refuse"),
         (True, None, None, "refuse"),
         ((), "no_rows_found", None, "pass"),
@@ -149,42 +137,6 @@ def test_a_refusal_says_who_canceled_and_when():
 def test_a_refusal_says_why_the_job_failed():
     failed = job("failed", health="error", code="row_too_large")
     assert decide(failed, gate()).reason == "failed: health error, row_too_large"
-
-
-@pytest.mark.parametrize("value", [5, "5", " 5 ", 5.0, "5.0"])
-def test_digits_as_text_will_do(value):
-    assert gate(min_rows_processed=value).min_rows_processed == 5
-
-
-@pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning"])
-@pytest.mark.parametrize("value", [-1, "-1", "many", "", "None", 1.5, True, [], float("nan"), float("inf"), "{{ x }}"])
-def test_a_threshold_that_is_no_count_is_an_error(name, value):
-    with pytest.raises(PolarisUsageError, match=name):
-        gate(**{name: value})
-
-
-@pytest.mark.parametrize("value", [-0.1, 1.1, "2", "half", "", True, float("nan")])
-def test_a_ratio_that_is_none_is_an_error(value):
-    with pytest.raises(PolarisUsageError, match="max_error_ratio"):
-        gate(max_error_ratio=value)
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"wait_for": "finished"},
-        {"wait_for": None},
-        {"fail_on_unhealthy": "yes"},
-        {"fail_on_warnings": 1},
-        {"fail_on_warnings": [1]},
-        {"fail_on_warnings": [""]},
-        {"wait_for": "running", "min_rows_processed": 1},
-    ],
-    ids=repr,
-)
-def test_options_that_make_no_sense_are_errors(options):
-    with pytest.raises(PolarisUsageError):
-        gate(**options)
 
 
 #: What decide() says, to the letter: it stands in logs and in exceptions that people search for.
@@ -294,30 +246,6 @@ def test_what_is_said_of_counters(options, counters, reason):
     assert not decision.warn
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"wait_for": "x"}, "wait_for must be 'completed' or 'running', not 'x'"),
-        ({"fail_on_unhealthy": "x"}, "fail_on_unhealthy must be True or False, not 'x'"),
-        ({"fail_on_warnings": 1}, "fail_on_warnings must be True, or a tuple of warning codes, not 1"),
-        ({"wait_for": "running", "max_error_ratio": 1}, ("Thresholds on row counters go with wait_for='completed' "
-         "only: a running job still counts")),
-        ({"min_rows_processed": -1}, "min_rows_processed must be a whole number of rows, 0 or more; it is -1"),
-        ({"max_rows_with_warning": 1.5}, "max_rows_with_warning must be a whole number of rows, 0 or more; it is 1.5"),
-        ({"max_rows_skipped_by_error": "x" * 200}, "max_rows_skipped_by_error must be a whole number of rows, 0 or "
-         "more; it is '" + "x" * 98 + "…"),
-        ({"max_rows_skipped_by_error": "None"}, ("max_rows_skipped_by_error is 'None'. Did the task that should have "
-         "given it push it to XCom? It must be a whole number of rows, 0 or more")),
-        ({"max_error_ratio": 2}, "max_error_ratio must be a ratio between 0 and 1; it is 2"),
-        ({"max_error_ratio": "x"}, "max_error_ratio must be a ratio between 0 and 1; it is 'x'"),
-    ],
-)  # fmt: skip
-def test_what_is_said_of_options(options, message):
-    with pytest.raises(PolarisUsageError) as caught:
-        gate(**options)
-    assert str(caught.value) == message
-
-
 def test_what_is_said_of_a_gate_that_never_opens():
     with pytest.raises(PolarisUsageError) as caught:
         decide(job("running", type="streaming"), gate())
@@ -357,36 +285,3 @@ def test_when_the_logs_are_needed(health, fail_on_warnings, wanted):
     assert wants_logs(job("completed", "warn", health), gate(fail_on_warnings=fail_on_warnings)) is wanted
     nothing = Job.from_api({"id": "j", "executionStatus": "completed"})
     assert wants_logs(nothing, gate(fail_on_warnings=("c",))) is False
-
-
-def test_which_codes_nobody_documents():
-    assert gate(fail_on_warnings=("zzz", "multiple", "aaa")).unknown_warnings == ["aaa", "zzz"]
-    assert gate(fail_on_warnings=True).unknown_warnings == []
-    assert gate().unknown_warnings == []
-
-
-@pytest.mark.parametrize(
-    "name", ["min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio"]
-)
-def test_each_threshold_needs_the_counters_and_is_kept_under_its_name(name):
-    one = gate(**{name: "1"})
-    assert getattr(one, name) == 1
-    assert one.needs_metrics
-    assert not gate().needs_metrics
-
-
-@pytest.mark.parametrize(
-    ("name", "good", "bad"),
-    [
-        ("min_rows_processed", 0, -1),
-        ("max_rows_skipped_by_error", 2, 2.5),
-        ("max_rows_with_warning", 10**9, True),
-        ("max_error_ratio", 0.5, 1.5),
-        ("max_error_ratio", 1, -0.5),
-    ],
-)
-def test_a_threshold_by_itself_is_checked_against_its_own_range(name, good, bad):
-    check_threshold(name, good)
-    with pytest.raises(PolarisUsageError, match=rf"^{name} must be") as caught:
-        check_threshold(name, bad)
-    assert repr(bad) in str(caught.value)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_polaris.api.errors import (
-    PolarisAuthError,
     PolarisBadRequest,
     PolarisConnectionMissing,
+    PolarisForbidden,
     PolarisJobNotFound,
     PolarisNotFound,
-    PolarisPermissionError,
+    PolarisUnauthorized,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.gate.outage_tolerance import (
@@ -22,7 +22,7 @@ from airflow_provider_polaris.gate.outage_tolerance import (
 )
 
 DOWN = PolarisUnreachable("down", status=503, code="c")
-AWAY = PolarisAuthError("away", status=401)
+AWAY = PolarisUnauthorized("away", status=401)
 GONE = PolarisNotFound("gone", status=404, code="NotFound")
 
 
@@ -65,7 +65,7 @@ def test_retry_after_counts_where_it_is_more_than_the_interval(interval, asked, 
 
 
 def test_a_key_that_is_turned_away_at_first_is_wrong():
-    with pytest.raises(PolarisAuthError):
+    with pytest.raises(PolarisUnauthorized):
         OutageTolerance(600.0, 30.0).failed(AWAY, 0.0)
 
 
@@ -73,7 +73,7 @@ def test_a_key_that_had_worked_is_looked_at_again_for_five_minutes():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     assert tolerance.failed(AWAY, 1000.0) is None
     assert tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE - 0.1) is None
-    with pytest.raises(PolarisAuthError):
+    with pytest.raises(PolarisUnauthorized):
         tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE)
 
 
@@ -85,7 +85,7 @@ def test_a_key_that_works_again_starts_anew():
 
 
 def test_without_memory_a_wrong_key_ends_it_at_once():
-    with pytest.raises(PolarisAuthError):
+    with pytest.raises(PolarisUnauthorized):
         OutageTolerance(None, worked=True).failed(AWAY, 0.0)
 
 
@@ -101,7 +101,7 @@ def test_an_outage_does_not_lengthen_the_grace_of_a_wrong_key():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     tolerance.failed(AWAY, 0.0)
     tolerance.failed(DOWN, 100.0)
-    with pytest.raises(PolarisAuthError):
+    with pytest.raises(PolarisUnauthorized):
         tolerance.failed(AWAY, ROTATION_GRACE)
 
 
@@ -122,9 +122,7 @@ def test_a_job_that_was_there_after_all_is_looked_for_anew():
     assert tolerance.failed(GONE, 200.0) == SECOND_LOOK
 
 
-@pytest.mark.parametrize(
-    "error", [PolarisBadRequest("400"), PolarisPermissionError("403"), PolarisConnectionMissing("c")]
-)
+@pytest.mark.parametrize("error", [PolarisBadRequest("400"), PolarisForbidden("403"), PolarisConnectionMissing("c")])
 def test_what_no_patience_cures_is_raised(error):
     with pytest.raises(type(error)) as caught:
         OutageTolerance(600.0, 30.0, worked=True).failed(error, 0.0)

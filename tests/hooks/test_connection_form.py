@@ -69,7 +69,7 @@ def test_a_connection_given_as_a_uri(polaris, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", uri)
     hook = PolarisHook()
     assert hook.test_connection() == (True, hook.test_connection()[1])
-    assert (hook.transport.connection.timeout, hook.transport.connection.verify) == (5, False)
+    assert (hook.connection.timeout, hook.connection.verify) == (5, False)
 
 
 def test_a_connection_stored_in_the_database(polaris, monkeypatch, airflow_db):
@@ -90,9 +90,7 @@ def test_a_connection_stored_in_the_database(polaris, monkeypatch, airflow_db):
         )
     hook = PolarisHook("polaris_stored")
     if AIRFLOW_3:  # outside a task, 3.x looks the database up only through the model
-        monkeypatch.setattr(
-            PolarisHook, "get_connection", lambda _, conn_id: Connection.get_connection_from_secrets(conn_id)
-        )
+        monkeypatch.setattr(PolarisHook, "get_connection", Connection.get_connection_from_secrets)
     assert hook.test_connection()[0]
 
 
@@ -156,7 +154,7 @@ BROKEN = {
     ),
     "a wrong key": (lambda _, conn: conn.update(password="pok_wrong"), "Is the API key in the password"),
     "a permission": (lambda polaris, _: polaris.fail_next(9, status=403), "permission ManageIngestionJobs"),
-    "another project": (lambda _, conn: conn["extra"].update(project_id="another"), "There is no project another"),
+    "another project": (lambda _, conn: conn["extra"].update(project_id="another"), "can see no project another"),
     "no project": (lambda _, conn: conn["extra"].pop("project_id"), "no project id"),
     "no host": (lambda _, conn: conn.update(host=""), "no host"),
     "nobody there": (lambda _, conn: conn.update(host="http://127.0.0.1:1"), "the host could not be reached"),

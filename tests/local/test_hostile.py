@@ -13,9 +13,9 @@ import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.engine.specs import day_bounds, within
-from tests.hooks.test_polaris_hook import SPEC
 from tests.local.conftest import T, caller_of, rows, spec_of, uploaded
 from tests.local.test_jobs import SQL, STREAMING
+from tests.support.specs import SPEC
 
 JSON = {"Content-Type": "application/json"}
 DROP = {"type": "drop_table", "target": {"type": "table", "tableName": "cities"}}

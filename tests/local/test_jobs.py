@@ -13,8 +13,8 @@ import requests
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.http.answers import MAX_JSON
 from tests.conftest import API_KEY
-from tests.hooks.test_polaris_hook import SPEC
 from tests.local.conftest import T, caller_of, rows, spec_of
+from tests.support.specs import SPEC
 
 SQL = {"type": "sql", "createTableIfNotExists": True, "query": 'INSERT INTO "by_sql" SELECT 1 PARTITIONED BY ALL'}
 STREAMING = {

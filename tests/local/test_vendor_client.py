@@ -9,7 +9,7 @@ import inspect
 import pytest
 
 from airflow_provider_polaris.api.models import WARNING_CODES, ExecutionStatus, HealthStatus, JobType
-from airflow_provider_polaris.gate.decision import Gate
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.local import LocalPolaris
 from tests.local.conftest import T, caller_of, rows, spec_of, uploaded
 from tests.local.test_jobs import S3, SQL, STREAMING

@@ -68,7 +68,7 @@ def test_an_answer_that_is_final_ends_the_wait(polaris, cancel, moved_clock, sta
     polaris.delay_next(2, seconds=0)  # the look and the PUT
     polaris.fail_next(99, status=status)
     outcome = cancel(job_id)
-    assert outcome.kind == {403: "PolarisPermissionError", 404: "PolarisJobNotFound"}[status]
+    assert outcome.kind == {403: "PolarisForbidden", 404: "PolarisJobNotFound"}[status]
     assert job_id in str(outcome.error)
     assert "running" in str(outcome.error)
 
@@ -120,7 +120,7 @@ def test_a_cancellation_that_is_refused_while_the_job_runs_is_an_error(polaris, 
 def test_a_deletion_cannot_be_canceled(polaris, cancel, kind):
     job_id = polaris.add_job(executionStatus="running", type=kind)
     outcome = cancel(job_id)
-    assert outcome.kind == "PolarisOptionError"
+    assert outcome.kind == "PolarisOptionInvalid"
     assert kind in str(outcome.error)
     assert "PUT" not in methods(polaris)
 
@@ -148,7 +148,7 @@ def test_without_an_id_there_is_nothing_to_cancel(polaris, cancel, job_id):
 
 @pytest.mark.parametrize("job_id", ["a b", "a/b", "..", "{{ x }}"])
 def test_an_id_that_cannot_be_one_is_never_sent(polaris, cancel, job_id):
-    assert cancel(job_id).kind == "PolarisOptionError"
+    assert cancel(job_id).kind == "PolarisOptionInvalid"
     assert not polaris.requests
 
 
@@ -156,7 +156,7 @@ def test_a_redirect_is_not_success(polaris, cancel):
     job_id = polaris.add_job(executionStatus="running")
     polaris.answer_next(99, status=302, body="", headers={"Location": polaris.url}, match="PUT")
     outcome = cancel(job_id)
-    assert outcome.kind == "PolarisUnreachable"
+    assert outcome.kind == "PolarisInvalidResponse"
     assert "not the Polaris API" in str(outcome.error)
 
 
@@ -191,9 +191,9 @@ def test_a_put_is_tried_again(polaris, cancel):
 @pytest.mark.parametrize(
     ("status", "kind", "puts"),
     [
-        (302, "PolarisUnreachable", 5),
+        (302, "PolarisInvalidResponse", 5),
         (400, "PolarisBadRequest", 1),
-        (403, "PolarisPermissionError", 1),
+        (403, "PolarisForbidden", 1),
         (404, "PolarisNotFound", 1),
         (409, "PolarisBadRequest", 1),
         (503, "PolarisUnreachable", 5),
@@ -239,7 +239,7 @@ def test_times_may_be_timedeltas(polaris, cancel, moved_clock):
 
 @pytest.mark.parametrize("job_id", [["a"], {}, 7])
 def test_an_id_of_a_wrong_type_is_a_usage_error(polaris, cancel, job_id):
-    assert cancel(job_id).kind == "PolarisOptionError"
+    assert cancel(job_id).kind == "PolarisOptionInvalid"
 
 
 def test_what_is_templated():

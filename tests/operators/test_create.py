@@ -12,9 +12,9 @@ from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsage
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.submission.submission_record import KEY
 from airflow_provider_polaris.submission.submit_once import IN_FLIGHT
-from tests.hooks.test_polaris_hook import SPEC
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
 from tests.support.run_task import run_task
+from tests.support.specs import SPEC
 
 SQL = {"type": "sql", "createTableIfNotExists": True, "query": 'INSERT INTO "by_sql" SELECT 1 PARTITIONED BY ALL'}
 STREAMING = {
@@ -190,7 +190,7 @@ def test_a_wrong_spec_names_its_fields_before_anything_is_sent(polaris, spec, sa
     ],
 )
 def test_options_that_make_no_sense_are_said_before_anything_is_sent(polaris, spec, options):
-    assert Task().run(spec, **options).kind == "PolarisOptionError"
+    assert Task().run(spec, **options).kind == "PolarisOptionInvalid"
     assert not polaris.requests
 
 

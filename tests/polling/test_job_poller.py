@@ -8,9 +8,9 @@ import random
 import pytest
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisConnectionMissing
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.hooks.polaris import ActivePage
 from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS, JobPoller
 from airflow_provider_polaris.polling.polled_wait import Pace
 from tests.support.airflow_versions import AIRFLOW_3

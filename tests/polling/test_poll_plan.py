@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polaris.api.errors import PolarisPermissionError, PolarisUnreachable
-from airflow_provider_polaris.hooks.polaris import ActivePage
+from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.errors import PolarisForbidden, PolarisUnreachable
 from airflow_provider_polaris.polling.poll_plan import AskJob
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO
 from tests.support.airflow_versions import AIRFLOW_3
@@ -252,7 +252,7 @@ def test_a_wait_that_others_leave_during_an_outage_is_not_forgotten(seed):
 def test_a_job_whose_request_is_under_way_when_the_list_is_tried_again_is_not_forgotten(seed):
     class Forbidden(Service):
         def page(self, question, now):
-            return PolarisPermissionError("no", status=403) if now < 100 else super().page(question, now)
+            return PolarisForbidden("no", status=403) if now < 100 else super().page(question, now)
 
     random.seed(seed)
     service = Forbidden(seed)

@@ -8,6 +8,7 @@ import logging
 
 import pytest
 
+from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling import list_policy as listing_module
@@ -210,7 +211,7 @@ class TestWhenTheListIsOfNoUse:
         """It goes on to show jobs as running that are over."""
         waits = Waits(polaris, moved_clock, 12)
         stale = {job_id: {"id": job_id, "executionStatus": "running"} for job_id in waits.ids}
-        monkeypatch.setattr(PolarisHook, "list_active", lambda *args, **_: _page(stale))
+        monkeypatch.setattr(PolarisClient, "list_active", lambda *args, **_: _page(stale))
         waits.then(3, waits.end)
         events = waits.run()
         assert {event["job"]["executionStatus"] for event in events.values()} == {"completed"}
@@ -219,7 +220,7 @@ class TestWhenTheListIsOfNoUse:
 
     def test_a_list_that_shows_nothing_ends_nothing(self, polaris, moved_clock, monkeypatch, caplog):
         waits = Waits(polaris, moved_clock, 30)
-        monkeypatch.setattr(PolarisHook, "list_active", lambda *args, **_: _page({}))
+        monkeypatch.setattr(PolarisClient, "list_active", lambda *args, **_: _page({}))
         waits.then(8, waits.end)
         events = waits.run()
         assert {event["job"]["executionStatus"] for event in events.values()} == {"completed"}
@@ -232,7 +233,7 @@ class TestWhenTheListIsOfNoUse:
             polaris.set_fields(job_id, type="streaming", executionStatus="pending", health={"status": "ok"})
             rows[job_id] = {"id": job_id, "type": "streaming", "executionStatus": "running", "health": {"status": "ok"}}
         monkeypatch.setattr(listing_module.JobListPolicy, "is_trusted", lambda *_: True)
-        monkeypatch.setattr(PolarisHook, "list_active", lambda *args, **_: _page(rows))
+        monkeypatch.setattr(PolarisClient, "list_active", lambda *args, **_: _page(rows))
         waits.then(5, lambda: [polaris.set_status(job_id, "running") for job_id in waits.ids])
         events = waits.run()
         assert {event["job"]["executionStatus"] for event in events.values()} == {"running"}
@@ -240,7 +241,7 @@ class TestWhenTheListIsOfNoUse:
 
 
 def _page(rows):
-    from airflow_provider_polaris.hooks.polaris import ActivePage
+    from airflow_provider_polaris.api.client import ActivePage
 
     return ActivePage(rows, len(rows), more=False)
 
@@ -339,7 +340,7 @@ class TestOneOfMany:
 
     def test_a_fault_in_the_poll_reaches_all_and_hangs_none(self, polaris, moved_clock, monkeypatch, caplog):
         waits = Waits(polaris, moved_clock, 20)
-        monkeypatch.setattr(PolarisHook, "list_active", lambda *args, **_: 1 / 0)
+        monkeypatch.setattr(PolarisClient, "list_active", lambda *args, **_: 1 / 0)
         events = waits.run()
         assert {event["outcome"] for event in events.values()} == {"error"}
         assert all("ZeroDivisionError" in event["error"]["message"] for event in events.values())

@@ -182,7 +182,7 @@ def test_a_gate_without_thresholds_does_not_wait_for_counters(polaris, moved_clo
 
 @both_modes
 @pytest.mark.parametrize(
-    ("status", "kind", "least"), [(503, "PolarisUnreachable", 600), (401, "PolarisAuthError", 300)]
+    ("status", "kind", "least"), [(503, "PolarisUnreachable", 600), (401, "PolarisUnauthorized", 300)]
 )
 def test_counters_that_are_needed_and_stay_out_of_reach(polaris, moved_clock, deferrable, status, kind, least):
     job_id = polaris.add_job(executionStatus="running")
@@ -238,7 +238,7 @@ def test_multiple_warnings_whose_log_may_not_be_read_refuse(polaris):
 def test_a_gate_that_never_opens_says_so_at_the_first_look(polaris, deferrable):
     job_id = polaris.add_job(type="streaming", executionStatus="running")
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
-    assert outcome.kind == "PolarisOptionError"
+    assert outcome.kind == "PolarisOptionInvalid"
     assert "wait_for='running'" in str(outcome.error)
     assert outcome.deferrals == 0
 
@@ -320,7 +320,7 @@ BAD_IDS = [None, "", "None", "{{ ti.xcom_pull('create') }}", "a b", "a/b", "a/..
 def test_a_job_id_that_cannot_be_one(polaris, deferrable, job_id):
     polaris.requests.clear()
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
-    assert outcome.kind == "PolarisOptionError"
+    assert outcome.kind == "PolarisOptionInvalid"
     assert "job_id" in str(outcome.error)
     assert not polaris.requests
 
@@ -347,7 +347,7 @@ def test_options_that_make_no_sense(polaris, deferrable, options):
     job_id = polaris.add_job(executionStatus="running")
     polaris.requests.clear()
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, **options))
-    assert outcome.kind == "PolarisOptionError", outcome.error
+    assert outcome.kind == "PolarisOptionInvalid", outcome.error
     assert not polaris.requests
 
 
@@ -356,7 +356,10 @@ def test_options_that_make_no_sense(polaris, deferrable, options):
     [
         ('{"conn_type": "imply_polaris", "host": "", "password": "k"}', "no"),
         ('{"conn_type": "imply_polaris", "host": "h/v1", "password": "k", "extra": {"project_id": "p"}}', "path"),
-        ('{"conn_type": "imply_polaris", "host": "http://h", "password": "k", "extra": {"project_id": "p"}}', "clear"),
+        (
+            '{"conn_type": "imply_polaris", "host": "http://h", "password": "k", "extra": {"project_id": "p"}}',
+            "unencrypted",
+        ),
         ('{"conn_type": "imply_polaris", "host": "h", "password": "k"}', "project id"),
         ('{"conn_type": "imply_polaris", "host": "h", "password": "k", "extra": {"project_id": 1}}', "text"),
     ],
@@ -382,7 +385,7 @@ def test_an_option_that_renders_to_none_does_not_mean_that_it_is_not_set(polaris
         return sensor
 
     outcome = run_task(make)
-    assert outcome.kind == "PolarisOptionError"
+    assert outcome.kind == "PolarisOptionInvalid"
     assert name in str(outcome.error)
     assert not polaris.requests
 
@@ -403,7 +406,7 @@ def test_an_option_that_renders_to_none_does_not_mean_that_it_is_not_set(polaris
 )
 def test_an_option_of_a_wrong_type_is_a_usage_error(polaris, deferrable, option):
     outcome = run_task(sensor_for(**{"job_id": "j", "deferrable": deferrable, **option}))
-    assert outcome.kind == "PolarisOptionError", outcome.error
+    assert outcome.kind == "PolarisOptionInvalid", outcome.error
     assert not polaris.requests
 
 
@@ -512,7 +515,7 @@ def test_a_success_tries_again_to_read_the_counters_of_its_xcom(polaris):
 def test_the_whole_output_of_a_task_is_answered_with_how_to_take_its_id(polaris, deferrable, operator):
     output = {"job_id": "a", "metrics": {}}
     outcome = run_task(lambda: operator(task_id="t", job_id=output, deferrable=deferrable))
-    assert outcome.kind == "PolarisOptionError"
+    assert outcome.kind == "PolarisOptionInvalid"
     assert 'job_id=load.output["job_id"]' in str(outcome.error)
 
 

@@ -18,11 +18,11 @@ from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator,
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.submission.submission_record import KEY
 from airflow_provider_polaris.submission.submit_once import SEARCHED
-from tests.hooks.test_polaris_hook import SPEC
 from tests.operators.test_create import SQL, FakeStore, Task, jobs_of, posts
 from tests.submission.test_kill import puts, running, state, waiting  # noqa: F401 - two of them are fixtures
 from tests.support.airflow_versions import AIRFLOW_3, DAG, AirflowTaskTimeout, FakeTaskInstance, context_of, run_dag
 from tests.support.run_task import one_event, outcome_of
+from tests.support.specs import SPEC
 
 #: Long enough, with a moved clock, for data that is really read.
 LONG = {"poll_interval": 1, "timeout": 10**8}
@@ -181,7 +181,7 @@ class TestNeverGreenByMistake:
         first = task.run(old_spec, timeout=60)
         task.clear()
         running_yet = task.run(new_spec)
-        assert running_yet.kind == "PolarisJobLost"
+        assert running_yet.kind == "PolarisJobStillRunning"
         assert "of another spec" in str(running_yet.error)
         assert first.pushed["job_id"] in str(running_yet.error)
         polaris.set_status(first.pushed["job_id"], "completed")
@@ -248,7 +248,7 @@ class TestNeverGreenByMistake:
 
     def test_a_mapping_that_airflow_would_not_render_is_refused(self, polaris):
         spec = types.MappingProxyType({**SPEC, "target": {"type": "table", "tableName": "t-{{ 1 + 1 }}"}})
-        assert Task().run(spec).kind == "PolarisOptionError"
+        assert Task().run(spec).kind == "PolarisOptionInvalid"
         assert not polaris.requests
 
 
@@ -422,14 +422,14 @@ class TestTimes:
         else:
             operator = PolarisCancelJobOperator(task_id="t", job_id=job_id, **{name: value})
         ti = FakeTaskInstance()
-        assert outcome_of(lambda: operator.execute(context_of(ti)), ti).kind == "PolarisOptionError"
+        assert outcome_of(lambda: operator.execute(context_of(ti)), ti).kind == "PolarisOptionInvalid"
         assert not polaris.requests
 
     @pytest.mark.parametrize("options", [{"timeout": 10**12}, {"poke_interval": 4e9}, {"timeout": 0}], ids=str)
     def test_nor_a_sensors(self, polaris, options):
         ti = FakeTaskInstance()
         sensor = PolarisJobSensor(task_id="t", job_id="some-job", **options)
-        assert outcome_of(lambda: sensor.execute(context_of(ti)), ti).kind == "PolarisOptionError"
+        assert outcome_of(lambda: sensor.execute(context_of(ti)), ti).kind == "PolarisOptionInvalid"
         assert not polaris.requests
 
 
@@ -441,11 +441,11 @@ class TestSpecs:
     @pytest.mark.parametrize("bad", [{1, 2}, datetime(2026, 1, 1, tzinfo=timezone.utc), math.nan, -math.inf], ids=str)
     def test_what_is_no_json_is_named_by_its_path(self, bad):
         outcome = Task().run({**SQL, "context": {"limits": [1, bad]}})
-        assert outcome.kind == "PolarisOptionError"
+        assert outcome.kind == "PolarisOptionInvalid"
         assert "context.limits[1]" in str(outcome.error)
 
     def test_one_that_is_too_deep_is_refused(self):
-        assert Task().run("[" * 100_000 + "]" * 100_000).kind == "PolarisOptionError"
+        assert Task().run("[" * 100_000 + "]" * 100_000).kind == "PolarisOptionInvalid"
 
     @pytest.mark.parametrize(
         "query",

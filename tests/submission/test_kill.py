@@ -157,7 +157,7 @@ class TestOnAWorker:
         """Airflow 3 renders, and calls listeners, before it executes, and lets the task run on after on_kill."""
         state.value = "failed"
         running.kill()
-        assert running.run(kill_at=None).kind == "PolarisJobCanceled"
+        assert running.run(kill_at=None).kind == "PolarisTaskKilled"
         assert not posts(running.polaris)
 
     @pytest.mark.parametrize("options", [{"wait_for_completion": False}, {"job_spec": STREAMING}, {}])
@@ -215,7 +215,7 @@ class TestOnAWorker:
         right = running.store.get
         running.store.get = lambda *args: (running.kill(), right(*args))[1]
         outcome = running.run(kill_at=None)
-        assert outcome.kind == "PolarisJobCanceled"
+        assert outcome.kind == "PolarisTaskKilled"
         assert "before it created its job" in str(outcome.error)
         assert not posts(running.polaris)
         assert running.on_kill_took < 2, "it does not wait for what only the task can do"

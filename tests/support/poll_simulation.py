@@ -8,16 +8,17 @@ import math
 import random
 from collections.abc import Callable
 
+from airflow_provider_polaris.api.client import NOT_OVER, ActivePage
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
+    PolarisForbidden,
     PolarisNotFound,
-    PolarisPermissionError,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.decision import Verdict, decide
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
-from airflow_provider_polaris.hooks.polaris import NOT_OVER, ActivePage
 from airflow_provider_polaris.polling.poll_plan import AskJob, PollPlan
 from airflow_provider_polaris.polling.polled_wait import Pace, PolledWait
 from tests.support.virtual_time import EPOCH
@@ -82,7 +83,7 @@ class Service:
 
     def page(self, question, now: float):
         if "forbidden" in self.faults:
-            return PolarisPermissionError("no", status=403)
+            return PolarisForbidden("no", status=403)
         if self.has("bad lists", 0.2):
             return PolarisUnreachable("html", status=200)
         rows = []

@@ -17,7 +17,7 @@ import pytest
 
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisUnreachable
-from airflow_provider_polaris.gate.decision import Gate
+from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling import shared_client as client_module
@@ -214,7 +214,7 @@ class TestEvents:
         assert event["error"]["type"] == "PolarisJobNotFound"
         assert "history was cleaned up" in event["error"]["message"]
 
-    @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisPermissionError")])
+    @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisForbidden")])
     def test_final_answers_end_it_at_once(self, polaris, moved_clock, status, kind):
         polaris.fail_next(99, status=status)
         assert one_event(trigger()).payload["error"]["type"] == kind
@@ -236,7 +236,7 @@ class TestEvents:
     def test_a_key_that_stays_wrong_ends_it_after_five_minutes(self, polaris, moved_clock):
         polaris.fail_next(99, status=401)
         start = moved_clock.time
-        assert one_event(trigger()).payload["error"]["type"] == "PolarisAuthError"
+        assert one_event(trigger()).payload["error"]["type"] == "PolarisUnauthorized"
         assert 300 <= moved_clock.time - start <= 360
 
     def test_a_connection_that_is_not_defined_names_the_triggerer(self, airflow_db):
@@ -366,8 +366,8 @@ class TestTheLoop:
 
     def test_many_waits_share_one_look_up_and_few_lines(self, polaris, monkeypatch):
         looked_up = []
-        load = PolarisHook.load_connection
-        monkeypatch.setattr(PolarisHook, "load_connection", lambda self: looked_up.append(self) or load(self))
+        load = client_module.load_connection
+        monkeypatch.setattr(client_module, "load_connection", lambda *args: looked_up.append(args) or load(*args))
         job_ids = [polaris.add_job(executionStatus="completed") for _ in range(60)]
 
         async def run():
@@ -400,7 +400,7 @@ class TestTheLoop:
             tried.append(1)
             raise OSError("database is locked")
 
-        monkeypatch.setattr(PolarisHook, "get_connection", lambda _, conn_id: fail(conn_id))
+        monkeypatch.setattr(PolarisHook, "get_connection", fail)
 
         async def run():
             async with shared_client("polaris_default", None) as client:

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from airflow_provider_polaris.gate.availability import Table
+from airflow_provider_polaris.api.models import Table
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.triggers.polaris import PolarisTableTrigger
 from airflow_provider_polaris.waiting.progress_log import ProgressLog

@@ -205,7 +205,7 @@ def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clo
     ("status", "kind", "advice"),
     [
         (400, "PolarisBadRequest", "400"),
-        (403, "PolarisPermissionError", "permission ManageIngestionJobs"),
+        (403, "PolarisForbidden", "permission ManageIngestionJobs"),
         (409, "PolarisBadRequest", "409"),
     ],
 )
@@ -226,7 +226,7 @@ def test_a_final_answer_ends_it_at_once(polaris, wait, moved_clock, status, kind
 @pytest.mark.parametrize("mode", MODES)
 def test_a_wrong_key_at_the_first_look_ends_it_at_once(polaris, wait, moved_clock, mode):
     outcome = wait(mode, at_first=lambda: polaris.fail_next(99, status=401))
-    assert outcome.kind == "PolarisAuthError"
+    assert outcome.kind == "PolarisUnauthorized"
     assert JOB_ID in str(outcome.error)
     assert "API key" in str(outcome.error)
     assert not moved_clock.slept
@@ -239,13 +239,13 @@ def test_a_key_that_went_wrong_is_looked_at_again_for_five_minutes(polaris, wait
         moved_clock.on_sleep = lambda: polaris.fail_next(999, status=401)
     start = moved_clock.time
     outcome = wait(mode, **rotate)
-    assert outcome.kind == "PolarisAuthError"
+    assert outcome.kind == "PolarisUnauthorized"
     assert ROTATION_GRACE <= moved_clock.time - start <= ROTATION_GRACE + 120
 
 
 def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_clock):
     outcome = wait("reschedule", later=lambda: polaris.fail_next(999, status=401))
-    assert outcome.kind == "PolarisAuthError"
+    assert outcome.kind == "PolarisUnauthorized"
     assert len(moved_clock.slept) == 1
 
 
@@ -269,7 +269,7 @@ def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clo
         outcome = wait(mode)
     else:
         outcome = wait(mode, later=rotate)
-    expected = "PolarisAuthError" if (late and mode == "reschedule") else "success"
+    expected = "PolarisUnauthorized" if (late and mode == "reschedule") else "success"
     assert outcome.kind == expected, outcome.error
 
 

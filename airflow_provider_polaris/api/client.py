@@ -1,0 +1,339 @@
+"""PolarisClient: every call of the Polaris API that this provider uses. It needs no Airflow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from airflow_provider_polaris.api.connection import PolarisConnection, check_id
+from airflow_provider_polaris.api.errors import (
+    PolarisInvalidResponse,
+    PolarisTransientError,
+    PolarisUnauthorized,
+    PolarisUsageError,
+    sentences,
+)
+from airflow_provider_polaris.api.models import (
+    ACTIVE_STATUSES,
+    DESIRED_STATUSES,
+    ExecutionStatus,
+    Job,
+    JobMetrics,
+    LogEntry,
+    Table,
+    check_table_name,
+)
+from airflow_provider_polaris.api.retries import Retry
+from airflow_provider_polaris.api.transport import Transport
+
+T = TypeVar("T")
+
+#: The most jobs that one page of the list can hold.
+PAGE_LIMIT = 1000
+
+
+class ActivePage(NamedTuple):
+    """A page of the list of active jobs. Its rows stay raw: decoding them takes seven times as long as reading them.
+
+    :param rows: the wanted rows as the service sent them, by job id in lower case.
+    :param size: the number of jobs on the page, wanted or not.
+    :param more: whether the list has another page.
+    """
+
+    rows: Mapping[str, Mapping[str, Any]]
+    size: int
+    more: bool
+
+
+class PolarisClient:
+    """Call the Jobs and Tables API of one Polaris project. A client may be shared between threads.
+
+    Every call raises a :class:`~airflow_provider_polaris.exceptions.PolarisApiError` if it fails. An invalid id or
+    argument raises :class:`~airflow_provider_polaris.exceptions.PolarisUsageError` before anything is sent.
+
+    Calls that read, update or cancel are sent again, with growing pauses, after an error that may be temporary.
+    ``retry=False`` sends them once. :meth:`create_job` is sent again only if Polaris cannot have received the job.
+
+    :param connection: the project to call, and the API key. A function that returns them is called at the first
+        request, and again after a 401, since the key may have been rotated.
+    """
+
+    def __init__(self, connection: PolarisConnection | Callable[[], PolarisConnection]) -> None:
+        self._source = connection
+        self._opened: Transport | None = None
+        # A thread that looks the connection up holds this lock. The others wait instead of looking it up themselves.
+        self._lock = threading.Lock()
+
+    @property
+    def connection(self) -> PolarisConnection:
+        """The connection in use."""
+        return self._transport.connection
+
+    def close(self) -> None:
+        """Close the pooled HTTP connections. The next call opens new ones."""
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+    def job_url(self, job_id: str) -> str | None:
+        """Return the web page that shows the job, ``None`` if the connection does not name one."""
+        return self.connection.job_url(job_id)
+
+    def get_job(self, job_id: str, *, retry: bool = True) -> Job:
+        """Return the job."""
+        job_id = check_id(job_id, "job_id")
+
+        def read(answer: Any) -> Job:
+            job = Job.from_api(answer)
+            if job.id.lower() != job_id.lower():
+                raise PolarisInvalidResponse(f"Polaris returned job {job.id[:100]} instead of job {job_id}")
+            return job
+
+        return self._get("jobs", job_id, retry=Retry.when(retry), read=read)
+
+    def get_job_status(self, job_id: str) -> ExecutionStatus:
+        """Return the job's execution status. Only status and health together tell whether its data is good."""
+        return self._get("jobs", check_id(job_id, "job_id"), "status", read=_status_of)
+
+    def get_job_metrics(self, job_id: str, *, retry: bool = True) -> JobMetrics:
+        """Return the job's row counters."""
+        segments = ("jobs", check_id(job_id, "job_id"), "metrics")
+        return self._get(*segments, retry=Retry.when(retry), read=JobMetrics.from_api)
+
+    def get_job_logs(self, job_id: str, *, retry: bool = True) -> list[LogEntry]:
+        """Return the job's log, in the order of the response."""
+        return self._get("jobs", check_id(job_id, "job_id"), "logs", retry=Retry.when(retry), read=_log_of)
+
+    def get_job_progress(self, job_id: str) -> float:
+        """Return the job's progress, from 0.0 to 1.0."""
+        return self._get("jobs", check_id(job_id, "job_id"), "progress", read=_progress_of)
+
+    def list_jobs(
+        self,
+        *,
+        execution_status: str | Iterable[str] | None = None,
+        health_status: str | Iterable[str] | None = None,
+        type: str | Iterable[str] | None = None,  # noqa: A002 - the API's own word
+        connection_name: str | Iterable[str] | None = None,
+        target_table_name: str | None = None,
+        target_table_id: str | None = None,
+        search_string: str | None = None,
+        sort_column: str = "created_date_time",
+        sort_order: str = "ASC",
+        page_size: int = PAGE_LIMIT,
+        retry: bool = True,
+    ) -> Iterator[Job]:
+        """Yield every job that matches all filters, each job once. Pages are requested as they are needed.
+
+        A filter with several values matches any of them. The default order is the oldest job first: a job that is
+        created between two pages then appears at the end, and hides no other job.
+
+        :param connection_name: of the Polaris connection that a job reads from. It is not an Airflow connection.
+        :param sort_column: ``created_date_time``, ``last_updated_date_time``, ``execution_status``, ``type``,
+            ``target_table_name``, ``source_name``, ``source_type``, ``created_by_user_name``, …
+        :param sort_order: ``ASC`` or ``DESC``.
+        :param page_size: jobs per request, 1 to 1000.
+        """
+        query = {
+            "executionStatus": _values(execution_status),
+            "healthStatus": _values(health_status),
+            "type": _values(type),
+            "connectionName": _values(connection_name),
+            "targetTableName": target_table_name,
+            "targetTableId": target_table_id,
+            "searchString": search_string,
+            "sortColumn": sort_column,
+            "sortOrder": sort_order,
+            "paginationLimit": page_size,
+        }
+        return self._pages({name: value for name, value in query.items() if value is not None}, Retry.when(retry))
+
+    def list_active(self, wanted: Container[str], offset: int = 0, *, retry: bool = True) -> ActivePage:
+        """Return one page of all jobs that are not over, the oldest job first.
+
+        A job that ends between two requests moves later jobs up. A later page can therefore leave a job out, and never
+        shows a job that is over.
+
+        :param wanted: job ids in lower case. Rows of other jobs are only counted.
+        :param offset: the number of jobs on the pages before.
+        """
+        query = {
+            "executionStatus": ACTIVE_STATUSES,
+            "sortColumn": "created_date_time",
+            "sortOrder": "ASC",
+            "paginationLimit": PAGE_LIMIT,
+            "paginationOffset": offset,
+        }
+
+        def read(page: Any) -> ActivePage:
+            values = _rows_of(page)
+            rows = {}
+            for row in values:
+                if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+                    raise PolarisInvalidResponse(f"Polaris returned an invalid job in a list: {repr(row)[:100]}")
+                if (key := row["id"].lower()) in wanted:
+                    rows[key] = row
+            more = page.get("moreResultsAvailable") is True
+            if more and not values:
+                raise _no_progress(offset)
+            return ActivePage(rows, len(values), more)
+
+        return self._get("jobs", params=query, retry=Retry.when(retry), read=read)
+
+    def latest_job(self, table: str, job_type: str | None = None) -> Job | None:
+        """Return the job that was created last for a table, by any user; ``None`` if the table has no job.
+
+        :param job_type: only jobs of this type: ``batch``, ``sql``, ``streaming``, …
+        """
+        check_table_name(table)
+        newest_first = self.list_jobs(
+            target_table_name=table,
+            type=job_type,
+            sort_column="created_date_time",
+            sort_order="DESC",
+            page_size=10,
+        )
+        return next((job for job in newest_first if job.table == table), None)
+
+    def create_job(self, spec: Mapping[str, Any]) -> Job:
+        """Create an ingestion job and return it. The call does not wait for the job.
+
+        Every request that Polaris receives creates another job. So a request whose response was lost is not sent
+        again. It raises a PolarisTransientError, and the job may exist: :meth:`latest_job` finds it.
+
+        :param spec: the job's specification, as the API takes it.
+        """
+        if not isinstance(spec, Mapping):
+            raise PolarisUsageError(f"The job spec must be a dict, not {spec.__class__.__name__}")
+        try:
+            return self._request("POST", "jobs", body=dict(spec), retry=Retry.UNSENT, read=Job.from_api)
+        except PolarisTransientError as error:
+            if not error.received:
+                raise
+            raise type(error)(
+                sentences(error, "Polaris may have created the job. Look for the job before you send the spec again"),
+                status=error.status,
+                code=error.code,
+            ) from None
+
+    def update_job(self, job_id: str, desired_status: str, *, retry: bool = True) -> Job:
+        """Ask for a status, and return the job as it was when Polaris accepted the request.
+
+        The job's execution status follows later.
+
+        :param desired_status: ``running``, ``suspended`` or ``canceled``.
+        """
+        if desired_status not in DESIRED_STATUSES:
+            raise PolarisUsageError(f"desired_status must be running, suspended or canceled, not {desired_status!r}")
+        body = {"desiredExecutionStatus": str(desired_status)}
+        segments = ("jobs", check_id(job_id, "job_id"))
+        return self._request("PUT", *segments, body=body, retry=Retry.when(retry), read=Job.from_api)
+
+    def cancel_job(self, job_id: str, *, retry: bool = True) -> Job:
+        """Ask Polaris to cancel the job. A canceled job cannot be resumed. See :meth:`update_job`."""
+        return self.update_job(job_id, ExecutionStatus.CANCELED, retry=retry)
+
+    def get_table(self, name: str, *, retry: bool = True) -> Table:
+        """Return the table. The API key needs the permission ``ViewTables`` or ``ManageTables``."""
+        check_table_name(name)
+        return self._get("tables", name, retry=Retry.when(retry), read=Table.from_api)
+
+    @property
+    def _transport(self) -> Transport:
+        if (opened := self._opened) is not None:
+            return opened
+        with self._lock:
+            if self._opened is None:
+                self._opened = Transport(self._find_connection())
+            return self._opened
+
+    def _find_connection(self) -> PolarisConnection:
+        return self._source if isinstance(self._source, PolarisConnection) else self._source()
+
+    def _has_changed(self, used: Transport) -> bool:
+        """Whether the connection differs from the one that was used. If it does, the next request uses the new one."""
+        with self._lock:
+            if self._opened is used:  # otherwise another thread has found the new connection
+                connection = self._find_connection()
+                if connection == used.connection:
+                    return False
+                self._opened = Transport(connection)
+                used.close()
+            return True
+
+    def _request(self, method: str, *segments: str, read: Callable[[Any], T], **kwargs: Any) -> T:
+        used = self._transport
+        try:
+            return used.request(method, *segments, read=read, **kwargs)
+        except PolarisUnauthorized:
+            if not self._has_changed(used):
+                raise
+        return self._transport.request(method, *segments, read=read, **kwargs)
+
+    def _get(
+        self,
+        *segments: str,
+        read: Callable[[Any], T],
+        params: Mapping[str, Any] | None = None,
+        retry: Retry = Retry.SAFE,
+    ) -> T:
+        return self._request("GET", *segments, read=read, params=params, retry=retry)
+
+    def _pages(self, query: Mapping[str, Any], retry: Retry) -> Iterator[Job]:
+        seen: set[str] = set()
+        offset = 0
+        while True:
+            jobs, more = self._get("jobs", params={**query, "paginationOffset": offset}, retry=retry, read=_jobs_of)
+            fresh = [job for job in jobs if job.id not in seen]
+            seen.update(job.id for job in fresh)
+            yield from fresh
+            offset += len(jobs)
+            if not more:
+                return
+            if not fresh:
+                raise _no_progress(offset)
+
+
+def _no_progress(offset: int) -> PolarisInvalidResponse:
+    return PolarisInvalidResponse(f"Polaris reports more jobs, and returned no further job at offset {offset}")
+
+
+def _status_of(answer: Any) -> ExecutionStatus:
+    status = answer.get("executionStatus") if isinstance(answer, Mapping) else None
+    if not isinstance(status, str) or not status:
+        raise PolarisInvalidResponse(f"Polaris returned an invalid job status: {repr(answer)[:100]}")
+    return ExecutionStatus(status)
+
+
+def _log_of(answer: Any) -> list[LogEntry]:
+    entries = answer.get("logs") if isinstance(answer, Mapping) else None
+    if not isinstance(entries, list):
+        raise PolarisInvalidResponse(f"Polaris returned an invalid job log: {repr(answer)[:100]}")
+    return [LogEntry.from_api(entry) for entry in entries]
+
+
+def _progress_of(answer: Any) -> float:
+    progress = answer.get("overallProgress") if isinstance(answer, Mapping) else None
+    if isinstance(progress, bool) or not isinstance(progress, (int, float)):
+        raise PolarisInvalidResponse(f"Polaris returned an invalid job progress: {repr(answer)[:100]}")
+    return float(progress)
+
+
+def _jobs_of(page: Any) -> tuple[list[Job], bool]:
+    """Return a page's jobs, and whether the list has more."""
+    jobs = [Job.from_api(row) for row in _rows_of(page)]
+    return jobs, page.get("moreResultsAvailable") is True
+
+
+def _rows_of(page: Any) -> list[Any]:
+    rows = page.get("values") if isinstance(page, Mapping) else None
+    if not isinstance(rows, list):
+        raise PolarisInvalidResponse(f"Polaris returned an invalid list of jobs: {repr(page)[:100]}")
+    return rows
+
+
+def _values(values: str | Iterable[str] | None) -> list[str] | None:
+    if values is None:
+        return None
+    return [str(values)] if isinstance(values, str) else [str(value) for value in values]
