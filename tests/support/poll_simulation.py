@@ -8,14 +8,14 @@ import math
 import random
 from collections.abc import Callable
 
-from airflow_provider_polaris.api.client import NOT_OVER, ActivePage
+from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisForbidden,
     PolarisNotFound,
     PolarisUnreachable,
 )
-from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.api.models import ACTIVE_STATUSES, Job
 from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
@@ -91,7 +91,7 @@ class Service:
             status = self.status(job_id, now)
             if "stale for ever" in self.faults or ("stale for a while" in self.faults and now < 400):
                 status = self._frozen.setdefault(job_id, status)
-            if status in NOT_OVER and not self.has("left out", 0.1):
+            if status in ACTIVE_STATUSES and not self.has("left out", 0.1):
                 rows.extend([self.row(job_id, status)] * (2 if self.has("twice", 0.1) else 1))
         if "any order" in self.faults:
             self.rng.shuffle(rows)
