@@ -37,8 +37,7 @@ class Gate:
     The thresholds count rows; ``None`` means that this one is not looked at.
     """
 
-    #: ``over``, however it ended, is what a cancellation waits for; no gate of a user's.
-    wait_for: Literal["completed", "running", "over"] = "completed"
+    wait_for: Literal["completed", "running"] = "completed"
     #: ``True``: any warning refuses; otherwise the warning codes that do.
     fail_on_warnings: Literal[True] | frozenset[str] = frozenset({"no_rows_found", "unable_to_proceed"})
     fail_on_unhealthy: bool = False
@@ -180,9 +179,18 @@ def _refuse(reason: str) -> Decision:
     return Decision(Verdict.REFUSE, reason)
 
 
+@dataclass(frozen=True)
+class UntilOver:
+    """The condition of a cancellation: the job is over, whatever its outcome."""
+
+
+#: What a wait can wait for. :func:`decide` judges a job by either.
+Condition = Gate | UntilOver
+
+
 def decide(
     job: Job,
-    gate: Gate,
+    gate: Condition,
     metrics: JobMetrics | None = None,
     log_codes: Collection[str] | None = None,
 ) -> Decision:
@@ -193,7 +201,7 @@ def decide(
         while they are not known.
     :raises PolarisUsageError: if this gate never opens for a job of this type.
     """
-    if gate.wait_for == "over":
+    if isinstance(gate, UntilOver):
         verdict = Verdict.PASS if job.execution_status.is_over else Verdict.WAIT
         return Decision(verdict, f"is {job.state}")
     _check_that_it_can_open(job, gate)

@@ -133,7 +133,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
 
     def _start_job_wait(self) -> JobWait:
         from airflow_provider_polaris.api.connection import check_id
-        from airflow_provider_polaris.gate.decision import Gate
+        from airflow_provider_polaris.gate.decision import UntilOver
         from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.waiting.job_wait import JobWait
@@ -142,8 +142,7 @@ class PolarisCancelJobOperator(LinksToJob, BaseOperator):
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         # Only the deadline ends this wait.
         tolerance = OutageTolerance(self.timeout + BACKSTOP, self.poll_interval, worked=True)
-        gate = Gate(wait_for="over")
-        return JobWait(hook, check_id(self.job_id, "job_id"), gate, tolerance, self.poll_interval, self.log)
+        return JobWait(hook, check_id(self.job_id, "job_id"), UntilOver(), tolerance, self.poll_interval, self.log)
 
     def _wait(self, job_wait: JobWait, job: Job) -> Outcome:
         """Wait on the worker, the first time with the job as the cancellation's answer shows it."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.decision import Gate
+from airflow_provider_polaris.gate.decision import Condition
 from airflow_provider_polaris.polling.by_id import ByIdPoller, in_turns, is_service_wide
 from airflow_provider_polaris.polling.list_policy import PAGE_COST, JobListPolicy
 from airflow_provider_polaris.polling.subscription import Pace, Subscription
@@ -53,7 +53,7 @@ class JobPoller:
         self._sleeper: asyncio.Future[None] | None = None
 
     def subscribe(
-        self, job_id: str, gate: Gate, pace: Pace, deadline: float, *, first: float = 0.0, known: Job | None = None
+        self, job_id: str, gate: Condition, pace: Pace, deadline: float, *, first: float = 0.0, known: Job | None = None
     ) -> Subscription:
         """Watch a job until the subscription is left; see :class:`Subscription`."""
         subscription = Subscription(self, job_id, gate, pace, deadline, first=first, known=known)

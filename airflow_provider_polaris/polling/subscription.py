@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
 from airflow_provider_polaris.waiting.progress_log import HEARTBEAT
 
@@ -66,7 +66,7 @@ class Subscription:
         self,
         watcher: JobPoller,
         job_id: str,
-        gate: Gate,
+        gate: Condition,
         pace: Pace,
         deadline: float,
         *,

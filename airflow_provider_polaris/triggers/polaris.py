@@ -10,7 +10,7 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.availability import Readiness, Table
-from airflow_provider_polaris.gate.decision import Gate, Verdict, decide
+from airflow_provider_polaris.gate.decision import Condition, Gate, UntilOver, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.shared_client import SharedClient
 from airflow_provider_polaris.polling.subscription import LAST_ASK
@@ -60,8 +60,10 @@ class PolarisJobTrigger(PolarisTrigger):
         }
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> Condition:
         """What it waits for."""
+        if self.wait_for == "over":
+            return UntilOver()
         return Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
 
     async def wait(

@@ -16,7 +16,7 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
-from airflow_provider_polaris.gate.decision import Decision, Gate, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Condition, Decision, Gate, Verdict, decide, wants_logs
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, explain
@@ -67,7 +67,7 @@ class JobWait:
         self,
         hook: PolarisHook,
         job_id: str,
-        gate: Gate,
+        condition: Condition,
         tolerance: OutageTolerance,
         interval: float,
         log: Log,
@@ -75,7 +75,7 @@ class JobWait:
     ) -> None:
         self.hook = hook
         self.job_id = job_id
-        self.gate = gate
+        self.condition = condition
         self.tolerance = tolerance
         self.interval = interval
         self.table_wait = table_wait
@@ -122,7 +122,7 @@ class JobWait:
 
     def ending_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
         """Return the job as it stands, with the counters that can be had: nothing waits for them here."""
-        decision = decide(job, self.gate)
+        decision = decide(job, self.condition)
         # In a refusal the counters only decorate the message. In a success they go to XCom, and tasks downstream may
         # rely on them.
         read = partial(self.hook.get_job_metrics, retry=decision.verdict is Verdict.PASS)
@@ -150,7 +150,7 @@ class JobWait:
             check_leaves_table(job.type)
         self.tolerance.worked = True
         self.tolerance.not_found_since = None
-        decision = decide(job, self.gate)
+        decision = decide(job, self.condition)
         self.notes.saw(job, decision)
         if decision.verdict is Verdict.WAIT:
             self.tolerance.succeeded()
@@ -222,11 +222,12 @@ class JobWait:
         """Read counters, and logs where they matter, until the gate decides or they had time enough to settle."""
         give_up_at = clock.now() + min(SETTLE, 3 * self.interval)
         pause = max(1.0, min(self.interval, 5.0))
+        reads_logs = isinstance(self.condition, Gate) and wants_logs(job, self.condition)
         while True:
             metrics = self._allowed(self.hook.get_job_metrics)
-            logs = self._allowed(self.hook.get_job_logs) if wants_logs(job, self.gate) else None
+            logs = self._allowed(self.hook.get_job_logs) if reads_logs else None
             codes = None if logs is None else {entry.code for entry in logs if entry.code}
-            decision = decide(job, self.gate, metrics, codes)
+            decision = decide(job, self.condition, metrics, codes)
             if decision.verdict is Verdict.PASS:
                 return Outcome(job, decision, metrics)
             if decision.verdict is Verdict.REFUSE or clock.now() + pause > give_up_at:

@@ -6,7 +6,7 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import Job, JobMetrics
-from airflow_provider_polaris.gate.decision import Gate, Verdict, check_threshold, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Gate, UntilOver, Verdict, check_threshold, decide, wants_logs
 
 OPTIONS = {
     "wait_for": "completed",
@@ -233,7 +233,7 @@ SAID = [
 def test_what_is_said_of_each_state(wait_for, status, health, verdict, warn, reason):
     kind = "streaming" if wait_for == "running" else "batch"
     it = Job.from_api({"id": "j", "type": kind, "executionStatus": status, "health": health})
-    asked = Gate(wait_for="over") if wait_for == "over" else gate(wait_for=wait_for)
+    asked = UntilOver() if wait_for == "over" else gate(wait_for=wait_for)
     decision = decide(it, asked)
     assert (decision.verdict.value, decision.warn, decision.reason) == (verdict, warn, reason)
 
