@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUsageError
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.waiting.deferral import BACKSTOP
+from airflow_provider_polaris.waiting.deferral import BACKSTOP_SECONDS
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
 from tests.support.run_task import outcome_of, run_task
 
@@ -287,7 +287,7 @@ def test_the_deadline_is_the_first_looks_and_airflows_backstop_comes_later(polar
     start = moved_clock.time
     deferred = outcome_of(lambda: sensor_for(job_id, deferrable=True, timeout=300)().execute(context_of(ti)), ti).error
     assert deferred.trigger.deadline == start + 300
-    assert deferred.timeout == timedelta(seconds=300 + BACKSTOP)
+    assert deferred.timeout == timedelta(seconds=300 + BACKSTOP_SECONDS)
 
 
 def test_do_xcom_push_false_silences_both(polaris):
@@ -484,7 +484,7 @@ def test_what_a_wait_says(polaris, task_log):
         "pending", "running", "running", "running", "completed",
     ]  # fmt: skip
     assert "The gate opens." in said[-1]
-    assert said[-1].count("Asked 45 times.") == 1
+    assert said[-1].count("Polled 45 times.") == 1
 
 
 @both_modes

@@ -333,9 +333,7 @@ class TestKills:
     def test_and_where_its_wait_was_over(self, polaris, state, moved_clock):  # noqa: F811
         job_id = polaris.add_job(executionStatus="running")
         state.value = "scheduled"  # to go on after the event of another triggerer: it is time
-        trigger = waiting(job_id)
-        trigger.deadline = moved_clock.time - 1
-        asyncio.run(trigger.on_kill())
+        asyncio.run(waiting(job_id, deadline=moved_clock.time - 1).on_kill())
         assert not puts(polaris)
 
 

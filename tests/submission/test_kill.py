@@ -299,7 +299,7 @@ class TestOnAWorker:
         outcome = outcome_of(lambda: running.operator.execute(running.task.context()), FakeTaskInstance())
         assert outcome.kind == "execution_timeout"
         assert len(puts(polaris)) == 1
-        assert "Polaris took its cancellation" in " ".join(task_log())
+        assert "Polaris accepted the cancellation" in " ".join(task_log())
         assert running.store.get(KEY)["state"] == "canceling"
 
 
@@ -310,9 +310,8 @@ def _alarm(running):
 
 def waiting(job_id, **options):
     trigger = PolarisJobTrigger(
-        job_id=job_id, polaris_conn_id="polaris_default", project_id=None, poll_interval=60.0, deadline=9e12,
-        max_unreachable=3600.0,
-        **{"wait_for": "completed", "fail_on_unhealthy": False, "cancel_on_kill": True, **options},
+        job_id=job_id, polaris_conn_id="polaris_default", project_id=None, poll_interval=60.0, max_unreachable=3600.0,
+        **{"deadline": 9e12, "wait_for": "completed", "fail_on_unhealthy": False, "cancel_on_kill": True, **options},
     )  # fmt: skip
     # Past the setter of 3.x, which looks for the task's own templates.
     trigger.__dict__["_task_instance" if AIRFLOW_3 else "task_instance"] = FakeTaskInstance()
@@ -377,7 +376,7 @@ class TestInTheTriggerer:
         assert not polaris.requests
 
     def test_and_if_nobody_tells_in_time(self, polaris, state, job_id, monkeypatch):
-        monkeypatch.setattr(trigger_killing, "STATE_LIMIT", 0.1)
+        monkeypatch.setattr(trigger_killing, "STATE_LIMIT_SECONDS", 0.1)
         state.value = lambda: time.sleep(0.5)
         asyncio.run(waiting(job_id).on_kill())
         assert not polaris.requests
@@ -453,7 +452,7 @@ class TestInTheTriggerer:
         operator = PolarisCreateJobOperator(task_id="load", job_spec=SQL, deferrable=True)
         trigger = outcome_of(lambda: operator.execute(context), ti).error.trigger
         assert trigger.serialize()[1]["logical_date"] == "2026-11-01T10:00:00+00:00"
-        assert trigger_through_the_database(trigger).logical_date == day
+        assert trigger_through_the_database(trigger).args.logical_date == day
 
     def test_the_sensor_never_does(self, job_id):
         ti = FakeTaskInstance()

@@ -11,20 +11,22 @@ import pkgutil
 import socket
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Gate
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling import shared_client as client_module
 from airflow_provider_polaris.polling.shared_client import shared_client
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
+from airflow_provider_polaris.waiting.crossing import JobTriggerArgs
 from tests.conftest import API_KEY
 from tests.support.airflow_versions import (
     FakeTaskInstance,
@@ -52,18 +54,14 @@ def trigger(job_id="some-job", **options) -> PolarisJobTrigger:
 
 class TestArguments:
     def test_every_argument_is_serialised_and_comes_back_through_airflow(self):
-        names = {
-            name
-            for kind in (PolarisTrigger, PolarisJobTrigger)
-            for name in inspect.signature(kind.__init__).parameters
-            if name not in {"self", "wait"}
-        }
+        names = {field.name for field in fields(JobTriggerArgs)}
+        last_job = Job.from_api({"id": "j", "executionStatus": "running"}).to_event()
         odd = {
             "project_id": "p", "wait_for": "running", "fail_on_unhealthy": True, "poll_interval": 1.5, "deadline": 2.5,
             "max_unreachable": 3.5, "exponential_backoff": True, "max_wait": 4.5,
             "failing": {"at": 5.5, "unreachable_since": 4.5, "unauthorized_since": None},
             "polaris_conn_id": "c", "job_id": "j",
-            "last_job": {"id": "j", "executionStatus": "running", "health": None}, "cancel_on_kill": True,
+            "last_job": last_job, "cancel_on_kill": True,
             "logical_date": "2026-11-01T10:00:00+00:00",
         }  # fmt: skip
         assert set(odd) == names, "a new argument wants a value here, and a default there"
@@ -118,7 +116,7 @@ class TestArguments:
             "wait_until_available",  # decides whether another trigger waits then
             "deferrable",
         }  # fmt: skip
-        options = set(inspect.signature(PolarisJobSensor.__init__).parameters) - {"self", "kwargs"}
+        options = set(inspect.signature(PolarisJobSensor).parameters) - {"kwargs"}
         assert options == set(values) | on_the_worker
         assert {name for name in vars(Gate()) if name not in on_the_worker} == {"wait_for", "fail_on_unhealthy"}
         sensor = PolarisJobSensor(task_id="t", deferrable=True, exponential_backoff=True, max_wait=99, **values)

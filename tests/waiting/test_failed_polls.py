@@ -326,7 +326,7 @@ def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_run_on(polaris,
     assert outcome.kind == "PolarisUnreachable"
     message = str(outcome.error)
     assert re.search(r"out of reach for 3,6\d\d s", message)
-    assert "may be running on" in message
+    assert "may still be running" in message
     assert "When last seen it was running" in message
 
 
