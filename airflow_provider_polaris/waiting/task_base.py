@@ -93,10 +93,15 @@ class WaitingTask(LinksToJob, BaseOperator):
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
         from airflow_provider_polaris.waiting.crossing import WaitEvent
 
-        seen = WaitEvent.from_dict(event)
+        try:
+            seen = WaitEvent.from_dict(event)
+        except PolarisError as error:
+            job = getattr(self, "job_id", None) or "of this task"
+            hint = "The worker and the triggerer may run different releases of this provider"
+            raise PolarisError(sentences(f"Job {job}: {error}", hint)) from None
         job_wait = self.resume_job_wait(seen, context)
         self.note_job_url(job_wait.hook, job_wait.job_id)
-        if seen.error:
+        if seen.error and seen.outcome == "error":
             raise seen.error
         outcome = self._judge_event(job_wait, seen)
         if outcome:
