@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.submission.submission_record import KEY
-from airflow_provider_polaris.submission.submit_once import IN_FLIGHT
+from airflow_provider_polaris.submission.submit_once import IN_FLIGHT_SECONDS
 from tests.hooks.test_polaris_hook import SPEC
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
 from tests.support.run_task import run_task
@@ -311,8 +311,8 @@ class TestTries:
         for rubbish in (
             "x",
             {"state": "odd"},
-            {"state": "waiting", "life": "1"},
-            {"state": "waiting", "life": 1, "at": 0},
+            {"state": "waiting", "clear_generation": "1"},
+            {"state": "waiting", "clear_generation": 1, "at": 0},
         ):
             task.store.set(KEY, rubbish)
             polaris.next_job("complete")
@@ -364,7 +364,7 @@ class TestLostAnswers:
         marker = []
 
         def arrive():
-            if moved_clock.time - start > IN_FLIGHT / 2 and not marker:
+            if moved_clock.time - start > IN_FLIGHT_SECONDS / 2 and not marker:
                 marker.append(f"{SQL['query']} /* {task.store.get(KEY)['marker']} */")
                 polaris.add_job(type="sql", query=marker[0], target={"type": "table", "tableName": "by_sql"},
                                 executionStatus="completed")  # fmt: skip
@@ -438,7 +438,7 @@ class TestBefore33:
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "PolarisJobFailed"
         outcome = task.run(spec)
         assert outcome.kind == "PolarisJobLost"
-        assert "before Airflow 3.3 a task cannot remember it" in str(outcome.error)
+        assert "Before Airflow 3.3 a task cannot store which" in str(outcome.error)
         task.clear()
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
 

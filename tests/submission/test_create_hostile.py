@@ -17,7 +17,7 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.submission.submission_record import KEY
-from airflow_provider_polaris.submission.submit_once import SEARCHED
+from airflow_provider_polaris.submission.submit_once import SEARCHED_JOBS
 from tests.hooks.test_polaris_hook import SPEC
 from tests.operators.test_create import SQL, FakeStore, Task, jobs_of, posts
 from tests.submission.test_kill import puts, running, state, waiting  # noqa: F401 - two of them are fixtures
@@ -55,7 +55,7 @@ def _no_orders_are_left(polaris):
 
 
 class TestNeverTwice:
-    @pytest.mark.parametrize(("newer", "kind"), [(SEARCHED - 1, "success"), (SEARCHED, "PolarisJobLost")])
+    @pytest.mark.parametrize(("newer", "kind"), [(SEARCHED_JOBS - 1, "success"), (SEARCHED_JOBS, "PolarisJobLost")])
     def test_a_job_behind_many_newer_ones_is_found_or_not_known_to_be_absent(self, polaris, moved_clock, newer, kind):
         table, spec = query_into_a_new_table()
         task = Task(store=False)
@@ -87,7 +87,12 @@ class TestNeverTwice:
     def test_so_is_one_whose_worker_was_lost_while_it_sent(self, polaris, hook, moved_clock):
         table, spec = query_into_a_new_table()
         task = Task()
-        note = {"state": "sending", "life": 1, "at": moved_clock.time, "marker": "airflow-provider-polaris abc"}
+        note = {
+            "state": "sending",
+            "clear_generation": 1,
+            "at": moved_clock.time,
+            "marker": "airflow-provider-polaris abc",
+        }
         task.store.set(KEY, note)
         task.try_number = 1
         moved_clock.time += 130  # more than a spec may be under way, less than it may be held up before
@@ -151,7 +156,9 @@ class TestNeverTwice:
         assert task.run(spec, fail_on_unhealthy=True, deferrable=False).kind == "PolarisGateRefused"
         assert len(posts(polaris)) == 1, "two would load side by side"
 
-    @pytest.mark.parametrize("garbage", ["x", {"state": "paused", "life": 1, "at": 1.0, "job_id": "j"}], ids=str)
+    @pytest.mark.parametrize(
+        "garbage", ["x", {"state": "paused", "clear_generation": 1, "at": 1.0, "job_id": "j"}], ids=str
+    )
     def test_a_note_that_a_retry_cannot_read_is_no_proof_of_absence(self, polaris, moved_clock, garbage):
         _, spec = query_into_a_new_table()
         task = Task()
@@ -182,7 +189,7 @@ class TestNeverGreenByMistake:
         task.clear()
         running_yet = task.run(new_spec)
         assert running_yet.kind == "PolarisJobLost"
-        assert "of another spec" in str(running_yet.error)
+        assert "from another spec" in str(running_yet.error)
         assert first.pushed["job_id"] in str(running_yet.error)
         polaris.set_status(first.pushed["job_id"], "completed")
         task.clear()
@@ -192,7 +199,9 @@ class TestNeverGreenByMistake:
 
     def test_what_became_of_another_spec_whose_answer_was_lost_is_not_known(self, polaris, moved_clock):
         task = Task()
-        task.store.set(KEY, {"state": "sending", "life": 1, "at": moved_clock.time, "spec": "of something else"})
+        task.store.set(
+            KEY, {"state": "sending", "clear_generation": 1, "at": moved_clock.time, "spec": "of something else"}
+        )
         task.try_number = 1
         task.clear()
         assert task.run(query_into_a_new_table()[1]).kind == "PolarisJobLost"
@@ -272,7 +281,7 @@ class TestNoDeadEnds:
         task = Task()
         polaris.next_job("hang")
         polaris.remove_job(task.run(timeout=60).pushed["job_id"])
-        assert "clear it, and it loads again" in str(task.run().error)
+        assert "clear this task to load again" in str(task.run().error)
         task.clear()
         polaris.next_job("complete")
         assert task.run().kind == "success"

@@ -33,7 +33,7 @@ from tests.support.run_task import outcome_of
 
 #: What Airflow has made of the task by the time it is asked.
 KILLED = ["failed", "success", "skipped", "restarting", "removed", None]
-ALIVE = sorted(worker_kill.GOES_ON)
+ALIVE = sorted(worker_kill.CONTINUES)
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -103,8 +103,8 @@ class TestOnAWorker:
         assert outcome.kind == "PolarisJobCanceled", "Airflow 3 lets the task run on after on_kill"
         assert [request.body for request in puts(running.polaris)] == [{"desiredExecutionStatus": "canceled"}]
         said = " ".join(task_log())
-        assert f"The task was killed: it is {told} now" in said
-        assert f"Polaris took the cancellation of job {outcome.pushed['job_id']}" in said
+        assert f"The task was killed: its state is {told}" in said
+        assert f"Polaris accepted the cancellation of job {outcome.pushed['job_id']}" in said
 
     @pytest.mark.parametrize("told", ALIVE)
     def test_a_worker_that_is_shut_down_leaves_it_running(self, running, state, told, task_log):
@@ -139,7 +139,7 @@ class TestOnAWorker:
             running.run()
         finally:
             running.polaris.clear_faults()
-        assert "could not be canceled, and may run on" in " ".join(task_log())
+        assert "could not be canceled, and may still be running" in " ".join(task_log())
 
     def test_a_job_that_is_over_is_not_canceled(self, polaris, moved_clock, state):
         polaris.next_job("complete")
@@ -180,7 +180,7 @@ class TestOnAWorker:
         assert len(puts(running.polaris)) == 1
 
     def test_a_service_that_hangs_does_not_take_the_time_of_a_signal_handler(self, running, state, monkeypatch):
-        monkeypatch.setattr(worker_kill, "LIMIT", 0.2)
+        monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
         state.value = "failed"
         running.polaris.hang_next(1, match="PUT")
         try:
@@ -191,7 +191,7 @@ class TestOnAWorker:
 
     def test_what_the_task_holds_may_be_what_it_needs(self, running, state, monkeypatch, wait_until):
         """The signal comes while the task itself talks to Airflow: what that holds is free only afterwards."""
-        monkeypatch.setattr(worker_kill, "LIMIT", 0.2)
+        monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
         lock = threading.Lock()
 
         def locked():
