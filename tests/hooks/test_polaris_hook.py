@@ -15,23 +15,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUsageError,
 )
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-
-ROWS = (
-    '{"timestamp": "2026-11-01T00:00:00Z", "city": "Sydney"}\n{"timestamp": "2026-11-01T00:00:01Z", "city": "Perth"}\n'
-)
-SPEC = {
-    "type": "batch",
-    "ingestionMode": "append",
-    "createTableIfNotExists": True,
-    "target": {"type": "table", "tableName": "cities"},
-    "source": {
-        "type": "inline",
-        "data": ROWS,
-        "formatSettings": {"format": "nd-json"},
-        "inputSchema": [{"name": "timestamp", "dataType": "string"}, {"name": "city", "dataType": "string"}],
-    },
-    "mappings": [{"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'}],
-}
+from tests.support.job_specs import SPEC
 
 
 def test_a_job_from_its_creation_to_its_end(polaris, hook, wait_until):

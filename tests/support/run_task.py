@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+
 from tests.support.airflow_versions import (
     AirflowRescheduleException,
     AirflowSensorTimeout,
@@ -18,6 +20,9 @@ from tests.support.airflow_versions import (
     event_through_the_database,
     trigger_through_the_database,
 )
+
+#: Run a test on a worker and deferred.
+both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 
 
 @dataclass

@@ -35,21 +35,9 @@ from tests.support.airflow_versions import (
     trigger_through_the_database,
 )
 from tests.support.run_task import all_events, one_event, outcome_of, run_task
+from tests.support.triggers import trigger
 
 GOLDEN = Path(__file__).parent / "golden" / "deferred_by_the_first_slice.json"
-
-
-def trigger(job_id="some-job", **options) -> PolarisJobTrigger:
-    defaults = {
-        "polaris_conn_id": "polaris_default",
-        "project_id": None,
-        "wait_for": "completed",
-        "fail_on_unhealthy": False,
-        "poll_interval": 60.0,
-        "deadline": time.time() + 9e8,
-        "max_unreachable": 3600.0,
-    }
-    return PolarisJobTrigger(job_id=job_id, **{**defaults, **options})
 
 
 class TestArguments:

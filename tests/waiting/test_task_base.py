@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import uuid
-from datetime import datetime, timezone
 
 import pytest
 
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS, GatedTask
-from tests.support.airflow_versions import DAG
+from tests.support.airflow_versions import a_dag
 from tests.support.run_task import run_task
 
 GATED = [(PolarisJobSensor, {"job_id": "j"}), (PolarisCreateJobOperator, {"job_spec": {}})]
@@ -30,11 +28,6 @@ GATE = {
     "wait_until_available": True,
 }
 SHARED = {"polaris_conn_id": "another", "project_id": "p", "deferrable": True}
-
-
-def a_dag(**options):
-    begin = datetime(2026, 11, 1, tzinfo=timezone.utc)
-    return DAG(f"d{uuid.uuid4().hex}", schedule=None, start_date=begin, catchup=False, **options)
 
 
 def values(task, names):

@@ -1,0 +1,209 @@
+"""In the triggerer, the job of a killed task is canceled. Airflow reports kills there from 3.3 on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from airflow_provider_polaris.submission import trigger_kill
+from tests.support.airflow_versions import (
+    AIRFLOW_3,
+    FakeTaskInstance,
+    context_of,
+    trigger_through_the_database,
+)
+from tests.support.create_tasks import puts
+from tests.support.job_specs import SQL
+from tests.support.run_task import outcome_of
+from tests.support.triggers import trigger
+
+#: The states in which Airflow has a task that a user has killed.
+KILLED = ["failed", "success", "skipped", "restarting", "removed", None]
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
+
+def waiting(job_id, **options):
+    """Return a trigger as it runs in a triggerer."""
+    running = trigger(job_id, **{"deadline": 9e12, "cancel_on_kill": True, **options})
+    # The setter of Airflow 3 would look for the templates of the task.
+    running.__dict__["_task_instance" if AIRFLOW_3 else "task_instance"] = FakeTaskInstance()
+    return running
+
+
+@pytest.fixture
+def job_id(polaris):
+    job_id = polaris.add_job(executionStatus="running", target={"type": "table", "tableName": "killed"})
+    polaris.requests.clear()
+    return job_id
+
+
+@pytest.mark.parametrize("told", KILLED)
+def test_the_job_is_canceled(polaris, state, job_id, told):
+    state.value = told
+    asyncio.run(waiting(job_id).on_kill())
+    assert len(puts(polaris)) == 1
+
+
+@pytest.mark.parametrize("told", ["scheduled", "queued"])
+def test_a_clear_is_known_by_its_new_try(polaris, state, job_id, told):
+    state.value, state.current_try = told, 2
+    asyncio.run(waiting(job_id).on_kill())
+    assert len(puts(polaris)) == 1
+
+
+@pytest.mark.parametrize("told", ["scheduled", "queued"])
+def test_a_task_of_the_same_try_was_not_cleared(polaris, state, job_id, told):
+    """dag.test() runs the trigger itself, or another triggerer ended the wait with an error."""
+    state.value = told
+    asyncio.run(waiting(job_id).on_kill())
+    assert not polaris.requests
+    assert state.asked == 1, "a known try is asked for once"
+
+
+@pytest.mark.parametrize("told", ["scheduled", "queued"])
+def test_a_job_runs_on_if_airflow_does_not_tell_the_try(polaris, state, job_id, told, moved_clock):
+    state.value, state.current_try = told, None
+    asyncio.run(waiting(job_id).on_kill())
+    assert not polaris.requests
+    assert state.asked == trigger_kill.TRY_REQUESTS
+
+
+def test_the_try_is_asked_for_again_while_the_task_changes_its_state(polaris, state, job_id, moved_clock):
+    state.value, state.current_try = "scheduled", None
+
+    def move_on():
+        state.value, state.current_try = "queued", 2
+
+    moved_clock.on_sleep = move_on
+    asyncio.run(waiting(job_id).on_kill())
+    assert len(puts(polaris)) == 1
+
+
+@pytest.mark.parametrize("told", ["deferred", "running"])
+def test_it_is_left_to_whoever_waits_for_it_now(polaris, state, job_id, told):
+    state.value = told
+    asyncio.run(waiting(job_id).on_kill())
+    assert not polaris.requests
+
+
+def test_so_it_is_if_nobody_can_tell(polaris, state, job_id, caplog):
+    state.value = RuntimeError("no API server")
+    asyncio.run(waiting(job_id).on_kill())
+    assert not polaris.requests
+
+
+def test_and_if_nobody_tells_in_time(polaris, state, job_id, monkeypatch):
+    monkeypatch.setattr(trigger_kill, "STATE_LIMIT_SECONDS", 0.1)
+    state.value = lambda: time.sleep(0.5)
+    asyncio.run(waiting(job_id).on_kill())
+    assert not polaris.requests
+
+
+def test_a_sensor_only_watches(polaris, state, job_id):
+    state.value = "failed"
+    asyncio.run(waiting(job_id, cancel_on_kill=False).on_kill())
+    assert not polaris.requests
+    assert not state.asked
+
+
+@pytest.mark.parametrize(
+    ("fields", "wait_for"),
+    [
+        ({"executionStatus": "completed"}, "completed"),
+        ({"executionStatus": "failed"}, "completed"),
+        ({"type": "streaming", "executionStatus": "running"}, "running"),
+    ],
+)
+def test_a_wait_that_was_over_is_not_a_load_to_be_stopped(polaris, state, job_id, fields, wait_for):
+    """Another triggerer may have fired the event, and the task gone on: a stream that is up stays up."""
+    state.value = "success"
+    polaris.set_fields(job_id, **fields)
+    asyncio.run(waiting(job_id, wait_for=wait_for).on_kill())
+    assert not puts(polaris)
+
+
+def test_some_bad_answers_do_not_save_it(polaris, state, job_id):
+    state.value = "failed"
+    polaris.fail_next(2, status=503)
+    asyncio.run(waiting(job_id).on_kill())
+    assert len(puts(polaris)) == 1
+
+
+def test_a_next_try_that_takes_the_job_over_meanwhile_keeps_it(polaris, state, job_id, moved_clock):
+    state.value, state.current_try = "queued", 2
+    polaris.fail_next(5, status=503)
+    moved_clock.on_sleep = lambda: setattr(state, "value", "running")
+    try:
+        asyncio.run(waiting(job_id).on_kill())
+    finally:
+        polaris.clear_faults()
+    assert not puts(polaris)
+
+
+def test_it_gives_up_in_time(polaris, state, job_id, moved_clock):
+    state.value = "failed"
+    polaris.fail_next(1000, status=503)
+    began = moved_clock.time
+    try:
+        asyncio.run(waiting(job_id).on_kill())
+    finally:
+        polaris.clear_faults()
+    assert moved_clock.time - began < 30, "Airflow gives it 30 s"
+    assert not puts(polaris)
+
+
+def test_a_connection_that_is_gone_breaks_nothing(polaris, state, job_id, monkeypatch):
+    monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT")
+    state.value = "failed"
+    asyncio.run(waiting(job_id).on_kill())
+    assert not polaris.requests
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_operator_says_what_is_to_become_of_it(polaris, asked):
+    polaris.next_job("hang")
+    operator = PolarisCreateJobOperator(
+        task_id="load", job_spec=SQL, deferrable=True, **({} if asked else {"cancel_on_kill": False})
+    )
+    ti = FakeTaskInstance()
+    stored = outcome_of(lambda: operator.execute(context_of(ti)), ti).error.trigger
+    assert stored.serialize()[1]["cancel_on_kill"] is asked
+
+
+def test_the_operator_tells_the_trigger_the_logical_date_of_the_run(polaris):
+    polaris.next_job("hang")
+    ti, day = FakeTaskInstance(), datetime(2026, 11, 1, 10, tzinfo=timezone.utc)
+    context = {**context_of(ti), "dag_run": SimpleNamespace(logical_date=day, start_date=day)}
+    operator = PolarisCreateJobOperator(task_id="load", job_spec=SQL, deferrable=True)
+    stored = outcome_of(lambda: operator.execute(context), ti).error.trigger
+    assert stored.serialize()[1]["logical_date"] == "2026-11-01T10:00:00+00:00"
+    assert trigger_through_the_database(stored).args.logical_date == day
+
+
+def test_the_sensor_never_does(job_id):
+    ti = FakeTaskInstance()
+    sensor = PolarisJobSensor(task_id="gate", job_id=job_id, deferrable=True)
+    stored = outcome_of(lambda: sensor.execute(context_of(ti)), ti).error.trigger
+    assert stored.serialize()[1]["cancel_on_kill"] is False
+
+
+@pytest.mark.parametrize("told", ["up_for_retry", "up_for_reschedule", "upstream_failed", "of a later release"])
+def test_a_trigger_leaves_the_job_where_nobody_is_known_to_have_acted(polaris, state, told):
+    job_id = polaris.add_job(executionStatus="running")
+    state.value = told
+    asyncio.run(waiting(job_id).on_kill())
+    assert not puts(polaris)
+
+
+def test_and_where_its_wait_was_over(polaris, state, moved_clock):
+    job_id = polaris.add_job(executionStatus="running")
+    state.value = "scheduled"  # to go on after the event of another triggerer: it is time
+    asyncio.run(waiting(job_id, deadline=moved_clock.time - 1).on_kill())
+    assert not puts(polaris)

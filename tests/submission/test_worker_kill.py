@@ -1,0 +1,260 @@
+"""On a worker, the job of a killed task is canceled. If only the process must end, the job keeps running."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+
+import pytest
+
+from airflow_provider_polaris.submission import worker_kill
+from airflow_provider_polaris.submission.submission_record import KEY
+from tests.support.airflow_versions import AirflowTaskTimeout, FakeTaskInstance
+from tests.support.create_tasks import Running, jobs_of, posts, puts
+from tests.support.job_specs import SQL, STREAMING
+from tests.support.run_task import outcome_of
+
+#: The states in which Airflow has a task that a user has killed.
+KILLED = ["failed", "success", "skipped", "restarting", "removed", None]
+CONTINUES = sorted(worker_kill.CONTINUES)
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
+
+@pytest.mark.parametrize("told", KILLED)
+def test_a_user_who_kills_the_task_cancels_its_job(running, state, told, task_log):
+    state.value = told
+    outcome = running.run()
+    assert outcome.kind == "PolarisJobCanceled", "Airflow 3 lets the task run on after on_kill"
+    assert [request.body for request in puts(running.polaris)] == [{"desiredExecutionStatus": "canceled"}]
+    said = " ".join(task_log())
+    assert f"The task was killed: its state is {told}" in said
+    assert f"Polaris accepted the cancellation of job {outcome.pushed['job_id']}" in said
+
+
+@pytest.mark.parametrize("told", CONTINUES)
+def test_a_worker_that_is_shut_down_leaves_it_running(running, state, told, task_log):
+    state.value = told
+    assert running.run().kind == "PolarisJobTimeout"
+    assert not puts(running.polaris)
+    assert "nobody killed the task" in " ".join(task_log())
+
+
+def test_so_does_one_that_cannot_tell(running, state, task_log):
+    state.value = ConnectionError("no API server")
+    assert running.run().kind == "PolarisJobTimeout"
+    assert not puts(running.polaris)
+    assert "left running: ConnectionError: no API server" in " ".join(task_log())
+
+
+def test_unless_it_is_to_be_left_alone(polaris, moved_clock, state):
+    polaris.next_job("hang")
+    state.value = "failed"
+    assert Running(polaris, moved_clock, cancel_on_kill=False).run().kind == "PolarisJobTimeout"
+    assert not puts(polaris)
+    assert not state.asked
+
+
+def test_some_bad_answers_do_not_save_it(running, state):
+    state.value = "failed"
+    running.polaris.fail_next(2, status=503, match="PUT")
+    running.run()
+    assert len(puts(running.polaris)) == 3
+
+
+def test_that_it_cannot_be_canceled_is_said(running, state, task_log):
+    state.value = "failed"
+    running.polaris.fail_next(9, status=400, match="PUT")
+    try:
+        running.run()
+    finally:
+        running.polaris.clear_faults()
+    assert "could not be canceled, and may still be running" in " ".join(task_log())
+
+
+def test_a_job_that_is_over_is_not_canceled(polaris, moved_clock, state):
+    polaris.next_job("complete")
+    state.value = "failed"
+    running = Running(polaris, moved_clock)
+    assert running.run(kill_at=None).kind == "success"
+    running.kill()
+    assert not puts(polaris)
+
+
+def test_before_it_has_begun_there_is_nothing_to_kill(running):
+    running.kill()
+    assert not running.polaris.requests
+
+
+def test_a_task_that_is_killed_before_it_begins_creates_no_job(running, state):
+    """Airflow 3 renders, and calls listeners, before it executes, and lets the task run on after on_kill."""
+    state.value = "failed"
+    running.kill()
+    assert running.run(kill_at=None).kind == "PolarisJobCanceled"
+    assert not posts(running.polaris)
+
+
+@pytest.mark.parametrize("options", [{"wait_for_completion": False}, {"job_spec": STREAMING}, {}])
+def test_a_task_that_is_done_is_not_killed_any_more(polaris, moved_clock, state, options):
+    """Airflow ends a process that is slow to end after its success, and calls on_kill then."""
+    polaris.next_job("complete")
+    running = Running(polaris, moved_clock)
+    for name, value in options.items():
+        setattr(running.operator, name, value)
+    assert running.run(kill_at=None).kind == "success"
+    state.value = "success"
+    running.kill()
+    assert not puts(polaris)
+
+
+def test_it_may_be_told_twice(running, state):
+    state.value = "failed"
+    right = running.kill
+    running.kill = lambda: (right(), right())
+    running.run()
+    assert len(puts(running.polaris)) == 1
+
+
+def test_a_service_that_hangs_does_not_take_the_time_of_a_signal_handler(running, state, monkeypatch):
+    monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
+    state.value = "failed"
+    running.polaris.hang_next(1, match="PUT")
+    try:
+        running.run()
+    finally:
+        running.polaris.clear_faults()
+    assert running.on_kill_took < 2
+
+
+def test_what_the_task_holds_may_be_what_it_needs(running, state, monkeypatch, wait_until):
+    """The signal comes while the task itself talks to Airflow: what that holds is free only afterwards."""
+    monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
+    lock = threading.Lock()
+
+    def locked():
+        with lock:
+            return "failed"
+
+    state.value = locked
+    right = running.kill
+
+    def kill():
+        with lock:
+            right()
+
+    running.kill = kill
+    running.run()
+    assert running.on_kill_took < 2
+    assert wait_until(lambda: puts(running.polaris))
+
+
+def test_a_task_that_is_killed_before_it_sent_its_spec_does_not_send_it(running, state):
+    state.value = "failed"
+    right = running.store.get
+    running.store.get = lambda *args: (running.kill(), right(*args))[1]
+    outcome = running.run(kill_at=None)
+    assert outcome.kind == "PolarisJobCanceled"
+    assert "before it created its job" in str(outcome.error)
+    assert not posts(running.polaris)
+    assert running.on_kill_took < 2, "it does not wait for what only the task can do"
+
+
+def test_a_job_whose_spec_is_under_way_is_canceled_as_soon_as_it_is_known(running, state, wait_until):
+    state.value = "failed"
+    running.polaris.delay_next(1, seconds=0.5, match="POST")
+
+    def kill_in_mid_post():
+        wait_until(lambda: posts(running.polaris))
+        running.kill()
+
+    killer = threading.Thread(target=kill_in_mid_post)
+    killer.start()
+    outcome = running.run(kill_at=None)
+    killer.join()
+    assert wait_until(lambda: puts(running.polaris))
+    assert outcome.kind in {"PolarisJobCanceled", "PolarisJobTimeout"}
+
+
+@pytest.mark.parametrize("store", ["noted", "not to be noted", "none"])
+@pytest.mark.parametrize("running", [True, False], ids=["cleared while it runs", "cleared later"])
+def test_after_a_clear_it_is_loaded_again_once_the_first_is_gone(polaris, moved_clock, hook, state, store, running):
+    noted = store == "noted"
+    if store == "not to be noted" and running:
+        pytest.skip("then the next try cannot know who canceled its job, and a person's cancellation counts")
+    table = f"cleared-{uuid.uuid4()}"
+    spec = {**SQL, "query": f'INSERT INTO "{table}" SELECT 1 PARTITIONED BY ALL'}
+    polaris.next_job("hang", table=table)
+    polaris.cancel_looks = 3
+    first = Running(polaris, moved_clock)
+    first.operator.job_spec = spec
+    if store == "none":
+        first.task.store = None
+    state.value = "restarting"
+    noting = first.store.set
+
+    def refuse(key, value):
+        if value["state"] == "canceling":
+            raise RuntimeError("409")
+        noting(key, value)
+
+    if not noted:
+        first.store.set = refuse
+
+    class Sigkill(BaseException):
+        pass
+
+    def kill_and_die():
+        first.kill()
+        raise Sigkill
+
+    moved_clock.on_sleep = lambda: kill_and_die() if len(moved_clock.slept) == 2 else None
+    context = first.task.context()
+    with pytest.raises(Sigkill):
+        first.operator.execute(context)
+    if store != "none":
+        assert first.store.get(KEY)["state"] == ("canceling" if noted else "waiting")
+    moved_clock.on_sleep = None
+    first.store.set = noting
+    first.task.clear(running=running)
+    polaris.next_job("complete", table=table)
+    again = first.task.run(spec, deferrable=False)
+    assert again.kind == "success", again.error
+    first_job, second_job = jobs_of(hook, table)
+    assert (first_job.desired_execution_status, second_job.execution_status) == ("canceled", "completed")
+
+
+def test_execution_timeout_is_no_kill(running, state):
+    """Airflow calls on_kill then, too."""
+    running.clock.on_sleep = lambda: _alarm(running)
+    outcome = outcome_of(lambda: running.operator.execute(running.task.context()), FakeTaskInstance())
+    running.kill()
+    assert outcome.kind == "execution_timeout"
+    assert not puts(running.polaris)
+
+
+def test_execution_timeout_cancels_if_it_is_to(polaris, moved_clock, state, task_log):
+    polaris.next_job("hang")
+    running = Running(polaris, moved_clock, cancel_on_timeout=True)
+    moved_clock.on_sleep = lambda: _alarm(running)
+    outcome = outcome_of(lambda: running.operator.execute(running.task.context()), FakeTaskInstance())
+    assert outcome.kind == "execution_timeout"
+    assert len(puts(polaris)) == 1
+    assert "Polaris accepted the cancellation" in " ".join(task_log())
+    assert running.store.get(KEY)["state"] == "canceling"
+
+
+def test_a_user_may_kill_what_a_shutdown_has_told_to_end(running, state):
+    def on_sleep():
+        if len(running.clock.slept) in (2, 4):
+            state.value = {2: "running", 4: "failed"}[len(running.clock.slept)]
+            running.operator.on_kill()
+
+    running.clock.on_sleep = on_sleep
+    context = running.task.context()
+    assert outcome_of(lambda: running.operator.execute(context), context["ti"]).kind == "PolarisJobCanceled"
+    assert len(puts(running.polaris)) == 1
+
+
+def _alarm(running):
+    if len(running.clock.slept) == 2:
+        raise AirflowTaskTimeout("Timeout")
