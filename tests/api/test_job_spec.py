@@ -13,19 +13,19 @@ from tests.support.create_tasks import Task
 from tests.support.job_specs import SPEC, SQL
 
 
-def test_a_large_one_is_in_no_message():
+def test_a_large_spec_is_in_no_message():
     for spec in ({"type": "x" * 5_000_000}, {**SPEC, "target": {"type": ["x" * 5_000_000], "tableName": "t"}}):
         assert len(str(Task().run(spec).error)) < 1000
 
 
 @pytest.mark.parametrize("bad", [{1, 2}, datetime(2026, 1, 1, tzinfo=timezone.utc), math.nan, -math.inf], ids=str)
-def test_what_is_no_json_is_named_by_its_path(bad):
+def test_a_value_that_json_does_not_know_is_named_by_its_path(bad):
     outcome = Task().run({**SQL, "context": {"limits": [1, bad]}})
     assert outcome.kind == "PolarisOptionError"
     assert "context.limits[1]" in str(outcome.error)
 
 
-def test_one_that_is_too_deep_is_refused():
+def test_a_spec_that_is_nested_too_deep_is_rejected():
     assert Task().run("[" * 100_000 + "]" * 100_000).kind == "PolarisOptionError"
 
 
@@ -41,16 +41,16 @@ def test_one_that_is_too_deep_is_refused():
         "INSERT INTO druid.t SELECT 1",
     ],
 )
-def test_a_query_may_be_written_in_many_ways(query):
+def test_the_target_of_a_query_is_found_in_many_spellings(query):
     assert sql_target(query) == "t"
 
 
 @pytest.mark.parametrize("query", ["INSERTINTO t", "INSERT t", "SELECT 1", "INSERT INTO", "", "-- INSERT INTO t", None])
-def test_but_is_an_insert(query):
+def test_a_query_without_an_insert_has_no_target(query):
     assert sql_target(query) is None
 
 
-def test_a_mapping_that_airflow_would_not_render_is_refused(polaris):
+def test_a_mapping_that_airflow_does_not_render_is_rejected(polaris):
     spec = types.MappingProxyType({**SPEC, "target": {"type": "table", "tableName": "t-{{ 1 + 1 }}"}})
     assert Task().run(spec).kind == "PolarisOptionError"
     assert not polaris.requests

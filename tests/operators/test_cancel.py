@@ -28,7 +28,7 @@ def methods(polaris):
     return [request.method for request in polaris.requests]
 
 
-def test_it_waits_until_the_job_is_over(polaris, cancel, moved_clock):
+def test_the_operator_waits_until_the_job_is_over(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 5})
     outcome = cancel(job_id, poll_interval=7)
     assert outcome.kind == "success"
@@ -43,7 +43,7 @@ def test_it_waits_until_the_job_is_over(polaris, cancel, moved_clock):
         assert moved_clock.slept == [7, 7]
 
 
-def test_without_waiting_it_never_defers_whatever_airflow_says(polaris, monkeypatch):
+def test_an_operator_that_does_not_wait_never_defers(polaris, monkeypatch):
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     job_id = polaris.add_job(executionStatus="running")
     assert PolarisCancelJobOperator(task_id="t", job_id=job_id).deferrable is True
@@ -73,7 +73,7 @@ def test_an_answer_that_is_final_ends_the_wait(polaris, cancel, moved_clock, sta
     assert "running" in str(outcome.error)
 
 
-def test_it_need_not_wait(polaris, cancel, moved_clock):
+def test_the_operator_does_not_wait_with_wait_for_completion_false(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
     outcome = cancel(job_id, wait_for_completion=False)
     assert outcome.kind == "success"
@@ -168,7 +168,7 @@ def test_a_put_whose_answer_was_lost_is_sent_again(polaris, cancel):
     assert methods(polaris).count("PUT") == 2
 
 
-def test_an_outage_while_it_waits_is_borne(polaris, cancel, moved_clock):
+def test_an_outage_during_the_wait_is_tolerated(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
 
     def go_down():
@@ -227,7 +227,7 @@ def test_counters_that_cannot_be_read_do_not_undo_a_cancellation(polaris, cancel
     assert set(outcome.xcom["metrics"].values()) == {None}
 
 
-def test_do_xcom_push_false_silences_it(polaris, cancel):
+def test_do_xcom_push_false_pushes_nothing(polaris, cancel):
     assert cancel(polaris.add_job(executionStatus="completed"), do_xcom_push=False).pushed == {}
 
 
@@ -242,5 +242,5 @@ def test_an_id_of_a_wrong_type_is_a_usage_error(polaris, cancel, job_id):
     assert cancel(job_id).kind == "PolarisOptionError"
 
 
-def test_what_is_templated():
+def test_the_job_and_the_connection_are_templated():
     assert PolarisCancelJobOperator.template_fields == ("job_id", "polaris_conn_id", "project_id")

@@ -24,7 +24,7 @@ def _moved(moved_clock):
 
 
 @both_modes
-def test_one_load_and_its_xcom(polaris, deferrable):
+def test_a_good_load_is_sent_once_and_pushes_its_xcom(polaris, deferrable):
     polaris.next_job("complete", metrics=ROWS)
     outcome = Task().run(deferrable=deferrable, min_rows_processed=5)
     assert outcome.kind == "success", outcome.error
@@ -36,7 +36,7 @@ def test_one_load_and_its_xcom(polaris, deferrable):
 
 
 @both_modes
-def test_data_that_is_read_is_loaded(polaris, deferrable, wait_until):
+def test_the_rows_of_a_spec_are_loaded(polaris, deferrable, wait_until):
     spec = {**SPEC, "target": {"type": "table", "tableName": f"read-{deferrable}"}}
     outcome = Task().run(spec, deferrable=deferrable, timeout=3600 * 24 * 365, poll_interval=1)
     assert outcome.kind == "success", outcome.error
@@ -132,18 +132,18 @@ def test_a_wrong_spec_names_its_fields_before_anything_is_sent(polaris, spec, sa
         (STREAMING, {"min_rows_processed": 1}),
     ],
 )
-def test_options_that_make_no_sense_are_said_before_anything_is_sent(polaris, spec, options):
+def test_invalid_options_are_rejected_before_anything_is_sent(polaris, spec, options):
     assert Task().run(spec, **options).kind == "PolarisOptionError"
     assert not polaris.requests
 
 
-def test_a_json_text_will_do_and_values_keep_their_types(polaris):
+def test_a_spec_may_be_json_text_whose_values_keep_their_types(polaris):
     polaris.next_job("complete", table="by_sql")
     assert Task().run(json.dumps({**SQL, "context": {"maxParseExceptions": 10}})).kind == "success"
     assert posts(polaris)[0]["context"] == {"maxParseExceptions": 10}
 
 
-def test_without_waiting_it_is_done_when_polaris_has_taken_the_spec(polaris):
+def test_a_task_that_does_not_wait_ends_when_polaris_has_accepted_the_spec(polaris):
     task = Task()
     outcome = task.run(wait_for_completion=False, deferrable=True)
     assert (outcome.kind, outcome.deferrals, outcome.xcom["execution_status"]) == ("success", 0, "pending")
@@ -153,7 +153,7 @@ def test_without_waiting_it_is_done_when_polaris_has_taken_the_spec(polaris):
 
 @both_modes
 @pytest.mark.parametrize("taken", [True, False])
-def test_cancel_on_timeout(polaris, hook, deferrable, taken):
+def test_cancel_on_timeout_cancels_the_job_and_reports_the_result(polaris, hook, deferrable, taken):
     task = Task()
     polaris.next_job("hang")
     if not taken:
@@ -194,7 +194,7 @@ def test_a_large_spec_is_sent_and_is_nowhere_else(polaris, task_log):
     assert not [line for line in task_log() if word in line]
 
 
-def test_a_version_without_a_store_is_what_it_is():
+def test_airflow_knows_the_task_state_store_by_the_name_that_these_tests_use():
     """The tests above bring their own store; this holds that the context's key is what Airflow calls it."""
     if not AIRFLOW_3:
         pytest.skip("3.3 brought it")

@@ -35,7 +35,7 @@ def test_a_name_in_a_spec_may_end_like_a_file(polaris, tmp_path, there):
     assert [body["source"]["fileList"] for body in posts(polaris)] == [["orders-2.json"]]
 
 
-def test_a_spec_may_still_be_a_file(polaris, tmp_path):
+def test_a_spec_may_be_a_file(polaris, tmp_path):
     _, spec = query_into_a_new_table()
     (tmp_path / "spec.json").write_text(json.dumps({**spec, "context": {"limit": "{{ 1 + 1 }}"}}))
     polaris.next_job("complete")
@@ -44,7 +44,7 @@ def test_a_spec_may_still_be_a_file(polaris, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["operator", "sensor"])
-def test_a_threshold_that_is_mapped_over_must_not_be_none(polaris, kind):
+def test_a_mapped_threshold_that_is_none_fails_the_task(polaris, kind):
     job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 0})
     polaris.next_job("complete", metrics={"numRowsProcessed": 0})
     task = import_module("airflow.sdk" if AIRFLOW_3 else "airflow.decorators").task
@@ -63,7 +63,7 @@ def test_a_threshold_that_is_mapped_over_must_not_be_none(polaris, kind):
     assert not posts(polaris)
 
 
-def test_one_that_is_none_for_all_is_not_set(polaris):
+def test_a_partial_threshold_that_is_none_counts_as_not_set(polaris):
     job_ids = [polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 0}) for _ in range(2)]
     with a_dag() as dag:
         PolarisJobSensor.partial(task_id="gate", poke_interval=0.1, min_rows_processed=None).expand(job_id=job_ids)
@@ -71,7 +71,7 @@ def test_one_that_is_none_for_all_is_not_set(polaris):
 
 
 @pytest.mark.skipif(not AIRFLOW_3, reason="2.11 has no references to assets")
-def test_an_outlet_that_airflow_does_not_know_is_no_fault_of_the_load(polaris):
+def test_an_outlet_that_airflow_does_not_know_does_not_fail_the_load(polaris):
     from airflow.sdk import Asset
 
     polaris.next_job("complete", table="by_sql")

@@ -20,7 +20,7 @@ ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
-class TestTries:
+class TestARetryOn33:
     """What a try makes of the ones before it, on Airflow 3.3 and later."""
 
     def lost(self, polaris, task, state="running", **options):
@@ -32,7 +32,7 @@ class TestTries:
         return outcome.pushed["job_id"]
 
     @both_modes
-    def test_a_retry_goes_on_with_the_job_that_still_runs(self, polaris, deferrable):
+    def test_a_retry_continues_with_the_running_job(self, polaris, deferrable):
         task = Task()
         job_id = self.lost(polaris, task)
         polaris.script(job_id, {}, {}, {"executionStatus": "completed"})
@@ -50,7 +50,7 @@ class TestTries:
         assert len(posts(polaris)) == 1
 
     @pytest.mark.parametrize(("state", "owed"), [("failed", "PolarisJobFailed"), ("canceled", "PolarisJobCanceled")])
-    def test_a_retry_gives_the_verdict_that_was_owed_and_a_clear_loads_again(self, polaris, state, owed):
+    def test_a_retry_gives_the_missing_verdict_and_a_clear_loads_again(self, polaris, state, owed):
         task = Task()
         self.lost(polaris, task, state)
         assert task.run().kind == owed
@@ -60,7 +60,7 @@ class TestTries:
         polaris.next_job("complete")
         assert task.run().kind == "success"
 
-    def test_after_a_job_that_failed_a_retry_loads_again(self, polaris):
+    def test_a_retry_after_a_failed_job_loads_again(self, polaris):
         task = Task()
         polaris.next_job("fail")
         assert task.run().kind == "PolarisJobFailed"
@@ -69,7 +69,7 @@ class TestTries:
         assert len(posts(polaris)) == 2
 
     @pytest.mark.parametrize("options", [{}, {"min_rows_processed": 99}], ids=["passed", "refused"])
-    def test_a_verdict_that_a_crash_swallowed_is_given_again_and_a_clear_loads_again(self, polaris, options):
+    def test_a_verdict_lost_in_a_crash_is_given_again_and_a_clear_loads_again(self, polaris, options):
         task = Task()
         polaris.next_job("complete", metrics=ROWS)
         first = task.run(**options)
@@ -81,14 +81,14 @@ class TestTries:
         polaris.next_job("complete", metrics=ROWS)
         assert task.run(**options).pushed["job_id"] != first.pushed["job_id"]
 
-    def test_a_job_that_is_gone_is_said(self, polaris):
+    def test_a_job_that_polaris_no_longer_has_is_reported(self, polaris):
         task = Task()
         polaris.remove_job(self.lost(polaris, task))
         outcome = task.run()
         assert outcome.kind == "PolarisJobLost"
         assert "no longer has it" in str(outcome.error)
 
-    def test_rubbish_in_the_store_is_as_nothing(self, polaris):
+    def test_an_unreadable_note_does_not_stop_a_first_try(self, polaris):
         task = Task()
         for rubbish in (
             "x",
@@ -121,11 +121,11 @@ class TestTries:
         assert noted[-1] == "passed"
 
 
-class TestLostAnswers:
+class TestALostResponse:
     """A POST that may have been received is not sent again."""
 
     @pytest.mark.parametrize("fault", ["after", "mid-body", 503, 500])
-    def test_of_a_query_the_job_is_found_by_its_marker(self, polaris, fault):
+    def test_the_job_of_a_query_is_found_by_its_marker(self, polaris, fault):
         if fault == "after":
             polaris.drop_next(when="after", match="POST")
             polaris.next_job("complete")
@@ -140,7 +140,7 @@ class TestLostAnswers:
             assert outcome.kind == "PolarisUnreachable", "there is no job, and a retry may send the spec again"
         assert len(posts(polaris)) <= 1
 
-    def test_a_job_that_comes_late_is_found_too(self, polaris, moved_clock):
+    def test_a_job_that_appears_late_is_found(self, polaris, moved_clock):
         polaris.fail_next(1, status=503, match="POST")
         task = Task()
         marker = []
@@ -157,7 +157,7 @@ class TestLostAnswers:
 
     @pytest.mark.parametrize("store", [True, False], ids=["3.3", "before 3.3"])
     @pytest.mark.parametrize("fault", ["after", 503])
-    def test_of_any_other_spec_the_task_fails_and_says_where_to_look(self, polaris, hook, store, fault):
+    def test_a_task_with_another_type_of_spec_fails_and_says_where_to_look(self, polaris, hook, store, fault):
         spec = {**SPEC, "target": {"type": "table", "tableName": f"lost-{store}-{fault}"}}
         if fault == "after":
             polaris.drop_next(when="after", match="POST")
@@ -173,7 +173,7 @@ class TestLostAnswers:
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success", "whoever clears it wants another load"
 
     @pytest.mark.parametrize("spec", [SQL, SPEC], ids=["sql", "batch"])
-    def test_what_cannot_have_been_received_is_sent_again_by_a_retry(self, polaris, monkeypatch, spec):
+    def test_a_retry_sends_a_spec_again_that_polaris_cannot_have_received(self, polaris, monkeypatch, spec):
         task = Task()
         right = polaris.connection_json
         monkeypatch.setenv(
@@ -184,7 +184,7 @@ class TestLostAnswers:
         polaris.next_job("complete")
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
 
-    def test_a_spec_that_polaris_refuses_is_no_job(self, polaris):
+    def test_a_retry_sends_a_spec_again_that_polaris_rejected(self, polaris):
         task = Task()
         polaris.fail_next(1, status=400, match="POST")
         assert task.run().kind == "PolarisBadRequest"
@@ -192,7 +192,7 @@ class TestLostAnswers:
         assert task.run().kind == "success"
 
 
-class TestBefore33:
+class TestARetryBefore33:
     """Without a store: a query's job is found by its marker, and any other retry fails, saying why."""
 
     def test_a_retry_finds_the_job_of_a_query(self, polaris):
@@ -224,7 +224,7 @@ class TestBefore33:
         task.clear()
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
 
-    def test_another_tasks_marker_is_another(self):
+    def test_each_task_instance_has_its_own_marker(self):
         from airflow_provider_polaris.submission.submission_record import SubmissionRecord
 
         def marker(**changes):
@@ -260,7 +260,7 @@ class TestAJobIsNotCreatedTwice:
         assert task.run(spec).kind == kind
         assert len(posts(polaris)) == 1
 
-    def test_a_spec_that_went_out_late_is_waited_for_since_then(self, polaris, hook, moved_clock, monkeypatch):
+    def test_the_search_for_a_job_starts_when_its_spec_was_last_sent(self, polaris, hook, moved_clock, monkeypatch):
         """It is sent after two minutes of 429, cut in mid-answer, and arrives a little later."""
         table, spec = query_into_a_new_table()
         task, sent, right = Task(), [], PolarisHook.create_job
@@ -277,7 +277,7 @@ class TestAJobIsNotCreatedTwice:
         assert task.run(spec).kind == "success"
         assert len(jobs_of(hook, table)) == 1
 
-    def test_so_is_one_whose_worker_was_lost_while_it_sent(self, polaris, hook, moved_clock):
+    def test_the_job_of_a_worker_that_was_lost_while_sending_is_found(self, polaris, hook, moved_clock):
         table, spec = query_into_a_new_table()
         task = Task()
         note = {
@@ -311,13 +311,13 @@ class TestAJobIsNotCreatedTwice:
         assert task.run(spec, **LONG).kind == "PolarisJobLost"
         assert len(posts(polaris)) == 1
 
-    def test_or_before_the_first(self, polaris, moved_clock):
+    def test_a_dag_file_may_change_its_retries_before_the_first_try(self, polaris, moved_clock):
         task = Task(store=False, retries=2)
         task.retries = 5
         assert task.run(rows_into_a_new_table(), **LONG).kind == "success"
 
     @pytest.mark.parametrize("what", ["unhealthy", "canceled"])
-    def test_a_verdict_that_could_not_be_told_is_given_again(self, polaris, hook, moved_clock, monkeypatch, what):
+    def test_a_verdict_that_could_not_be_pushed_is_given_again(self, polaris, hook, moved_clock, monkeypatch, what):
         table, spec = query_into_a_new_table()
         task = Task()
         polaris.next_job("hang", table=table)
@@ -338,7 +338,7 @@ class TestAJobIsNotCreatedTwice:
         assert again.kind == ("PolarisGateRefused" if what == "unhealthy" else "PolarisJobCanceled")
         assert len(posts(polaris)) == 1
 
-    def test_a_clear_goes_on_with_a_job_that_was_refused_while_it_ran(self, polaris, hook, moved_clock):
+    def test_a_clear_continues_with_a_job_that_was_refused_while_it_ran(self, polaris, hook, moved_clock):
         table, spec = query_into_a_new_table()
         task = Task()
         polaris.next_job("hang", table=table)
@@ -352,7 +352,7 @@ class TestAJobIsNotCreatedTwice:
     @pytest.mark.parametrize(
         "garbage", ["x", {"state": "paused", "clear_generation": 1, "at": 1.0, "job_id": "j"}], ids=str
     )
-    def test_a_note_that_a_retry_cannot_read_is_no_proof_of_absence(self, polaris, moved_clock, garbage):
+    def test_a_retry_that_cannot_read_its_note_does_not_load_again(self, polaris, moved_clock, garbage):
         _, spec = query_into_a_new_table()
         task = Task()
         polaris.next_job("hang")
@@ -374,7 +374,7 @@ class TestAJobIsNotCreatedTwice:
 
 
 class TestAClearedTaskMayHaveAnotherSpec:
-    def test_a_task_that_is_cleared_with_another_spec_loads_that(self, polaris, hook, moved_clock):
+    def test_a_task_that_is_cleared_with_another_spec_loads_the_new_spec(self, polaris, hook, moved_clock):
         (old, old_spec), (new, new_spec) = query_into_a_new_table(), query_into_a_new_table()
         task = Task()
         polaris.next_job("hang", table=old)
@@ -390,7 +390,7 @@ class TestAClearedTaskMayHaveAnotherSpec:
         assert task.run(new_spec).kind == "success"
         assert len(jobs_of(hook, new)) == 1
 
-    def test_what_became_of_another_spec_whose_answer_was_lost_is_not_known(self, polaris, moved_clock):
+    def test_a_cleared_task_fails_if_the_response_to_its_old_spec_was_lost(self, polaris, moved_clock):
         task = Task()
         task.store.set(
             KEY, {"state": "sending", "clear_generation": 1, "at": moved_clock.time, "spec": "of something else"}
@@ -402,7 +402,7 @@ class TestAClearedTaskMayHaveAnotherSpec:
 
 
 class TestATaskCanAlwaysContinue:
-    def test_before_3_3_a_retry_loads_a_query_again_that_failed(self, polaris, moved_clock):
+    def test_a_retry_without_a_store_loads_a_failed_query_again(self, polaris, moved_clock):
         table, spec = query_into_a_new_table()
         task = Task(store=False)
         polaris.next_job("fail", table=table)
@@ -410,7 +410,7 @@ class TestATaskCanAlwaysContinue:
         assert task.run(spec).kind == "PolarisJobFailed"
         assert task.run(spec).kind == "success"
 
-    def test_a_connection_that_was_missing_is_no_spec_that_was_sent(self, polaris, moved_clock, monkeypatch):
+    def test_a_missing_connection_does_not_count_as_a_sent_spec(self, polaris, moved_clock, monkeypatch):
         task, spec, right = Task(), rows_into_a_new_table(), polaris.connection_json
         monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT")
         assert task.run(spec).kind == "PolarisConnectionMissing"
@@ -426,7 +426,7 @@ class TestATaskCanAlwaysContinue:
         polaris.next_job("complete")
         assert task.run().kind == "success"
 
-    def test_one_404_does_not_prove_that_it_is_gone(self, polaris, moved_clock):
+    def test_one_404_does_not_prove_that_a_job_is_gone(self, polaris, moved_clock):
         task = Task()
         polaris.next_job("hang")
         task.run(timeout=60)
@@ -434,7 +434,7 @@ class TestATaskCanAlwaysContinue:
         assert task.run(timeout=60).kind == "PolarisJobTimeout"
 
     @pytest.mark.parametrize("broken", ["canceling", "failed"])
-    def test_a_note_that_fails_hides_no_reason(self, polaris, moved_clock, monkeypatch, broken):
+    def test_a_failing_store_does_not_hide_the_error_of_the_job(self, polaris, moved_clock, monkeypatch, broken):
         task, right = Task(), FakeStore.set
 
         def note(self, key, value):

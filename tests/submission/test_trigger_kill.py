@@ -45,14 +45,14 @@ def job_id(polaris):
 
 
 @pytest.mark.parametrize("told", KILLED)
-def test_the_job_is_canceled(polaris, state, job_id, told):
+def test_the_job_of_a_killed_task_is_canceled(polaris, state, job_id, told):
     state.value = told
     asyncio.run(waiting(job_id).on_kill())
     assert len(puts(polaris)) == 1
 
 
 @pytest.mark.parametrize("told", ["scheduled", "queued"])
-def test_a_clear_is_known_by_its_new_try(polaris, state, job_id, told):
+def test_the_job_of_a_cleared_task_is_canceled_because_of_its_new_try(polaris, state, job_id, told):
     state.value, state.current_try = told, 2
     asyncio.run(waiting(job_id).on_kill())
     assert len(puts(polaris)) == 1
@@ -68,14 +68,14 @@ def test_a_task_of_the_same_try_was_not_cleared(polaris, state, job_id, told):
 
 
 @pytest.mark.parametrize("told", ["scheduled", "queued"])
-def test_a_job_runs_on_if_airflow_does_not_tell_the_try(polaris, state, job_id, told, moved_clock):
+def test_the_job_keeps_running_if_airflow_does_not_report_the_try(polaris, state, job_id, told, moved_clock):
     state.value, state.current_try = told, None
     asyncio.run(waiting(job_id).on_kill())
     assert not polaris.requests
     assert state.asked == trigger_kill.TRY_REQUESTS
 
 
-def test_the_try_is_asked_for_again_while_the_task_changes_its_state(polaris, state, job_id, moved_clock):
+def test_the_try_is_requested_again_while_the_task_changes_its_state(polaris, state, job_id, moved_clock):
     state.value, state.current_try = "scheduled", None
 
     def move_on():
@@ -87,26 +87,26 @@ def test_the_try_is_asked_for_again_while_the_task_changes_its_state(polaris, st
 
 
 @pytest.mark.parametrize("told", ["deferred", "running"])
-def test_it_is_left_to_whoever_waits_for_it_now(polaris, state, job_id, told):
+def test_the_job_keeps_running_if_the_task_still_waits(polaris, state, job_id, told):
     state.value = told
     asyncio.run(waiting(job_id).on_kill())
     assert not polaris.requests
 
 
-def test_so_it_is_if_nobody_can_tell(polaris, state, job_id, caplog):
+def test_the_job_keeps_running_if_the_task_state_cannot_be_read(polaris, state, job_id, caplog):
     state.value = RuntimeError("no API server")
     asyncio.run(waiting(job_id).on_kill())
     assert not polaris.requests
 
 
-def test_and_if_nobody_tells_in_time(polaris, state, job_id, monkeypatch):
+def test_the_job_keeps_running_if_airflow_does_not_respond_in_time(polaris, state, job_id, monkeypatch):
     monkeypatch.setattr(trigger_kill, "STATE_LIMIT_SECONDS", 0.1)
     state.value = lambda: time.sleep(0.5)
     asyncio.run(waiting(job_id).on_kill())
     assert not polaris.requests
 
 
-def test_a_sensor_only_watches(polaris, state, job_id):
+def test_the_trigger_of_a_sensor_cancels_nothing(polaris, state, job_id):
     state.value = "failed"
     asyncio.run(waiting(job_id, cancel_on_kill=False).on_kill())
     assert not polaris.requests
@@ -121,7 +121,7 @@ def test_a_sensor_only_watches(polaris, state, job_id):
         ({"type": "streaming", "executionStatus": "running"}, "running"),
     ],
 )
-def test_a_wait_that_was_over_is_not_a_load_to_be_stopped(polaris, state, job_id, fields, wait_for):
+def test_a_job_whose_wait_was_over_is_not_canceled(polaris, state, job_id, fields, wait_for):
     """Another triggerer may have fired the event, and the task gone on: a stream that is up stays up."""
     state.value = "success"
     polaris.set_fields(job_id, **fields)
@@ -129,14 +129,14 @@ def test_a_wait_that_was_over_is_not_a_load_to_be_stopped(polaris, state, job_id
     assert not puts(polaris)
 
 
-def test_some_bad_answers_do_not_save_it(polaris, state, job_id):
+def test_a_cancellation_is_sent_again_after_an_outage(polaris, state, job_id):
     state.value = "failed"
     polaris.fail_next(2, status=503)
     asyncio.run(waiting(job_id).on_kill())
     assert len(puts(polaris)) == 1
 
 
-def test_a_next_try_that_takes_the_job_over_meanwhile_keeps_it(polaris, state, job_id, moved_clock):
+def test_a_job_that_the_next_try_waits_for_is_not_canceled(polaris, state, job_id, moved_clock):
     state.value, state.current_try = "queued", 2
     polaris.fail_next(5, status=503)
     moved_clock.on_sleep = lambda: setattr(state, "value", "running")
@@ -147,7 +147,7 @@ def test_a_next_try_that_takes_the_job_over_meanwhile_keeps_it(polaris, state, j
     assert not puts(polaris)
 
 
-def test_it_gives_up_in_time(polaris, state, job_id, moved_clock):
+def test_the_cancellation_ends_within_airflows_time_limit(polaris, state, job_id, moved_clock):
     state.value = "failed"
     polaris.fail_next(1000, status=503)
     began = moved_clock.time
@@ -159,7 +159,7 @@ def test_it_gives_up_in_time(polaris, state, job_id, moved_clock):
     assert not puts(polaris)
 
 
-def test_a_connection_that_is_gone_breaks_nothing(polaris, state, job_id, monkeypatch):
+def test_a_missing_connection_raises_nothing(polaris, state, job_id, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT")
     state.value = "failed"
     asyncio.run(waiting(job_id).on_kill())
@@ -167,7 +167,7 @@ def test_a_connection_that_is_gone_breaks_nothing(polaris, state, job_id, monkey
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_the_operator_says_what_is_to_become_of_it(polaris, asked):
+def test_the_operator_stores_cancel_on_kill_with_its_trigger(polaris, asked):
     polaris.next_job("hang")
     operator = PolarisCreateJobOperator(
         task_id="load", job_spec=SQL, deferrable=True, **({} if asked else {"cancel_on_kill": False})
@@ -177,7 +177,7 @@ def test_the_operator_says_what_is_to_become_of_it(polaris, asked):
     assert stored.serialize()[1]["cancel_on_kill"] is asked
 
 
-def test_the_operator_tells_the_trigger_the_logical_date_of_the_run(polaris):
+def test_the_operator_stores_the_logical_date_with_its_trigger(polaris):
     polaris.next_job("hang")
     ti, day = FakeTaskInstance(), datetime(2026, 11, 1, 10, tzinfo=timezone.utc)
     context = {**context_of(ti), "dag_run": SimpleNamespace(logical_date=day, start_date=day)}
@@ -187,7 +187,7 @@ def test_the_operator_tells_the_trigger_the_logical_date_of_the_run(polaris):
     assert trigger_through_the_database(stored).args.logical_date == day
 
 
-def test_the_sensor_never_does(job_id):
+def test_the_sensor_stores_no_cancel_on_kill_with_its_trigger(job_id):
     ti = FakeTaskInstance()
     sensor = PolarisJobSensor(task_id="gate", job_id=job_id, deferrable=True)
     stored = outcome_of(lambda: sensor.execute(context_of(ti)), ti).error.trigger
@@ -195,14 +195,14 @@ def test_the_sensor_never_does(job_id):
 
 
 @pytest.mark.parametrize("told", ["up_for_retry", "up_for_reschedule", "upstream_failed", "of a later release"])
-def test_a_trigger_leaves_the_job_where_nobody_is_known_to_have_acted(polaris, state, told):
+def test_the_job_keeps_running_in_task_states_without_a_user_action(polaris, state, told):
     job_id = polaris.add_job(executionStatus="running")
     state.value = told
     asyncio.run(waiting(job_id).on_kill())
     assert not puts(polaris)
 
 
-def test_and_where_its_wait_was_over(polaris, state, moved_clock):
+def test_the_job_keeps_running_if_the_deadline_of_the_wait_has_passed(polaris, state, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
     state.value = "scheduled"  # to go on after the event of another triggerer: it is time
     asyncio.run(waiting(job_id, deadline=moved_clock.time - 1).on_kill())

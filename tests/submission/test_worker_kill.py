@@ -33,21 +33,21 @@ def test_a_user_who_kills_the_task_cancels_its_job(running, state, told, task_lo
 
 
 @pytest.mark.parametrize("told", CONTINUES)
-def test_a_worker_that_is_shut_down_leaves_it_running(running, state, told, task_log):
+def test_a_worker_that_is_shut_down_leaves_the_job_running(running, state, told, task_log):
     state.value = told
     assert running.run().kind == "PolarisJobTimeout"
     assert not puts(running.polaris)
     assert "nobody killed the task" in " ".join(task_log())
 
 
-def test_so_does_one_that_cannot_tell(running, state, task_log):
+def test_a_worker_that_cannot_get_the_task_state_leaves_the_job_running(running, state, task_log):
     state.value = ConnectionError("no API server")
     assert running.run().kind == "PolarisJobTimeout"
     assert not puts(running.polaris)
     assert "left running: ConnectionError: no API server" in " ".join(task_log())
 
 
-def test_unless_it_is_to_be_left_alone(polaris, moved_clock, state):
+def test_cancel_on_kill_false_leaves_the_job_running(polaris, moved_clock, state):
     polaris.next_job("hang")
     state.value = "failed"
     assert Running(polaris, moved_clock, cancel_on_kill=False).run().kind == "PolarisJobTimeout"
@@ -55,14 +55,14 @@ def test_unless_it_is_to_be_left_alone(polaris, moved_clock, state):
     assert not state.asked
 
 
-def test_some_bad_answers_do_not_save_it(running, state):
+def test_a_cancellation_is_sent_again_after_an_outage(running, state):
     state.value = "failed"
     running.polaris.fail_next(2, status=503, match="PUT")
     running.run()
     assert len(puts(running.polaris)) == 3
 
 
-def test_that_it_cannot_be_canceled_is_said(running, state, task_log):
+def test_a_rejected_cancellation_is_logged(running, state, task_log):
     state.value = "failed"
     running.polaris.fail_next(9, status=400, match="PUT")
     try:
@@ -81,7 +81,7 @@ def test_a_job_that_is_over_is_not_canceled(polaris, moved_clock, state):
     assert not puts(polaris)
 
 
-def test_before_it_has_begun_there_is_nothing_to_kill(running):
+def test_a_kill_before_the_task_starts_sends_nothing(running):
     running.kill()
     assert not running.polaris.requests
 
@@ -95,7 +95,7 @@ def test_a_task_that_is_killed_before_it_begins_creates_no_job(running, state):
 
 
 @pytest.mark.parametrize("options", [{"wait_for_completion": False}, {"job_spec": STREAMING}, {}])
-def test_a_task_that_is_done_is_not_killed_any_more(polaris, moved_clock, state, options):
+def test_a_kill_after_the_task_has_ended_cancels_nothing(polaris, moved_clock, state, options):
     """Airflow ends a process that is slow to end after its success, and calls on_kill then."""
     polaris.next_job("complete")
     running = Running(polaris, moved_clock)
@@ -107,7 +107,7 @@ def test_a_task_that_is_done_is_not_killed_any_more(polaris, moved_clock, state,
     assert not puts(polaris)
 
 
-def test_it_may_be_told_twice(running, state):
+def test_a_second_kill_does_not_cancel_again(running, state):
     state.value = "failed"
     right = running.kill
     running.kill = lambda: (right(), right())
@@ -115,7 +115,7 @@ def test_it_may_be_told_twice(running, state):
     assert len(puts(running.polaris)) == 1
 
 
-def test_a_service_that_hangs_does_not_take_the_time_of_a_signal_handler(running, state, monkeypatch):
+def test_a_service_that_hangs_does_not_block_the_signal_handler(running, state, monkeypatch):
     monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
     state.value = "failed"
     running.polaris.hang_next(1, match="PUT")
@@ -126,7 +126,7 @@ def test_a_service_that_hangs_does_not_take_the_time_of_a_signal_handler(running
     assert running.on_kill_took < 2
 
 
-def test_what_the_task_holds_may_be_what_it_needs(running, state, monkeypatch, wait_until):
+def test_a_lock_that_the_task_holds_does_not_block_the_signal_handler(running, state, monkeypatch, wait_until):
     """The signal comes while the task itself talks to Airflow: what that holds is free only afterwards."""
     monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
     lock = threading.Lock()
@@ -159,7 +159,7 @@ def test_a_task_that_is_killed_before_it_sent_its_spec_does_not_send_it(running,
     assert running.on_kill_took < 2, "it does not wait for what only the task can do"
 
 
-def test_a_job_whose_spec_is_under_way_is_canceled_as_soon_as_it_is_known(running, state, wait_until):
+def test_a_job_whose_spec_is_being_sent_is_canceled_when_its_id_is_known(running, state, wait_until):
     state.value = "failed"
     running.polaris.delay_next(1, seconds=0.5, match="POST")
 
@@ -177,7 +177,7 @@ def test_a_job_whose_spec_is_under_way_is_canceled_as_soon_as_it_is_known(runnin
 
 @pytest.mark.parametrize("store", ["noted", "not to be noted", "none"])
 @pytest.mark.parametrize("running", [True, False], ids=["cleared while it runs", "cleared later"])
-def test_after_a_clear_it_is_loaded_again_once_the_first_is_gone(polaris, moved_clock, hook, state, store, running):
+def test_a_cleared_task_loads_again_when_its_first_job_is_canceled(polaris, moved_clock, hook, state, store, running):
     noted = store == "noted"
     if store == "not to be noted" and running:
         pytest.skip("then the next try cannot know who canceled its job, and a person's cancellation counts")
@@ -223,7 +223,7 @@ def test_after_a_clear_it_is_loaded_again_once_the_first_is_gone(polaris, moved_
     assert (first_job.desired_execution_status, second_job.execution_status) == ("canceled", "completed")
 
 
-def test_execution_timeout_is_no_kill(running, state):
+def test_execution_timeout_does_not_count_as_a_kill(running, state):
     """Airflow calls on_kill then, too."""
     running.clock.on_sleep = lambda: _alarm(running)
     outcome = outcome_of(lambda: running.operator.execute(running.task.context()), FakeTaskInstance())
@@ -232,7 +232,7 @@ def test_execution_timeout_is_no_kill(running, state):
     assert not puts(running.polaris)
 
 
-def test_execution_timeout_cancels_if_it_is_to(polaris, moved_clock, state, task_log):
+def test_execution_timeout_cancels_the_job_with_cancel_on_timeout(polaris, moved_clock, state, task_log):
     polaris.next_job("hang")
     running = Running(polaris, moved_clock, cancel_on_timeout=True)
     moved_clock.on_sleep = lambda: _alarm(running)
@@ -243,7 +243,7 @@ def test_execution_timeout_cancels_if_it_is_to(polaris, moved_clock, state, task
     assert running.store.get(KEY)["state"] == "canceling"
 
 
-def test_a_user_may_kill_what_a_shutdown_has_told_to_end(running, state):
+def test_a_user_can_kill_a_task_after_its_worker_was_shut_down(running, state):
     def on_sleep():
         if len(running.clock.slept) in (2, 4):
             state.value = {2: "running", 4: "failed"}[len(running.clock.slept)]

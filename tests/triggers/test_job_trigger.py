@@ -89,7 +89,7 @@ class TestArguments:
     def test_the_stored_class_path_leads_to_the_class(self, kind):
         assert pkgutil.resolve_name(kind.class_path) is kind
 
-    def test_every_option_that_matters_reaches_it(self, polaris, moved_clock):
+    def test_every_option_that_the_trigger_needs_reaches_it(self, polaris, moved_clock):
         """An option of the sensor is the trigger's, or the worker's alone for a stated reason, or this fails."""
         job_id = polaris.add_job(executionStatus="running", type="streaming", health={"status": "error"})
         polaris.script(job_id, {"executionStatus": "pending"})
@@ -121,7 +121,7 @@ class TestArguments:
 @pytest.mark.usefixtures("moved_clock")
 class TestEvents:
     @pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
-    def test_a_job_that_is_over_ends_it_in_one_poll(self, polaris, status):
+    def test_a_job_that_is_over_ends_the_wait_in_one_poll(self, polaris, status):
         job_id = polaris.add_job(executionStatus=status)
         polaris.requests.clear()
         event = event_through_the_database(one_event(trigger(job_id)))
@@ -136,7 +136,7 @@ class TestEvents:
         sent = len(polaris.requests)
         assert len(polaris.requests) == sent
 
-    def test_it_only_reads(self, polaris):
+    def test_a_trigger_only_sends_get_requests(self, polaris):
         job_id = polaris.add_job(executionStatus="running")
         polaris.script(job_id, {}, {}, {"executionStatus": "failed"})
         one_event(trigger(job_id))
@@ -157,7 +157,7 @@ class TestEvents:
         polaris.set_status(job_id, "running")
         assert one_event(trigger(job_id, deadline=moved_clock.time - 999)).payload["outcome"] == "timeout"
 
-    def test_an_outage_is_borne_and_a_longer_one_ends_the_wait(self, polaris, moved_clock):
+    def test_a_short_outage_is_tolerated_and_a_long_one_ends_the_wait(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         polaris.fail_next(10)
         event = one_event(trigger(job_id, max_unreachable=3600)).payload
@@ -169,7 +169,7 @@ class TestEvents:
         assert job_id in event["error"]["message"]
         assert 600 <= moved_clock.time - start <= 660
 
-    def test_a_deferral_after_a_failed_poll_waits_and_hands_on_when_it_began(self, polaris, moved_clock):
+    def test_a_deferral_after_a_failed_poll_waits_and_keeps_when_the_outage_began(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         failing = {"at": moved_clock.time, "unreachable_since": moved_clock.time - 5, "unauthorized_since": None}
         event = one_event(trigger(job_id, failing=failing)).payload
@@ -184,14 +184,14 @@ class TestEvents:
         event = one_event(trigger(job_id, failing={"at": began, "unreachable_since": began - 60})).payload
         assert (event["outcome"], event["failed_polls"]) == ("job", 1)
 
-    def test_retry_after_puts_a_poll_off(self, polaris, moved_clock):
+    def test_retry_after_delays_a_poll(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         polaris.fail_next(1, status=429, retry_after=25)
         polaris.fail_next(1, status=429, retry_after=9999)
         one_event(trigger(job_id, poll_interval=5))
         assert moved_clock.slept == [25, 30]
 
-    def test_a_404_counts_only_when_a_second_look_says_the_same(self, polaris, moved_clock):
+    def test_a_404_counts_only_if_a_second_poll_returns_it_too(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         polaris.fail_next(1, status=404)
         assert one_event(trigger(job_id)).payload["outcome"] == "job"
@@ -201,7 +201,7 @@ class TestEvents:
         assert "history was cleaned up" in event["error"]["message"]
 
     @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisPermissionError")])
-    def test_final_answers_end_it_at_once(self, polaris, moved_clock, status, kind):
+    def test_a_final_response_ends_the_wait_at_once(self, polaris, moved_clock, status, kind):
         polaris.fail_next(99, status=status)
         assert one_event(trigger()).payload["error"]["type"] == kind
         assert not moved_clock.slept
@@ -219,7 +219,7 @@ class TestEvents:
         event = one_event(trigger(job_id)).payload
         assert (event["outcome"], event["failed_polls"]) == ("job", 1)
 
-    def test_a_key_that_stays_wrong_ends_it_after_five_minutes(self, polaris, moved_clock):
+    def test_a_key_that_stays_invalid_ends_the_wait_after_five_minutes(self, polaris, moved_clock):
         polaris.fail_next(99, status=401)
         start = moved_clock.time
         assert one_event(trigger()).payload["error"]["type"] == "PolarisAuthError"
@@ -230,7 +230,7 @@ class TestEvents:
         assert event["error"]["type"] == "PolarisConnectionMissing"
         assert "triggerer" in event["error"]["message"]
 
-    def test_a_look_up_that_fails_is_a_failed_poll(self, polaris, monkeypatch):
+    def test_a_failed_lookup_of_the_connection_is_a_failed_poll(self, polaris, monkeypatch):
         job_id = polaris.add_job(executionStatus="completed")
         right = PolarisHook.get_connection
         answers = [OSError("database is locked"), OSError("again")]
@@ -252,7 +252,7 @@ class TestEvents:
         assert outcome.kind == "PolarisError"
         assert "ZeroDivisionError" in str(outcome.error)
 
-    def test_running_it_twice_at_once_does_no_harm(self, polaris):
+    def test_two_triggers_of_one_wait_fire_the_same_event(self, polaris):
         job_id = polaris.add_job(executionStatus="completed")
 
         async def twice():
@@ -295,7 +295,7 @@ class TestTheLoop:
             late.append(time.perf_counter() - start - 0.002)
         return sorted(late)[int(len(late) * 0.99)]
 
-    def test_hanging_requests_do_not_hold_the_loop_up(self, hanging):
+    def test_hanging_requests_do_not_block_the_loop(self, hanging):
         async def measure():
             idle = await self.lag(1.0)
             waits = [asyncio.create_task(all_events(trigger(f"job-{n}"))) for n in range(100)]
@@ -350,7 +350,7 @@ class TestTheLoop:
         assert during == {("polaris_default", None): 1}
         assert after == {}
 
-    def test_many_waits_share_one_look_up_and_few_lines(self, polaris, monkeypatch):
+    def test_many_waits_share_one_lookup_of_the_connection(self, polaris, monkeypatch):
         looked_up = []
         load = PolarisHook.load_connection
         monkeypatch.setattr(PolarisHook, "load_connection", lambda self: looked_up.append(self) or load(self))
@@ -379,7 +379,7 @@ class TestTheLoop:
 
         assert asyncio.run(run()) == (running, running)
 
-    def test_a_look_up_that_fails_is_shared(self, polaris, moved_clock, monkeypatch):
+    def test_a_failed_lookup_of_the_connection_is_shared(self, polaris, moved_clock, monkeypatch):
         tried = []
 
         def fail(_):
@@ -415,7 +415,7 @@ class TestTheLoop:
         assert events[0].payload["outcome"] == "job"
         assert took < 2, "it waited for a request that hangs"
 
-    def test_a_service_that_hangs_does_not_hold_the_deadline_up(self, hanging, monkeypatch):
+    def test_a_service_that_hangs_does_not_delay_the_deadline(self, hanging, monkeypatch):
         monkeypatch.setattr("airflow_provider_polaris.polling.subscription.LAST_ASK", 0.1)
 
         async def run():

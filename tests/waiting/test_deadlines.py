@@ -18,7 +18,7 @@ from tests.support.run_task import one_event, outcome_of
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
-def test_execution_timeout_in_the_first_look_cancels_if_it_is_to(polaris, deferrable):
+def test_execution_timeout_in_the_first_poll_cancels_the_job_with_cancel_on_timeout(polaris, deferrable):
     timeout = import_module("airflow.sdk.execution_time.timeout" if AIRFLOW_3 else "airflow.utils.timeout").timeout
     table, spec = query_into_a_new_table()
     polaris.next_job("hang", table=table)
@@ -44,7 +44,7 @@ def test_execution_timeout_in_the_first_look_cancels_if_it_is_to(polaris, deferr
 @pytest.mark.skipif(AIRFLOW_3, reason="3.x does not end a deferred task by itself: tests/operators/test_create.py")
 @pytest.mark.usefixtures("airflow_db")
 @pytest.mark.filterwarnings("ignore")  # Airflow's own, while it runs a task
-def test_on_2_11_a_deferred_task_is_back_before_airflow_ends_it(polaris):
+def test_a_deferred_task_on_2_11_resumes_before_airflow_ends_it(polaris):
     from airflow.models import TaskInstance, Trigger
     from airflow.utils.session import create_session
     from airflow.utils.state import DagRunState
@@ -94,7 +94,7 @@ def test_on_2_11_a_deferred_task_is_back_before_airflow_ends_it(polaris):
 @pytest.mark.parametrize("value", [math.inf, math.nan, 10**12, 0, -1, "30", None, True, timedelta.max], ids=str)
 @pytest.mark.parametrize("name", ["timeout", "poll_interval"])
 @pytest.mark.parametrize("task", ["create", "cancel"])
-def test_that_cannot_be_are_refused_before_anything_is_sent(polaris, task, name, value):
+def test_an_operator_rejects_an_impossible_time_before_it_sends_anything(polaris, task, name, value):
     job_id = polaris.add_job(executionStatus="running")
     if task == "create":
         operator = PolarisCreateJobOperator(task_id="t", job_spec=SQL, **{name: value})
@@ -106,7 +106,7 @@ def test_that_cannot_be_are_refused_before_anything_is_sent(polaris, task, name,
 
 
 @pytest.mark.parametrize("options", [{"timeout": 10**12}, {"poke_interval": 4e9}, {"timeout": 0}], ids=str)
-def test_nor_a_sensors(polaris, options):
+def test_a_sensor_rejects_an_impossible_time_before_it_sends_anything(polaris, options):
     ti = FakeTaskInstance()
     sensor = PolarisJobSensor(task_id="t", job_id="some-job", **options)
     assert outcome_of(lambda: sensor.execute(context_of(ti)), ti).kind == "PolarisOptionError"

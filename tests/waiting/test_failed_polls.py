@@ -167,7 +167,9 @@ def complete_after(polaris, moved_clock, pauses):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("when", ["at_first", "later"])
 @pytest.mark.parametrize("fault", PASSING)
-def test_the_wait_goes_on_and_ends_right(polaris, wait, monkeypatch, moved_clock, fault, when, mode):
+def test_a_wait_continues_after_a_fault_and_ends_with_success(
+    polaris, wait, monkeypatch, moved_clock, fault, when, mode
+):
     complete_after(polaris, moved_clock, 3 if when == "at_first" or mode == "poke" else 2)
     if when == "later" and mode == "poke":  # the job is seen running, and after the first pause all goes wrong
         first = moved_clock.on_sleep
@@ -209,7 +211,7 @@ def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clo
         (409, "PolarisBadRequest", "409"),
     ],
 )
-def test_a_final_answer_ends_it_at_once(polaris, wait, moved_clock, status, kind, advice, when, mode):
+def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, status, kind, advice, when, mode):
     if mode == "poke" and when == "later":
         moved_clock.on_sleep = lambda: polaris.fail_next(99, status=status)
         outcome = wait(mode)
@@ -224,7 +226,7 @@ def test_a_final_answer_ends_it_at_once(polaris, wait, moved_clock, status, kind
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_wrong_key_at_the_first_look_ends_it_at_once(polaris, wait, moved_clock, mode):
+def test_a_wrong_key_in_the_first_poll_ends_the_wait_at_once(polaris, wait, moved_clock, mode):
     outcome = wait(mode, at_first=lambda: polaris.fail_next(99, status=401))
     assert outcome.kind == "PolarisAuthError"
     assert JOB_ID in str(outcome.error)
@@ -233,7 +235,7 @@ def test_a_wrong_key_at_the_first_look_ends_it_at_once(polaris, wait, moved_cloc
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_a_key_that_went_wrong_is_looked_at_again_for_five_minutes(polaris, wait, moved_clock, mode):
+def test_a_key_that_becomes_invalid_is_tolerated_for_five_minutes(polaris, wait, moved_clock, mode):
     rotate = {"poke": {}, "deferrable": {"later": lambda: polaris.fail_next(999, status=401)}}[mode]
     if mode == "poke":
         moved_clock.on_sleep = lambda: polaris.fail_next(999, status=401)
@@ -275,7 +277,7 @@ def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clo
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("when", ["at_first", "later"])
-def test_a_job_that_is_not_there_is_looked_for_twice(polaris, wait, moved_clock, when, mode):
+def test_a_job_that_does_not_exist_is_requested_twice(polaris, wait, moved_clock, when, mode):
     if mode == "poke" and when == "later":
         moved_clock.on_sleep = lambda: (setattr(moved_clock, "on_sleep", None), polaris.remove_job(JOB_ID))
         outcome = wait(mode)
@@ -289,13 +291,13 @@ def test_a_job_that_is_not_there_is_looked_for_twice(polaris, wait, moved_clock,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_404_is_not_proof(polaris, wait, moved_clock, mode):
+def test_one_404_does_not_end_the_wait(polaris, wait, moved_clock, mode):
     complete_after(polaris, moved_clock, 1)
     assert wait(mode, at_first=lambda: polaris.fail_next(1, status=404)).kind == "success"
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_an_outage_of_45_minutes_is_survived_with_default_settings(polaris, moved_clock, mode):
+def test_an_outage_of_45_minutes_is_tolerated_by_default(polaris, moved_clock, mode):
     polaris.add_job(id=JOB_ID, executionStatus="running")
     start = moved_clock.time
     ended = []
@@ -317,7 +319,7 @@ def test_an_outage_of_45_minutes_is_survived_with_default_settings(polaris, move
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_run_on(polaris, wait, moved_clock, mode):
+def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_still_be_running(polaris, wait, moved_clock, mode):
     if mode == "poke":
         moved_clock.on_sleep = lambda: polaris.fail_next(9, status=503)
         outcome = wait(mode)
