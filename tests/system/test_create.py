@@ -231,7 +231,9 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
     assert statuses_of(polaris, "shut_down") == ["completed"]
 
 
-@pytest.mark.skipif(not AIRFLOW_3, reason="clears over the 3.x API; for 2.11: tests/submission/test_worker_kill.py holds")
+@pytest.mark.skipif(
+    not AIRFLOW_3, reason="clears over the 3.x API; for 2.11: tests/submission/test_worker_kill.py holds"
+)
 @pytest.mark.parametrize(
     ("mode", "logical_date"),
     [("worker", None), ("deferred", None), ("deferred", "2026-11-01T00:00:00Z")],

@@ -227,7 +227,7 @@ def test_only_the_state_available_passes(load, task_log, mode, state):
     load.polaris.set_table(load.table, availability=state)
     assert load.gate(mode).kind in {"timeout", "rescheduled"}
     said = " ".join(task_log())
-    assert ("does not know: 'brand_new'" if state == "brand_new" else "does not tell whether") in said
+    assert ("does not know: 'brand_new'" if state == "brand_new" else "does not report whether") in said
 
 
 @EACH
