@@ -248,5 +248,5 @@ class PolarisCreateJobOperator(GatedTask):
     def _wait_for_job(self, job_id: str, *, deferrable: bool, hook: PolarisHook | None = None) -> JobWait:
         job_wait = self.start_job_wait(job_id, deferrable=deferrable, hook=hook)
         if self._kill:
-            self._kill.waits_for(job_wait)
+            self._kill.set_job_wait(job_wait)
         return job_wait

@@ -48,7 +48,7 @@ class WorkerKill:
         self._killed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def waits_for(self, job_wait: JobWait) -> None:
+    def set_job_wait(self, job_wait: JobWait) -> None:
         """Set the job that a kill cancels."""
         self._job_wait = job_wait
         self._has_job.set()

@@ -164,7 +164,7 @@ class JobWait:
         if decision.verdict is Verdict.WAIT:
             self.tolerance.succeeded()
             return None
-        return self._tolerating(partial(self._conclude, job, decision, table_state))
+        return self._tolerating(partial(self._complete_outcome, job, decision, table_state))
 
     def _tolerating(self, judge: Callable[[], Outcome | None]) -> Outcome | None:
         """Call the function. A request in it that fails is one more failed poll, as the decision needs its response."""
@@ -176,17 +176,17 @@ class JobWait:
         self.tolerance.succeeded()
         return outcome
 
-    def _conclude(self, job: Job, decision: Decision, table_state: str | None) -> Outcome | None:
-        outcome = self._gather(job, decision)
+    def _complete_outcome(self, job: Job, decision: Decision, table_state: str | None) -> Outcome | None:
+        outcome = self._outcome_with_details(job, decision)
         if not outcome.passed or self.table_wait is None:
             return outcome
         if self.table_wait == "here":
             self._job_outcome = outcome
         return self._with_table(outcome, table_state)
 
-    def _gather(self, job: Job, decision: Decision) -> Outcome:
+    def _outcome_with_details(self, job: Job, decision: Decision) -> Outcome:
         if decision.verdict is Verdict.UNDECIDED:
-            return self._weigh(job)
+            return self._judge_with_counters(job)
         return self.outcome_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
 
     def _with_table(self, outcome: Outcome, state: str | None) -> Outcome | None:
@@ -227,7 +227,7 @@ class JobWait:
         self.notes.saw_table(str(readiness), decision)
         return decision
 
-    def _weigh(self, job: Job) -> Outcome:
+    def _judge_with_counters(self, job: Job) -> Outcome:
         """Read the counters, and the logs if needed, until the gate decides or the settling time is over."""
         give_up_at = clock.now() + min(SETTLE_SECONDS, 3 * self.interval)
         pause = max(1.0, min(self.interval, 5.0))
