@@ -1,4 +1,4 @@
-"""What _compat asks Airflow about a task instance, on Airflow 2.11 and 3.x."""
+"""The requests of _compat for the state and the try of a task instance, on Airflow 2.11 and 3.x."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PolarisCreateJobOperator: one load, and its verdict; never two by mistake."""
+"""PolarisCreateJobOperator creates one job, waits for it, and reports its verdict."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
 
 @pytest.fixture(autouse=True)
 def _moved(moved_clock):
-    """Nothing here waits."""
+    """Move the clock instead of waiting."""
 
 
 @both_modes
@@ -62,7 +62,7 @@ def test_a_load_that_is_not_good_fails_the_task(polaris, deferrable, asked, opti
     assert outcome.kind == kind
     job_id = outcome.pushed["job_id"]
     assert job_id in str(outcome.error)
-    assert not [request for request in polaris.requests if request.method == "PUT"], "nothing cancels unasked"
+    assert not [request for request in polaris.requests if request.method == "PUT"], "no option asks for a cancellation"
     assert ("metrics" in outcome.pushed) == (kind not in {"PolarisJobTimeout", "execution_timeout"})
 
 
@@ -167,7 +167,7 @@ def test_cancel_on_timeout_cancels_the_job_and_reports_the_result(polaris, hook,
         polaris.set_status(job_id, "canceled")
         polaris.next_job("complete")
         again = task.run()
-        assert (again.kind, again.xcom["job_id"] != job_id) == ("success", True), "it has loaded nothing"
+        assert (again.kind, again.xcom["job_id"] != job_id) == ("success", True), "the canceled job has loaded nothing"
 
 
 @both_modes
@@ -195,7 +195,7 @@ def test_a_large_spec_is_sent_and_is_nowhere_else(polaris, task_log):
 
 
 def test_airflow_knows_the_task_state_store_by_the_name_that_these_tests_use():
-    """The tests above bring their own store; this holds that the context's key is what Airflow calls it."""
+    """The other tests bring their own store, under the key that Airflow uses in its context."""
     if not AIRFLOW_3:
         pytest.skip("3.3 brought it")
     from airflow.sdk.definitions.context import Context

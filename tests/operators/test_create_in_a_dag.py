@@ -16,7 +16,7 @@ from tests.support.job_specs import SPEC, SQL, query_into_a_new_table
 
 pytestmark = [
     pytest.mark.usefixtures("airflow_db"),
-    pytest.mark.filterwarnings("ignore"),  # Airflow's own, while it runs a DAG
+    pytest.mark.filterwarnings("ignore"),  # warnings of Airflow itself while it runs a DAG
 ]
 
 

@@ -1,4 +1,4 @@
-"""What the parity table does not say: messages, counters that trail, outages of the counters, options, bad input."""
+"""PolarisJobSensor: messages, late counters, outages of the counters, options and bad input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_sensor_waits_as_long_as_the_job_takes(polaris, moved_clock, deferra
     assert outcome.kind == "success"
     assert outcome.xcom["execution_status"] == "completed"
     assert outcome.deferrals == deferrable
-    # Deferred, the trigger's first poll follows the worker's first look at once.
+    # When deferred, the trigger's first poll follows the worker's first poll at once.
     assert (11 - deferrable) * 54 <= sum(moved_clock.slept) <= 12 * 60
 
 
@@ -163,7 +163,9 @@ def test_a_maximum_that_is_exceeded_refuses_at_once(polaris, moved_clock):
 def test_an_outage_of_needed_counters_is_tolerated(polaris, deferrable):
     job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 5})
     polaris.script(job_id, {}, {"executionStatus": "completed"})
-    polaris.fail_next(12, status=503, match="metrics")  # the worker tries five times: it gives up twice
+    polaris.fail_next(
+        12, status=503, match="metrics"
+    )  # a worker sends each request up to five times, so two polls fail
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, min_rows_processed=5), most_deferrals=9)
     assert outcome.kind == "success"
     assert outcome.xcom["metrics"]["numRowsProcessed"] == 5
@@ -277,7 +279,7 @@ def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
     outcome = run_task(make)
     assert outcome.kind == "execution_timeout"
     assert job_id in str(outcome.error)
-    # 2.11 would end it by itself then, without a word on the job: it is back on a worker before.
+    # Airflow 2.11 would end the task then without a message on the job. The task resumes before.
     assert moved_clock.time - start == pytest.approx(300 if AIRFLOW_3 else 270)
 
 
@@ -373,7 +375,7 @@ def test_a_connection_that_cannot_work_fails_the_task(polaris, monkeypatch, defe
 @both_modes
 @pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_error_ratio", "project_id"])
 def test_an_option_that_renders_to_none_fails_the_task(polaris, deferrable, name):
-    """As XCom of a task that returned nothing, or with native rendering."""
+    """The XCom of a task that returned nothing renders to None, and so does native rendering."""
     job_id = polaris.add_job(executionStatus="completed")
 
     def make():
@@ -440,7 +442,7 @@ def test_a_connection_that_cannot_work_is_retried(polaris, monkeypatch):
 
 
 def test_a_gate_that_never_opens_is_found_in_the_triggerer_and_not_retried(polaris):
-    """The worker has seen no type yet; the trigger is the first to see that the job is a streaming one."""
+    """The worker has not seen the type yet. The trigger is the first to see a streaming job."""
     job_id = polaris.add_job(executionStatus="running", type="streaming")
     polaris.script(job_id, {"type": None, "executionStatus": "pending"}, {"type": "streaming"})
     outcome = run_task(sensor_for(job_id, deferrable=True))
@@ -469,7 +471,7 @@ def test_the_job_the_connection_and_the_thresholds_are_templated():
 
 
 def test_a_wait_logs_changes_and_a_summary(polaris, task_log):
-    """Changes, a heartbeat, and one summary: not every poll."""
+    """Changes, a heartbeat and one summary are logged, and not every poll."""
     job_id = polaris.add_job(executionStatus="pending")
     polaris.script(
         job_id,

@@ -1,4 +1,4 @@
-"""What the tests of kills share."""
+"""Fixtures for the tests of kills."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.create_tasks import Running
 
 @pytest.fixture
 def state(monkeypatch):
-    """What Airflow answers about the task: its state (an exception is raised, a function called), and its try."""
+    """Airflow's responses about the task: its state (an exception is raised, a function called) and its try."""
     told = SimpleNamespace(value="running", asked=0, current_try=1)
 
     def task_state(_ti):

@@ -21,10 +21,10 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
 class TestARetryOn33:
-    """What a try makes of the ones before it, on Airflow 3.3 and later."""
+    """A retry or a cleared task finds the job of an earlier try by its note, on Airflow 3.3 and later."""
 
     def lost(self, polaris, task, state="running", **options):
-        """Let a try end without a verdict, its job in that state later; return the job's id."""
+        """Let a try end without a verdict, then set the state of its job. Return the id of the job."""
         polaris.next_job("hang", table="by_sql")
         outcome = task.run(timeout=60, **options)
         assert outcome.kind == "PolarisJobTimeout"
@@ -73,7 +73,7 @@ class TestARetryOn33:
         task = Task()
         polaris.next_job("complete", metrics=ROWS)
         first = task.run(**options)
-        again = task.run(**options)  # only a worker that was lost after the verdict gets Airflow to try again
+        again = task.run(**options)  # Airflow retries here only if a worker was lost after the verdict
         assert again.kind == first.kind
         assert again.pushed["job_id"] == first.pushed["job_id"]
         assert len(posts(polaris)) == 1
@@ -170,7 +170,7 @@ class TestALostResponse:
         assert "The spec was sent at 20" in str(outcome.error)
         assert len(jobs_of(hook, spec["target"]["tableName"])) == (fault == "after")
         task.clear()
-        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success", "whoever clears it wants another load"
+        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success", "a clear asks for another load"
 
     @pytest.mark.parametrize("spec", [SQL, SPEC], ids=["sql", "batch"])
     def test_a_retry_sends_a_spec_again_that_polaris_cannot_have_received(self, polaris, monkeypatch, spec):
@@ -193,7 +193,7 @@ class TestALostResponse:
 
 
 class TestARetryBefore33:
-    """Without a store: a query's job is found by its marker, and any other retry fails, saying why."""
+    """Without a store the job of a query is found by its marker, and any other retry fails with a reason."""
 
     def test_a_retry_finds_the_job_of_a_query(self, polaris):
         task = Task(store=False)
@@ -243,7 +243,7 @@ def test_a_retry_while_the_job_is_still_being_canceled_comes_back_later(polaris,
     job_id = task.run(cancel_on_timeout=True).pushed["job_id"]
     assert task.run().kind == "PolarisJobTimeout"
     polaris.set_status(job_id, "completed")
-    assert task.run().xcom["job_id"] == job_id, "it completed in the same second: its data is there"
+    assert task.run().xcom["job_id"] == job_id, "the job completed in the same second, and its data is there"
     assert len(posts(polaris)) == 1
 
 
@@ -261,7 +261,7 @@ class TestAJobIsNotCreatedTwice:
         assert len(posts(polaris)) == 1
 
     def test_the_search_for_a_job_starts_when_its_spec_was_last_sent(self, polaris, hook, moved_clock, monkeypatch):
-        """It is sent after two minutes of 429, cut in mid-answer, and arrives a little later."""
+        """The spec is sent after two minutes of 429. Its response is cut, and the job appears a little later."""
         table, spec = query_into_a_new_table()
         task, sent, right = Task(), [], PolarisHook.create_job
         monkeypatch.setattr(PolarisHook, "create_job", lambda self, spec: sent.append(spec) or right(self, spec))
@@ -269,7 +269,7 @@ class TestAJobIsNotCreatedTwice:
         polaris.fail_next(1, status=503, match="POST")
 
         def arrive():
-            if moved_clock.slept[-1] == 15 and not jobs_of(hook, table):  # the first look was in vain
+            if moved_clock.slept[-1] == 15 and not jobs_of(hook, table):  # the first search has found nothing
                 where = {"type": "table", "tableName": table}
                 polaris.add_job(type="sql", query=sent[0]["query"], target=where, executionStatus="completed")
 
@@ -288,7 +288,7 @@ class TestAJobIsNotCreatedTwice:
         }
         task.store.set(KEY, note)
         task.try_number = 1
-        moved_clock.time += 130  # more than a spec may be under way, less than it may be held up before
+        moved_clock.time += 130  # longer than a spec takes to arrive, and shorter than 429s may delay it
         query = f'INSERT INTO "{table}" SELECT 1\n/* airflow-provider-polaris abc */'
 
         def arrive():
@@ -306,7 +306,7 @@ class TestAJobIsNotCreatedTwice:
         task = Task(store=False, retries=before)
         polaris.next_job("hang")
         task.run(spec, timeout=60)
-        task.retries = after  # max_tries stays what it is, as in Airflow's database
+        task.retries = after  # max_tries does not change, as in Airflow's database
         polaris.next_job("complete")
         assert task.run(spec, **LONG).kind == "PolarisJobLost"
         assert len(posts(polaris)) == 1
@@ -347,7 +347,7 @@ class TestAJobIsNotCreatedTwice:
         assert task.run(spec, fail_on_unhealthy=True, deferrable=False).kind == "PolarisGateRefused"
         task.clear()
         assert task.run(spec, fail_on_unhealthy=True, deferrable=False).kind == "PolarisGateRefused"
-        assert len(posts(polaris)) == 1, "two would load side by side"
+        assert len(posts(polaris)) == 1, "two jobs would load at the same time"
 
     @pytest.mark.parametrize(
         "garbage", ["x", {"state": "paused", "clear_generation": 1, "at": 1.0, "job_id": "j"}], ids=str

@@ -64,7 +64,7 @@ def test_a_task_of_the_same_try_was_not_cleared(polaris, state, job_id, told):
     state.value = told
     asyncio.run(waiting(job_id).on_kill())
     assert not polaris.requests
-    assert state.asked == 1, "a known try is asked for once"
+    assert state.asked == 1, "a known try is requested once"
 
 
 @pytest.mark.parametrize("told", ["scheduled", "queued"])
@@ -122,7 +122,7 @@ def test_the_trigger_of_a_sensor_cancels_nothing(polaris, state, job_id):
     ],
 )
 def test_a_job_whose_wait_was_over_is_not_canceled(polaris, state, job_id, fields, wait_for):
-    """Another triggerer may have fired the event, and the task gone on: a stream that is up stays up."""
+    """Another triggerer may have fired the event, and the task continued. A streaming job keeps running then."""
     state.value = "success"
     polaris.set_fields(job_id, **fields)
     asyncio.run(waiting(job_id, wait_for=wait_for).on_kill())
@@ -204,6 +204,6 @@ def test_the_job_keeps_running_in_task_states_without_a_user_action(polaris, sta
 
 def test_the_job_keeps_running_if_the_deadline_of_the_wait_has_passed(polaris, state, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
-    state.value = "scheduled"  # to go on after the event of another triggerer: it is time
+    state.value = "scheduled"  # because of the event of another triggerer
     asyncio.run(waiting(job_id, deadline=moved_clock.time - 1).on_kill())
     assert not puts(polaris)

@@ -87,7 +87,7 @@ def test_a_kill_before_the_task_starts_sends_nothing(running):
 
 
 def test_a_task_that_is_killed_before_it_begins_creates_no_job(running, state):
-    """Airflow 3 renders, and calls listeners, before it executes, and lets the task run on after on_kill."""
+    """Airflow 3 renders and calls listeners before execute, and lets the task continue after on_kill."""
     state.value = "failed"
     running.kill()
     assert running.run(kill_at=None).kind == "PolarisJobCanceled"
@@ -127,7 +127,7 @@ def test_a_service_that_hangs_does_not_block_the_signal_handler(running, state, 
 
 
 def test_a_lock_that_the_task_holds_does_not_block_the_signal_handler(running, state, monkeypatch, wait_until):
-    """The signal comes while the task itself talks to Airflow: what that holds is free only afterwards."""
+    """The signal comes during a request of the task to Airflow, whose lock is released only afterwards."""
     monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
     lock = threading.Lock()
 
@@ -156,7 +156,7 @@ def test_a_task_that_is_killed_before_it_sent_its_spec_does_not_send_it(running,
     assert outcome.kind == "PolarisJobCanceled"
     assert "before it created its job" in str(outcome.error)
     assert not posts(running.polaris)
-    assert running.on_kill_took < 2, "it does not wait for what only the task can do"
+    assert running.on_kill_took < 2, "on_kill does not wait for the task itself"
 
 
 def test_a_job_whose_spec_is_being_sent_is_canceled_when_its_id_is_known(running, state, wait_until):
@@ -224,7 +224,7 @@ def test_a_cleared_task_loads_again_when_its_first_job_is_canceled(polaris, move
 
 
 def test_execution_timeout_does_not_count_as_a_kill(running, state):
-    """Airflow calls on_kill then, too."""
+    """Airflow calls on_kill also after an execution_timeout."""
     running.clock.on_sleep = lambda: _alarm(running)
     outcome = outcome_of(lambda: running.operator.execute(running.task.context()), FakeTaskInstance())
     running.kill()

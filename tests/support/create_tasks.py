@@ -1,4 +1,4 @@
-"""A task that creates a job, over its tries, and what it has sent."""
+"""A task that creates a job, over several tries, and the requests that it has sent."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.support.airflow_versions import FakeTaskInstance, context_of
 from tests.support.job_specs import SQL
 from tests.support.run_task import outcome_of, run_task
 
-#: Options that are long enough, with a moved clock, for data that is really read.
+#: Options that leave enough time, with a moved clock, for rows that the local Polaris reads in real time.
 LONG = {"poll_interval": 1, "timeout": 10**8}
 
 
 class FakeStore(dict):
-    """As much of Airflow 3.3's task state store as is touched; JSON only, as there."""
+    """The methods of Airflow 3.3's task state store that are used. It holds only JSON, like the original."""
 
     def set(self, key, value):
         self[key] = json.dumps(value)
@@ -36,7 +36,7 @@ class Task:
         self.max_tries = retries
 
     def clear(self, *, running=False):
-        """As a user does. One that runs becomes ``restarting``, and its next try counts as a retry."""
+        """Clear the task as a user does. The next try of a running task counts as a retry."""
         if not running:
             self.max_tries = self.try_number + self.retries
 
@@ -56,7 +56,7 @@ class Task:
 
 
 class Running:
-    """A task on a worker, which is told to end in the middle of its wait, as by a signal."""
+    """A task on a worker whose ``on_kill`` is called during its wait, as by a signal."""
 
     def __init__(self, polaris, moved_clock, **options):
         self.polaris = polaris

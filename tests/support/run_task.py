@@ -1,4 +1,4 @@
-"""Runs a task the way Airflow does, in each of its modes, on fresh instances, and says how it ended."""
+"""Runs a task as Airflow does, in each of its modes, on fresh instances, and returns how it ended."""
 
 from __future__ import annotations
 

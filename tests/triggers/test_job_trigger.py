@@ -1,4 +1,4 @@
-"""The trigger: one event, frozen arguments, a wall-clock deadline, and a loop that nobody holds up."""
+"""The job's trigger: one event, frozen arguments, a wall-clock deadline, and a loop that is never blocked."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class TestArguments:
             "last_job": last_job, "cancel_on_kill": True,
             "logical_date": "2026-11-01T10:00:00+00:00",
         }  # fmt: skip
-        assert set(odd) == names, "a new argument wants a value here, and a default there"
+        assert set(odd) == names, "a new argument needs a value here, and a default in JobTriggerArgs"
         before = PolarisJobTrigger(**odd)
         _, kwargs = before.serialize()
         assert kwargs == odd
@@ -62,7 +62,7 @@ class TestArguments:
         assert after.serialize() == before.serialize()
 
     def test_a_task_that_earlier_code_deferred_goes_on(self, polaris, moved_clock):
-        """Written by the code from before triggers shared a poll: these names are frozen, new ones need defaults."""
+        """The golden file is of the first release. Its names are frozen, and new arguments need defaults."""
         golden = json.loads(GOLDEN.read_text())
         kwargs = golden["kwargs"]
         after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
@@ -72,7 +72,7 @@ class TestArguments:
         polaris.add_job(id=kwargs["job_id"], executionStatus="completed")
         event = one_event(after).payload
         assert event["outcome"] == "job"
-        assert set(golden["event"]) <= set(event), "and what fired there is read here, and here there"
+        assert set(golden["event"]) <= set(event), "each release reads the events of the other"
         moved_clock.time = 1_800_000_000.0
         sensor = PolarisJobSensor(task_id="gate", job_id=kwargs["job_id"], deferrable=True)
         resumed = sensor.execute_complete(context_of(FakeTaskInstance()), golden["event"])
@@ -90,7 +90,7 @@ class TestArguments:
         assert pkgutil.resolve_name(kind.class_path) is kind
 
     def test_every_option_that_the_trigger_needs_reaches_it(self, polaris, moved_clock):
-        """An option of the sensor is the trigger's, or the worker's alone for a stated reason, or this fails."""
+        """Each option of the sensor reaches the trigger, or stays on the worker for a stated reason."""
         job_id = polaris.add_job(executionStatus="running", type="streaming", health={"status": "error"})
         polaris.script(job_id, {"executionStatus": "pending"})
         values = {
@@ -100,8 +100,8 @@ class TestArguments:
         }  # fmt: skip
         on_the_worker = {
             "min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio",
-            "fail_on_warnings",  # weighed when the job is over, and that ends the deferral whatever they are
-            "wait_until_available",  # decides whether another trigger waits then
+            "fail_on_warnings",  # judged when the job is over, which ends the deferral anyway
+            "wait_until_available",  # decides whether another trigger waits after this one
             "deferrable",
         }  # fmt: skip
         options = set(inspect.signature(PolarisJobSensor).parameters) - {"kwargs"}
@@ -174,10 +174,12 @@ class TestEvents:
         failing = {"at": moved_clock.time, "unreachable_since": moved_clock.time - 5, "unauthorized_since": None}
         event = one_event(trigger(job_id, failing=failing)).payload
         assert event["failing"]["unreachable_since"] == failing["unreachable_since"]
-        assert 54 <= sum(moved_clock.slept) <= 60, "the poll before this deferral failed: not at once again"
+        assert 54 <= sum(moved_clock.slept) <= 60, (
+            "the poll before this deferral failed, so the next one is not immediate"
+        )
 
     def test_an_outage_of_hours_ago_is_forgotten_when_the_triggerer_restarts(self, polaris, moved_clock):
-        """The arguments of a trigger stay what they were at the deferral."""
+        """The arguments of a trigger do not change after the deferral."""
         job_id = polaris.add_job(executionStatus="completed")
         began = moved_clock.time - 5 * 3600
         polaris.fail_next(1)
@@ -263,7 +265,7 @@ class TestEvents:
 
 
 class TestTheLoop:
-    """In real time: what is measured here is the time itself."""
+    """These tests measure real time."""
 
     @pytest.fixture
     def hanging(self, polaris, monkeypatch):
@@ -278,7 +280,7 @@ class TestTheLoop:
 
     @staticmethod
     async def under_way(polaris, count: int = 2, seconds: float = 10.0) -> None:
-        """Wait until so many requests have come: those for the list and for one job, if many wait."""
+        """Wait until so many requests have arrived. Many waits send one for the list and one for a job."""
         end = time.perf_counter() + seconds
         while len(polaris.requests) < count:
             assert time.perf_counter() < end, "the requests never came"
@@ -286,7 +288,7 @@ class TestTheLoop:
 
     @staticmethod
     async def lag(seconds: float) -> float:
-        """Return how much later than asked a sleeper woke, at worst but for the one worst time in a hundred."""
+        """Return by how much sleeps are too long, as the 99th percentile, in seconds."""
         late = []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
@@ -310,13 +312,13 @@ class TestTheLoop:
             return idle, busy, resolved
 
         idle, busy, resolved = asyncio.run(measure())
-        # Held up, the loop would stand still for the 3 s that a request takes; below 20 ms it is the machine's noise.
+        # A blocked loop would stop for the 3 s of a request. Less than 20 ms is noise of the machine.
         assert busy <= max(3 * idle, 0.020), f"idle {idle * 1000:.2f} ms, with 100 hanging waits {busy * 1000:.2f} ms"
         assert resolved < 2
 
     def test_after_cancellation_nothing_new_is_sent_and_nobody_complains(self, hanging, caplog, recwarn):
         async def cancel():
-            # Debug mode is slow, and says so: that is no complaint of ours.
+            # Debug mode logs slow callbacks, which this test does not check.
             asyncio.get_running_loop().slow_callback_duration = 60
             waits = [asyncio.create_task(all_events(trigger(f"job-{n}"))) for n in range(40)]
             await self.under_way(hanging)
@@ -327,7 +329,7 @@ class TestTheLoop:
 
         with caplog.at_level(logging.DEBUG, logger="asyncio"):
             results, sent = asyncio.run(cancel(), debug=True)
-            assert all(isinstance(result, asyncio.CancelledError) for result in results), "cancellation gets through"
+            assert all(isinstance(result, asyncio.CancelledError) for result in results), "every wait is cancelled"
             assert sent == 2, "the list and one job"
             assert the_pool_comes_to_rest(), "a running request ends within its timeout"
         gc.collect()
@@ -369,7 +371,7 @@ class TestTheLoop:
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(wrong))
 
         async def run():
-            async with shared_client("polaris_default", None) as held:  # an old wait keeps the client alive
+            async with shared_client("polaris_default", None) as held:  # an old wait keeps the client open
                 with pytest.raises(PolarisNotFound):
                     await held.get_job(running)
                 monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", polaris.connection_json)
@@ -456,7 +458,7 @@ class TestTheLoop:
 
 
 def the_pool_comes_to_rest(seconds: float = 10.0) -> bool:
-    """Whether all threads of the provider's pool get free in that time: each must reach one barrier with the others."""
+    """Whether all threads of the pool become free in that time: all must reach one barrier."""
     barrier = threading.Barrier(client_module._pool._max_workers)
     reached = [client_module._pool.submit(barrier.wait, seconds) for _ in range(barrier.parties)]
     return not any(future.exception() for future in reached)

@@ -1,4 +1,4 @@
-"""When a wait ends: timeouts, Airflow's execution_timeout, and times that cannot be."""
+"""When a wait ends: timeouts, Airflow's execution_timeout, and impossible times."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_execution_timeout_in_the_first_poll_cancels_the_job_with_cancel_on_time
 
 @pytest.mark.skipif(AIRFLOW_3, reason="3.x does not end a deferred task by itself: tests/operators/test_create.py")
 @pytest.mark.usefixtures("airflow_db")
-@pytest.mark.filterwarnings("ignore")  # Airflow's own, while it runs a task
+@pytest.mark.filterwarnings("ignore")  # warnings of Airflow itself while it runs a task
 def test_a_deferred_task_on_2_11_resumes_before_airflow_ends_it(polaris):
     from airflow.models import TaskInstance, Trigger
     from airflow.utils.session import create_session

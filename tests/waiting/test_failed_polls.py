@@ -1,4 +1,4 @@
-"""What a bad night brings: every fault, alone and mixed, in every mode, at the first look and later."""
+"""Failed polls: every fault, alone and mixed, in every mode, in the first poll and later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
 def raising(error):
-    """Let the next connections of requests fail before they are made; return how to arm it."""
+    """Return a function that lets the next connections fail before they are made."""
 
     def arm(_polaris, times, monkeypatch):
         right = urllib3.util.connection.create_connection
@@ -33,7 +33,7 @@ def raising(error):
             return right(*args, **kwargs)
 
         monkeypatch.setattr(urllib3.util.connection, "create_connection", create_connection)
-        # A kept-alive line would be used again instead.
+        # A kept-alive connection would be used again instead.
         monkeypatch.setattr(requests.Session, "request", _closing(requests.Session.request))
 
     return arm
@@ -48,7 +48,7 @@ def _closing(request):
 
 
 def tls_failing(_polaris, times, monkeypatch):
-    """Let the next handshakes fail, as requests tells it: the local Polaris speaks plain http here."""
+    """Let the next TLS handshakes fail, as requests reports it. The local Polaris uses plain http here."""
     right = requests.adapters.HTTPAdapter.send
     left = [times]
 
@@ -78,7 +78,7 @@ def job_body(**changes):
 
 
 JOB_ID = "11111111-2222-4333-8444-555555555555"
-#: Faults that a wait gets over.
+#: Faults that a wait tolerates.
 PASSING = {
     "connection refused": raising(ConnectionRefusedError(111, "Connection refused")),
     "no such host": raising(socket.gaierror(-2, "Name or service not known")),
@@ -134,7 +134,7 @@ def gate(mode, **options):
 
 @pytest.fixture
 def wait(polaris, monkeypatch, moved_clock, airflow_3):
-    """Run a gate to its end, rescheduled as Airflow would; ``later`` breaks things once the job was seen running."""
+    """Run a sensor to its end, rescheduled as Airflow does. ``later`` is called once the job was seen running."""
     if not airflow_3:
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
     polaris.add_job(id=JOB_ID, executionStatus="running", metrics={"numRowsProcessed": 7})
@@ -171,7 +171,7 @@ def test_a_wait_continues_after_a_fault_and_ends_with_success(
     polaris, wait, monkeypatch, moved_clock, fault, when, mode
 ):
     complete_after(polaris, moved_clock, 3 if when == "at_first" or mode == "poke" else 2)
-    if when == "later" and mode == "poke":  # the job is seen running, and after the first pause all goes wrong
+    if when == "later" and mode == "poke":  # the fault begins after the first pause, when the job was seen running
         first = moved_clock.on_sleep
 
         def break_once():
@@ -191,7 +191,7 @@ def test_a_wait_continues_after_a_fault_and_ends_with_success(
 @pytest.mark.parametrize("seed", range(8))
 def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
     chance = random.Random(seed)  # noqa: S311
-    # Those that the server makes: each of the others would take the place of the one before.
+    # Only the faults of the server: each of the others would replace the fault before.
     by_patching = {"connection refused", "no such host", "no route", "connect timeout", "read timeout", "TLS failure"}
     for name in chance.choices([name for name in PASSING if name not in by_patching], k=12):
         PASSING[name](polaris, chance.randint(1, 3), monkeypatch)
@@ -221,7 +221,7 @@ def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, stat
     assert len(moved_clock.slept) <= (0 if when == "at_first" else 1)
     for part in (JOB_ID, advice):
         assert part in str(outcome.error)
-    if mode != "reschedule":  # which has no memory of what it saw
+    if mode != "reschedule":  # where a poke does not know of the pokes before
         assert ("not seen it yet" if when == "at_first" else "running") in str(outcome.error)
 
 
@@ -254,7 +254,7 @@ def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_cloc
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("late", [False, True])
 def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clock, mode, late):
-    """The service takes the new key only; Airflow's connection has it at once, or a while after."""
+    """The service accepts only the new key. Airflow's connection has it at once, or later."""
 
     def rotate():
         polaris.api_key = "pok_rotated"
@@ -315,7 +315,7 @@ def test_an_outage_of_45_minutes_is_tolerated_by_default(polaris, moved_clock, m
     outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=JOB_ID, deferrable=mode == "deferrable"))
     assert outcome.kind == "PolarisGateRefused"
     assert "row_too_large" in str(outcome.error)
-    assert moved_clock.time - (start + 60 + 45 * 60) <= 30, "within one interval after"
+    assert moved_clock.time - (start + 60 + 45 * 60) <= 30, "the wait ends within one interval after the outage"
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])

@@ -1,4 +1,4 @@
-"""``wait_until_available``: a good load that cannot be queried yet holds the task, in every mode, under one timeout."""
+"""``wait_until_available``: the task waits until loaded data can be queried, in every mode, under one timeout."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Load:
 
 @pytest.fixture(autouse=True)
 def _no_database(monkeypatch):
-    if not AIRFLOW_3:  # 2.11 looks the first reschedule up in its database
+    if not AIRFLOW_3:  # 2.11 reads the first reschedule from its database
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
 
 
@@ -131,7 +131,7 @@ def test_a_table_that_turns_up_late_is_fine(load, moved_clock, mode):
 
 @EACH
 def test_answers_that_change_each_time_do_not_outlast_the_timeout(load, moved_clock, mode):
-    """Replicas that disagree: there, not there, there, …"""
+    """Replicas may disagree: the table exists in one response and not in the next."""
     began = moved_clock.time
 
     def flip():
@@ -192,7 +192,7 @@ def test_once_is_not_twice_in_messages_either(load):
     )
     outcome = load.gate("poke")
     assert outcome.kind == "timeout"
-    assert "The job was not canceled" not in str(outcome.error), "it is over"
+    assert "The job was not canceled" not in str(outcome.error), "the job is over"
 
 
 @EACH
@@ -288,7 +288,7 @@ def test_a_job_that_leaves_no_table_is_a_usage_error(polaris, mode):
 def test_wait_until_available_requires_wait_for_completed(load):
     outcome = load.gate("poke", wait_for="running")
     assert outcome.kind == "PolarisOptionError"
-    assert not load.polaris.requests, "said before anything is sent"
+    assert not load.polaris.requests, "the error comes before any request"
 
 
 @pytest.mark.parametrize("given", ["True", None, 1])
@@ -317,7 +317,7 @@ def test_a_response_that_is_not_a_table_counts_as_unreachable(answer):
 
 @pytest.mark.parametrize("interval", [5, 30, 600])
 def test_the_second_check_comes_after_exactly_the_needed_time(load, moved_clock, interval):
-    """A longer interval does not make it wait longer, and a shorter one does not make it ask more often."""
+    """A longer interval does not delay the second check, and a shorter one does not add a check."""
     trigger = table_trigger(load, poll_interval=interval)
     began = moved_clock.time
     (event,) = run(trigger)
