@@ -78,7 +78,7 @@ class WaitingTask(LinksToJob, BaseOperator):
         self._given = {name for name in CONNECTION if getattr(self, name) is not None}
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let ``inspect.signature`` and ``help`` show the options that a class inherits from this house."""
+        """Let ``inspect.signature`` and ``help`` show the options of the provider's base classes."""
         super().__init_subclass__(**kwargs)
         options: dict[str, inspect.Parameter] = {}
         for base in cls.__mro__:
