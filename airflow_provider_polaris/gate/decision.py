@@ -55,9 +55,18 @@ def _refuse(reason: str) -> Decision:
     return Decision(Verdict.REFUSE, reason)
 
 
+@dataclass(frozen=True)
+class UntilOver:
+    """The condition of a cancellation: the job is over, whatever its outcome."""
+
+
+#: What a wait can wait for. :func:`decide` judges a job by either.
+Condition = Gate | UntilOver
+
+
 def decide(
     job: Job,
-    gate: Gate,
+    gate: Condition,
     metrics: JobMetrics | None = None,
     log_codes: Collection[str] | None = None,
 ) -> Decision:
@@ -68,7 +77,7 @@ def decide(
         while they are not known.
     :raises PolarisUsageError: if this gate never opens for a job of this type.
     """
-    if gate.wait_for == "over":
+    if isinstance(gate, UntilOver):
         verdict = Verdict.PASS if job.is_over else Verdict.WAIT
         return Decision(verdict, f"is {job.state}")
     _check_that_it_can_open(job, gate)

@@ -24,7 +24,7 @@ class Gate:
     """
 
     #: ``over``, however it ended, is what a cancellation waits for; no gate of a user's.
-    wait_for: Literal["completed", "running", "over"] = "completed"
+    wait_for: Literal["completed", "running"] = "completed"
     #: ``True``: any warning refuses; otherwise the warning codes that do.
     fail_on_warnings: Literal[True] | frozenset[str] = frozenset({"no_rows_found", "unable_to_proceed"})
     fail_on_unhealthy: bool = False

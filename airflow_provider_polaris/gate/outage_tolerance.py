@@ -1,4 +1,4 @@
-"""How long a wait puts up with polls that fail. Pure; the same in poke mode and in the trigger."""
+"""How long a wait tolerates failed polls. Pure; the same in poke mode and in the trigger."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnauthorized,
 )
 
-#: Keys are rotated while jobs run: how long a wait that had worked looks again at a 401, in seconds.
+#: How long a wait that has worked before tolerates a 401, in seconds: keys are rotated while jobs run.
 ROTATION_GRACE = 300.0
-#: Only a second look at least this much later proves that a job is not there, in seconds.
+#: A 404 counts only if a second poll, at least so many seconds later, returns it too.
 SECOND_LOOK = 10.0
-#: The longest that ``Retry-After`` puts a poll off beyond its interval, in seconds.
+#: The longest delay of a poll that ``Retry-After`` can ask for, in seconds.
 MAX_RETRY_AFTER = 30.0
-#: What a deferral hands over of failed polls is too old to go on with after that, in seconds, and some intervals.
+#: An outage before a deferral is forgotten after so many seconds and three intervals.
 STALE = 60.0
 
 
 @dataclass
 class OutageTolerance:
-    """What one wait remembers of polls that failed.
+    """The failed polls of one wait, and when they end the wait.
 
-    :param max_unreachable: seconds without an answer after which the wait ends. ``None`` never ends it: a rescheduled
-        poke is a new process and does not know when the outage began.
+    :param max_unreachable: the wait ends after an outage of so many seconds. ``None``: never, since a rescheduled poke
+        is a new process and does not know when the outage began.
     :param interval: the usual seconds between two polls.
-    :param worked: whether this wait has had an answer before; at the first look a 401 is a wrong key, later it may be a
-        rotation.
-    :param unreachable_since: when a running outage began, in seconds since the epoch.
-    :param unauthorized_since: when the key was first turned away.
-    :param not_found_since: when the job was first said not to be there.
+    :param worked: whether a poll of this wait has succeeded before. In the first poll a 401 is a wrong key, later it
+        may be a rotation.
+    :param unreachable_since: when the current outage began, in seconds since the epoch.
+    :param unauthorized_since: when Polaris first rejected the key.
+    :param not_found_since: when Polaris first reported that there is no such job.
     """
 
     max_unreachable: float | None
@@ -46,19 +46,19 @@ class OutageTolerance:
     not_found_since: float | None = None
 
     def succeeded(self) -> None:
-        """Forget the failures: a poll had all its answers."""
+        """Forget the failures: a poll has succeeded."""
         self.worked = True
         self.unreachable_since = self.unauthorized_since = self.not_found_since = None
 
     def failed(self, error: PolarisError, now: float) -> float | None:
-        """Bear one more failed poll.
+        """Count one more failed poll.
 
-        :return: after how many seconds to look again; ``None`` for the usual interval.
+        :return: after how many seconds to poll again; ``None`` for the usual interval.
         :raises PolarisError: the error with which the wait ends.
         """
         if isinstance(error, PolarisTransientError):
             return self._unreachable(error, now)
-        self.unreachable_since = None  # it did answer
+        self.unreachable_since = None  # Polaris did respond
         if isinstance(error, PolarisUnauthorized):
             self._unauthorized(error, now)
             return None
@@ -67,7 +67,7 @@ class OutageTolerance:
         raise error
 
     def to_dict(self, now: float) -> dict[str, float | None] | None:
-        """Return what another process needs to go on with this tolerance; ``None`` if nothing failed."""
+        """Return what another process needs to continue with this tolerance; ``None`` if nothing failed."""
         if self.unreachable_since is None and self.unauthorized_since is None:
             return None
         return {
@@ -77,10 +77,10 @@ class OutageTolerance:
         }
 
     def resume(self, failing: Mapping[str, Any] | None, now: float) -> bool:
-        """Go on with what :meth:`to_dict` told, and return whether there was something to go on with.
+        """Continue with what :meth:`to_dict` returned. Return whether there was a failure to continue with.
 
-        A trigger's arguments stay what they were: one that starts again hours later must not take an outage of back
-        then for one that never ended.
+        The arguments of a trigger never change. A trigger that starts again hours later must not take an old outage
+        for one that has not ended.
         """
         at = failing.get("at") if failing else None
         if not failing or not isinstance(at, (int, float)) or now - at > STALE + 3 * self.interval:
@@ -121,10 +121,10 @@ class OutageTolerance:
 
 
 def no_such_job(error: PolarisNotFound) -> PolarisJobNotFound:
-    """Return the error that says what a 404 may mean."""
+    """Return the error that explains what a 404 may mean."""
     return PolarisJobNotFound(
         f"Polaris has no such job: {error}. Either the id or the project is wrong, or the job is old and its "
-        "history was cleaned up (past 5,000 finished batch jobs in a project, those older than 90 days go)",
+        "history was cleaned up (if a project has more than 5,000 finished batch jobs, those older than 90 days go)",
         status=error.status,
         code=error.code,
     )

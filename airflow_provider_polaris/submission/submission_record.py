@@ -1,7 +1,7 @@
-"""What the tries of one task know of each other: the job that an earlier one created, or may have created.
+"""What the tries of one task note for each other: the job that a try created, or may have created.
 
-Airflow 3.3 has a store for that, which outlives a worker, a retry and a clear. Before 3.3 there is none: XComs are
-cleared at the start of each try.
+Airflow 3.3 has a store for that, which is kept across a lost worker, a retry and a clear. Airflow before 3.3 has none:
+it deletes a task's XComs at the start of each try.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.waiting.progress_log import Log
 
-#: Under which the store keeps it: a task that was deferred by one release goes on under the next.
+#: The key of the note in the store. It stays: a task that one release deferred continues under the next.
 KEY = "polaris_job"
 State = Literal["sending", "lost", "waiting", "canceling", "passed", "refused", "failed"]
 _STATES: tuple[str, ...] = get_args(State)
@@ -27,87 +27,90 @@ _STATES: tuple[str, ...] = get_args(State)
 
 @dataclass(frozen=True)
 class SubmissionNote:
-    """What was noted last.
+    """The last note of a task.
 
-    :param state: ``sending``: the spec went out, and no answer was noted; ``lost``: likewise, and the user was told;
-        ``waiting`` for the job, without a verdict; ``canceling``: time was up, or the task was killed; or the verdict,
-        of which ``passed`` and ``refused`` have loaded the data, and ``failed`` has not.
-    :param life: the first try since the task was last cleared: retries of one life belong together.
-    :param at: when the spec went out, in seconds since the epoch.
+    :param state: ``sending``: the spec was sent, and no response was noted. ``lost``: the same, and the user was told.
+        ``waiting``: for the job, without a verdict. ``canceling``: the timeout passed, or the task was killed. The
+        others are verdicts: after ``passed`` and ``refused`` the data is loaded, after ``failed`` it is not.
+    :param clear_generation: the first try since the task was last cleared.
+    :param at: when the spec was sent, in seconds since the epoch.
+    :param marker: marker in the submitted spec, used to find its job.
+    :param spec: digest of the spec. It shows whether a cleared task loads something else.
     """
 
     state: State
-    life: int
+    clear_generation: int
     at: float
     job_id: str | None = None
-    #: By which the job is found again whose spec went out.
     marker: str | None = None
-    #: A digest of the spec, by which a clear that is to load something else is told.
     spec: str | None = None
 
 
 class SubmissionRecord:
-    """One task instance's record.
+    """The notes of one task instance, as one of its tries sees them.
 
-    :param retries: the task's own; Airflow tells by them which try began a life.
+    A clear generation is all tries since the task was last cleared. Its number is that of its first try.
+
+    :param retries: the task's own. Airflow derives from them which try was the first since a clear.
     """
 
     def __init__(self, context: Context, retries: int) -> None:
         ti = context["ti"]
         self._store: Any = context.get("task_state_store")
         # As Airflow itself counts (get_first_reschedule_date): a clear raises max_tries, a retry does not.
-        self.life = int(ti.max_tries) - retries + 1
+        self.clear_generation = int(ti.max_tries) - retries + 1
         this_try = int(ti.try_number)
-        self.is_retry = this_try > 1 and this_try != self.life
-        identity = [ti.dag_id, ti.run_id, ti.task_id, ti.map_index, self.life]
-        #: By which the jobs of this life are found again, where their spec has a place for it.
+        self.is_retry = this_try > 1 and this_try != self.clear_generation
+        identity = [ti.dag_id, ti.run_id, ti.task_id, ti.map_index, self.clear_generation]
+        #: Marker of all specs of this clear generation, if the spec has a place for it.
         self.marker = f"airflow-provider-polaris {_digest(identity)}"
-        #: Whether that is the marker of the tries before. It is not if the DAG file's ``retries`` have changed since
-        #: the first one: then this count has begun before it, or is yet to begin.
-        self.knows_marker = 1 <= self.life <= this_try
+        #: Whether the tries before had the same marker. They had not if the DAG file's ``retries`` have changed since
+        #: the first try: then the clear generation is less than one, or later than this try.
+        self.knows_marker = 1 <= self.clear_generation <= this_try
         run_began = getattr(context.get("dag_run"), "start_date", None)
-        #: When the run began, in seconds since the epoch: no job of its tasks is older. ``None`` if that is not told.
-        self.began = run_began.timestamp() if isinstance(run_began, datetime) else None
-        #: Of this try's spec, once it is known.
+        #: When the DAG run began, in seconds since the epoch; ``None`` if unknown. No job of its tasks is older.
+        self.run_began = run_began.timestamp() if isinstance(run_began, datetime) else None
+        #: Digest of this try's spec, once that is known.
         self.spec: str | None = None
-        #: Whether something was noted that cannot be read: by a later release, perhaps.
-        self.is_garbled = False
+        #: Whether there is a note that cannot be read. A later release may have written it.
+        self.is_unreadable = False
 
     @property
-    def lasts(self) -> bool:
-        """Whether what is noted outlives this process."""
+    def is_kept(self) -> bool:
+        """Whether Airflow keeps the notes for later tries."""
         return self._store is not None
 
-    def recall(self) -> SubmissionNote | None:
-        """Return what was noted last, ``None`` if nothing was, or if it cannot be read."""
-        noted = self._store.get(KEY) if self.lasts else None
-        remembered = _read(noted) if isinstance(noted, Mapping) else None
-        self.is_garbled = noted is not None and remembered is None
-        return remembered
+    def last_note(self) -> SubmissionNote | None:
+        """Return the last note; ``None`` if there is none, or if it cannot be read."""
+        stored = self._store.get(KEY) if self.is_kept else None
+        note = _read(stored) if isinstance(stored, Mapping) else None
+        self.is_unreadable = stored is not None and note is None
+        return note
 
-    def is_for(self, spec: Mapping[str, Any]) -> None:
-        """Tell which spec, rendered, this try is to load."""
+    def set_spec(self, spec: Mapping[str, Any]) -> None:
+        """Keep a digest of the rendered spec of this try."""
         self.spec = _digest(spec)
 
     def note(self, state: State, job_id: str | None = None, *, marker: str | None = None) -> None:
-        """Note how far this try is."""
-        if self.lasts:
-            self._store.set(KEY, asdict(SubmissionNote(state, self.life, clock.now(), job_id, marker, self.spec)))
+        """Note the progress of this try."""
+        if self.is_kept:
+            note = SubmissionNote(state, self.clear_generation, clock.now(), job_id, marker, self.spec)
+            self._store.set(KEY, asdict(note))
 
     def note_cancellation(self, job_id: str, log: Log) -> None:
-        """Note that the job is about to be canceled: before it is, since this process may not live to do it after."""
+        """Note a cancellation before it is sent, since this process may end right after. Best effort."""
         try:
             self.note("canceling", job_id)
-        except Exception as error:  # noqa: BLE001 - Airflow may take nothing more from a task that ends
-            log.info("The cancellation could not be noted for a next try: %s", error)
+        except Exception as error:  # noqa: BLE001 - Airflow may reject every call of a task that ends
+            log.info("The cancellation of job %s could not be noted for the next try: %s", job_id, error)
 
 
-def _read(noted: Mapping[str, Any]) -> SubmissionNote | None:
-    state, life, at = noted.get("state"), noted.get("life"), noted.get("at")
-    if state not in _STATES or not isinstance(life, int) or not isinstance(at, (int, float)):
+def _read(stored: Mapping[str, Any]) -> SubmissionNote | None:
+    state, generation, at = stored.get("state"), stored.get("clear_generation"), stored.get("at")
+    if state not in _STATES or not isinstance(generation, int) or not isinstance(at, (int, float)):
         return None
-    told = {name: noted[name] for name in ("job_id", "marker", "spec") if isinstance(noted.get(name), str)}
-    return SubmissionNote(state, life, at, **told)
+    texts = {name: stored[name] for name in ("job_id", "marker", "spec") if isinstance(stored.get(name), str)}
+    return SubmissionNote(state, generation, at, **texts)
 
 
 def _digest(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Creating a job once: the one an earlier try created is found again; the spec is never sent twice by mistake."""
+"""Creating a job once: the job of an earlier try is found, and the spec is never sent twice by mistake."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.submission_record import State, SubmissionNote, SubmissionRecord
 from airflow_provider_polaris.waiting.progress_log import Log
 
-#: A spec whose answer was lost may still arrive for so long: only after that does not finding its job prove that there
-#: is none. In seconds; longer than a request and its answer may take.
-IN_FLIGHT = 120.0
-#: So much later than it was noted, in seconds, a spec may still be sent: a 429 is tried again, after pauses. And longer
-#: by the connection's timeout.
-SENDING = 180.0
-#: How often a job with our marker is looked for in that time, in seconds.
-LOOK_AGAIN = 15.0
-#: How long a job is waited for that is canceled for an earlier try, and how often it is looked at, in seconds.
-CANCELING = 300.0
-CANCELING_LOOK = 5.0
-#: So many of a table's newest jobs are searched for the marker: the list does not show queries.
-SEARCHED = 200
-#: How far the service's clock may be from Airflow's, in seconds: a day is more than any time zone.
-CLOCKS_APART = 86_400.0
+#: A spec whose response was lost may still arrive for this long. Only after that a search without a result proves that
+#: there is no job. Longer than a request and its response may take.
+IN_FLIGHT_SECONDS = 120.0
+#: A spec may be sent this much later than it was noted, plus the connection's timeout: a 429 is tried again, after
+#: pauses.
+SENDING_SECONDS = 180.0
+#: The pause between two searches for a job with the marker.
+SEARCH_PAUSE_SECONDS = 15.0
+#: The longest wait for a job that is being canceled for an earlier try, and the pause between two polls.
+CANCELING_SECONDS = 300.0
+CANCELING_POLL_SECONDS = 5.0
+#: The number of a table's newest jobs that are searched for the marker. The list does not show queries.
+SEARCHED_JOBS = 200
+#: The largest difference between the service's clock and Airflow's. A day is more than any time zone.
+CLOCK_DIFFERENCE_SECONDS = 86_400.0
 
 
 class JobSubmission:
-    """One try's way to its job.
+    """What one try does to get its job.
 
-    :param check: called right before the spec is sent; raises if there is to be no job any more.
+    :param check: called right before the spec is sent. Raises if the task must not create a job any more.
     """
 
     def __init__(
@@ -57,25 +57,25 @@ class JobSubmission:
         self._check = check
         self._hook = hook
         self._record = record
-        record.is_for(spec)
-        # The end of it is new for each spec that is sent: a run of the same name may have been here before.
+        record.set_spec(spec)
+        # The end of the marker is new for each spec: an earlier DAG run may have had the same name.
         self._marker = f"{record.marker} {secrets.token_hex(8)}"
         self._spec = marked(spec, self._marker)
         self._table = table_of(spec)
         self._log = log
-        #: Jobs that do not have the marker that is looked for.
-        self._others: set[str] = set()
+        #: Ids of jobs that do not have the marker.
+        self._without_marker: set[str] = set()
 
     def job(self) -> Job:
-        """Return the job to wait for: that of an earlier try, or else a new one.
+        """Return the job to wait for: that of an earlier try, or a new one.
 
         :raises PolarisJobLost: when an earlier try may have created a job that cannot be found.
         """
-        remembered = self._record.recall()
-        if remembered is not None:
-            job = self._of_earlier_try(remembered)
-        elif self._record.is_retry and (self._record.is_garbled or not self._record.lasts):
-            job = self._found_or_lost(None, self._record.marker if self._record.knows_marker else None)
+        note = self._record.last_note()
+        if note is not None:
+            job = self._job_of_earlier_try(note)
+        elif self._record.is_retry and (self._record.is_unreadable or not self._record.is_kept):
+            job = self._find_or_report_lost(None, self._record.marker if self._record.knows_marker else None)
         else:
             job = None
         if job is None:
@@ -83,87 +83,91 @@ class JobSubmission:
             self._log.info("%s: created", job)
         return job
 
-    def _of_earlier_try(self, remembered: SubmissionNote) -> Job | None:
-        """Return the job that an earlier try has waited for, ``None`` if this try is to load."""
-        same_life = remembered.life == self._record.life
-        if remembered.state == "failed" or (remembered.state in ("passed", "refused") and not same_life):
-            return None  # it had its verdict: a retry or a clear loads again
-        if remembered.state == "lost" and not same_life:
-            return None  # the user was told, and has looked
-        is_other = not same_life and remembered.spec not in (None, self._record.spec)
-        if remembered.state in ("sending", "lost"):
-            # A spec that is another by now tells nothing of where the one that went out is to be found.
-            marker = None if is_other else remembered.marker or self._record.marker
-            return self._found_or_lost(remembered.at, marker)
-        if remembered.job_id is None:
+    def _job_of_earlier_try(self, note: SubmissionNote) -> Job | None:
+        """Return the job of an earlier try; ``None`` if this try must create one."""
+        is_cleared = note.clear_generation != self._record.clear_generation
+        if note.state == "failed" or (note.state in ("passed", "refused") and is_cleared):
+            return None  # the job had its verdict: a retry or a clear loads again
+        if note.state == "lost" and is_cleared:
+            return None  # the user was told, and has checked the table
+        is_other_spec = is_cleared and note.spec not in (None, self._record.spec)
+        if note.state in ("sending", "lost"):
+            # Another spec does not tell where to find the job of the spec that was sent.
+            marker = None if is_other_spec else note.marker or self._record.marker
+            return self._find_or_report_lost(note.at, marker)
+        if note.job_id is None:
             return None
-        job = self._still_there(remembered.job_id)
-        # A kill may have been too late to note that it cancels the job, or to do it.
-        asked_again = remembered.state == "canceling" or not same_life
-        if asked_again and job.is_being_canceled:
-            job = self._until_over(job)
-        if asked_again and (job.has_failed or job.was_canceled):
-            return None  # it has loaded nothing
-        if is_other:
+        job = self._request_job(note.job_id)
+        # A kill may have been too late to note the cancellation, or to send it.
+        may_load_again = note.state == "canceling" or is_cleared
+        if may_load_again and job.is_being_canceled:
+            job = self._wait_until_over(job)
+        if may_load_again and (job.has_failed or job.was_canceled):
+            return None  # the job has loaded nothing
+        if is_other_spec:
             self._leave(job)
             return None
-        self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
+        self._log.warning("%s is %s: an earlier try created it. This try continues with it", job, job.state)
         return job
 
-    def _still_there(self, job_id: str) -> Job:
+    def _request_job(self, job_id: str) -> Job:
         try:
             return self._hook.get_job(job_id)
         except PolarisNotFound:
-            clock.sleep(SECOND_LOOK)  # as for every wait: one look does not prove it
+            clock.sleep(SECOND_LOOK)  # as in every wait, one 404 is no proof
         try:
             return self._hook.get_job(job_id)
         except PolarisNotFound:
-            self._note_if_possible("lost", job_id)
+            self._note_best_effort("lost", job_id)
             raise PolarisJobLost(
-                f"An earlier try created job {job_id}, and Polaris no longer has it. {self._how_to_go_on()}"
+                f"An earlier try created job {job_id}, and Polaris no longer has it. {self._next_step()}"
             ) from None
 
     def _leave(self, job: Job) -> None:
-        """Leave a job to itself whose task was cleared in order to load something else."""
+        """Leave the job of another spec alone. Raise if it still runs."""
         if not job.is_over:
             raise PolarisJobStillRunning(
-                f"{job} is {job.state}: an earlier try created it, of another spec than this task has now. Cancel it, "
-                "or wait until it is over, and clear this task again: then it loads what the spec says now"
+                f"{job} is {job.state}: an earlier try created it from another spec than this task has now. Cancel the "
+                "job, or wait until it is over. Then clear this task again to load the new spec"
             )
-        self._log.warning("%s is %s: an earlier try created it, of another spec. Loading anew", job, job.state)
+        self._log.warning(
+            "%s is %s: an earlier try created it from another spec. This try creates a new job", job, job.state
+        )
 
-    def _until_over(self, job: Job) -> Job:
-        """Wait until a job that is being canceled is over: it may complete all the same."""
-        give_up_at = clock.now() + CANCELING
+    def _wait_until_over(self, job: Job) -> Job:
+        """Wait until a job that is being canceled is over. The job may still complete."""
+        give_up_at = clock.now() + CANCELING_SECONDS
         while not job.is_over:
             if clock.now() >= give_up_at:
-                raise PolarisJobTimeout(f"{job} is still being canceled, for an earlier try. Try again")
-            clock.sleep(CANCELING_LOOK)
+                raise PolarisJobTimeout(
+                    f"{job} is still being canceled, for an earlier try. The next try creates a new job"
+                )
+            clock.sleep(CANCELING_POLL_SECONDS)
             job = self._hook.get_job(job.id)
         return job
 
     def _create(self) -> Job:
         self._check()
-        self._hook.get_conn()  # a connection that is wrong is no spec that was sent
+        self._hook.get_conn()  # an invalid connection must not count as a spec that was sent
         self._record.note("sending", marker=self._marker)
         sent_at = clock.now()
         try:
             job = self._hook.create_job(self._spec)
         except PolarisError as error:
             if not (isinstance(error, PolarisTransientError) and error.received):
-                self._note_if_possible("failed")  # nothing was sent, or Polaris said no
+                self._note_best_effort("failed")  # nothing was sent, or Polaris rejected the spec
                 raise self._not_created(error) from None
-            self._log.warning("The answer to the new job was lost. %s", error)
-            job_or_none = self._found_or_lost(sent_at, self._marker, last_sent_at=clock.now())
+            self._log.warning("The response to the spec was lost. %s", error)
+            job_or_none = self._find_or_report_lost(sent_at, self._marker, last_sent_at=clock.now())
             if job_or_none is None:
-                self._note_if_possible("failed")
+                self._note_best_effort("failed")
                 raise
             job = job_or_none
-        self._note_if_possible("waiting", job.id)
+        self._note_best_effort("waiting", job.id)
         return job
 
     def _not_created(self, error: PolarisError) -> PolarisError:
-        """Return the error with what is certain: this task has loaded nothing."""
+        """Return the error, which says that this task has loaded nothing."""
         if not isinstance(error, PolarisApiError):
             return error
         parts = [f"No job was created for table {self._table!r}: {error}"]
@@ -172,88 +176,89 @@ class JobSubmission:
         kept = {"received": False} if isinstance(error, PolarisTransientError) else {}
         return type(error)(sentences(*parts), status=error.status, code=error.code, **kept)
 
-    def _note_if_possible(self, state: State, job_id: str | None = None) -> None:
-        """Note what has happened. That it cannot be noted must not hide it, nor end the wait for a job that runs."""
+    def _note_best_effort(self, state: State, job_id: str | None = None) -> None:
+        """Best effort: a failure of the store hides no error, and ends no wait for a running job."""
         try:
             self._record.note(state, job_id)
-        except Exception as error:  # noqa: BLE001 - whatever it is
-            what = f"Job {job_id}" if job_id else "That there is no job"
-            self._log.warning("%s could not be noted for a retry: %s: %s", what, type(error).__name__, error)
+        except Exception as error:  # noqa: BLE001 - see above
+            fact = f"Job {job_id}" if job_id else "That there is no job"
+            self._log.warning("%s could not be noted for a retry: %s: %s", fact, type(error).__name__, error)
 
-    def _found_or_lost(
+    def _find_or_report_lost(
         self, sent_at: float | None, marker: str | None, *, last_sent_at: float | None = None
     ) -> Job | None:
-        """Look for the job with that marker; ``None`` proves that there is none, or none that has loaded anything.
+        """Return the job with the marker; ``None`` only if no such job exists, or it loaded nothing.
 
-        :param sent_at: when the spec went out; ``None`` if that is not known.
-        :param marker: ``None`` if it is not known either.
-        :param last_sent_at: when it can have gone out for the last time.
+        :param sent_at: when the spec was sent; ``None`` if unknown.
+        :param marker: ``None`` if unknown.
+        :param last_sent_at: the latest time at which the spec can have been sent.
+        :raises PolarisJobLost: if the job may exist and cannot be found.
         """
         if marker is None or not can_be_marked(self._spec):
-            self._note_if_possible("lost")
-            raise PolarisJobLost(self._lost(sent_at))
+            self._note_best_effort("lost")
+            raise PolarisJobLost(self._lost_message(sent_at))
         if last_sent_at is None:
-            sending = SENDING + self._hook.connection.timeout
+            sending = SENDING_SECONDS + self._hook.connection.timeout
             last_sent_at = clock.now() if sent_at is None else sent_at + sending
         while True:
-            job = self._marked_job(marker, self._record.began if sent_at is None else sent_at)
+            job = self._marked_job(marker, self._record.run_began if sent_at is None else sent_at)
             if job is not None and job.is_being_canceled and job.created_by and job.last_modified_by == job.created_by:
-                # By the key that created it: an earlier try was killed, or its time was up.
-                job = self._until_over(job)
+                # Canceled with the key that created it: an earlier try was killed, or its timeout passed.
+                job = self._wait_until_over(job)
                 if job.has_failed or job.was_canceled:
                     return None
             if job is not None and sent_at is None and job.has_failed:
-                return None  # it had its verdict, which nobody could note
+                return None  # the job had its verdict, which could not be noted
             if job is not None:
                 self._record.note("waiting", job.id)
-                self._log.warning("%s is %s: an earlier try created it. Going on with it", job, job.state)
+                self._log.warning("%s is %s: an earlier try created it. This try continues with it", job, job.state)
                 return job
-            left = last_sent_at + IN_FLIGHT - clock.now()
+            left = last_sent_at + IN_FLIGHT_SECONDS - clock.now()
             if left <= 0:
                 return None
-            clock.sleep(min(left, LOOK_AGAIN))
+            clock.sleep(min(left, SEARCH_PAUSE_SECONDS))
 
     def _marked_job(self, marker: str, since: float | None) -> Job | None:
-        """Return the job with that marker, ``None`` if there is none yet.
+        """Return the job with the marker, ``None`` if there is none yet.
 
-        :param since: it is not older than that, but for clocks that differ.
-        :raises PolarisJobLost: if the table has so many newer ones that this cannot be told.
+        :param since: the job is not older than that, except for the difference between clocks.
+        :raises PolarisJobLost: if the table has too many newer jobs to know.
         """
         newest_first = self._hook.list_jobs(
             target_table_name=self._table,
             type="sql",
             sort_column="created_date_time",
             sort_order="DESC",
-            page_size=SEARCHED,
+            page_size=SEARCHED_JOBS,
         )
         for count, summary in enumerate(newest_first):
             created = summary.created_time
-            if since is not None and created is not None and created < since - CLOCKS_APART:
-                return None  # and all that follow are older still
-            if count == SEARCHED:
-                self._note_if_possible("lost")
+            if since is not None and created is not None and created < since - CLOCK_DIFFERENCE_SECONDS:
+                return None  # all jobs that follow are older
+            if count == SEARCHED_JOBS:
+                self._note_best_effort("lost")
                 raise PolarisJobLost(
-                    f"An earlier try may have created a job, and table {self._table!r} has more than {SEARCHED} newer "
-                    f"ones, among which it was not found. {self._how_to_go_on()}"
+                    f"An earlier try may have created a job, and table {self._table!r} has more than {SEARCHED_JOBS} "
+                    f"newer jobs, among which that job was not found. {self._next_step()}"
                 )
-            if summary.id in self._others:
+            if summary.id in self._without_marker:
                 continue
             job = self._hook.get_job(summary.id)
             if marker in str(job.raw.get("query")):
                 return job
-            self._others.add(job.id)
+            self._without_marker.add(job.id)
         return None
 
-    def _lost(self, sent_at: float | None) -> str:
+    def _lost_message(self, sent_at: float | None) -> str:
         if sent_at is None:
-            what = "An earlier try may have created a job, and before Airflow 3.3 a task cannot remember it"
+            what = "An earlier try may have created a job. Before Airflow 3.3 a task cannot store which"
         else:
             when = datetime.fromtimestamp(sent_at, timezone.utc)
-            what = f"The spec was sent at {when:%Y-%m-%d %H:%M:%S} UTC, and its answer was lost"
-        return f"{what}: table {self._table!r} may have a job that nobody waits for. {self._how_to_go_on()}"
+            what = f"The spec was sent at {when:%Y-%m-%d %H:%M:%S} UTC, and its response was lost"
+        return f"{what}. Table {self._table!r} may have a job that no task waits for. {self._next_step()}"
 
-    def _how_to_go_on(self) -> str:
+    def _next_step(self) -> str:
         return (
-            f"Look at the newest jobs of table {self._table!r} in the console, or with PolarisHook.latest_job(). If "
-            "the data is there, mark this task as success; if not, clear it, and it loads again"
+            f"Check the newest jobs of table {self._table!r} in the console, or with PolarisHook.latest_job(). If the "
+            "data is there, mark this task as success. If not, clear this task to load again"
         )

@@ -1,4 +1,4 @@
-"""What the provider's triggers share: what is stored of a wait, its one event, and how it bears failed polls."""
+"""What the provider's triggers share: their stored arguments, and the one event that they fire."""
 
 from __future__ import annotations
 
@@ -8,120 +8,101 @@ from typing import Any, ClassVar, Literal
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import (
-    PolarisApiError,
-    PolarisError,
-    error_to_dict,
-)
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.polled_wait import Pace
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
+from airflow_provider_polaris.waiting.crossing import EventOutcome, TableSeen, TriggerArgs, WaitEvent
 from airflow_provider_polaris.waiting.progress_log import ProgressLog, explain
 
 
 class PolarisTrigger(BaseTrigger):
-    """A wait that fires one event, and returns. It never raises, and only reads.
+    """A wait in the triggerer that fires one :class:`WaitEvent`, and returns. It never raises, and only reads.
 
-    Its arguments are stored in Airflow's database while a task is deferred, so they are plain JSON, hold no secret, and
-    stay as they are: a task deferred by one release goes on under the next.
-
-    The event: ``{"outcome": "job" | "table" | "timeout" | "error", "job": {…} | None, "table": {…} | None,
-    "error": {…} | None, "deadline": …, "failing": {…} | None, "trouble": "…" | None, "polls": …, "failed_polls": …}``.
-
-    :param deadline: when the wait ends, in seconds since the epoch: wall clock, since it may go on in another process.
-    :param poll_interval: the longest time between two polls, in seconds; each is up to a tenth shorter, at random.
-    :param max_unreachable: how many seconds without an answer end the wait.
-    :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
-    :param failing: what went wrong before this deferral (:meth:`OutageTolerance.to_dict`). The first poll then waits an
-        interval: the poll before has just failed.
-    :param last_job: the job as the worker last saw it, in the form of the event's ``job``.
+    :param stored: the arguments, as :class:`TriggerArgs` describes them. Arguments of a newer release are ignored.
+        If an argument is missing, the trigger fires an event that says so.
     """
 
-    #: Airflow's database holds this path while a task is deferred. It stays if the class ever moves.
+    #: Airflow's database holds this path while a task is deferred. It stays the same if the class moves.
     class_path: ClassVar[str]
+    #: The type of the stored arguments.
+    args_type: ClassVar[type[TriggerArgs]]
+    args: TriggerArgs
 
-    def __init__(
-        self,
-        *,
-        job_id: str,
-        polaris_conn_id: str,
-        project_id: str | None,
-        poll_interval: float,
-        deadline: float,
-        max_unreachable: float,
-        exponential_backoff: bool = False,
-        max_wait: float | None = None,
-        failing: dict[str, Any] | None = None,
-        last_job: dict[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, **stored: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.job_id = job_id
-        self.polaris_conn_id = polaris_conn_id
-        self.project_id = project_id
-        self.poll_interval = poll_interval
-        self.deadline = deadline
-        self.max_unreachable = max_unreachable
-        self.exponential_backoff = exponential_backoff
-        self.max_wait = max_wait
-        self.failing = failing
-        self.last_job = last_job
+        self._stored = stored
+        self._fault: PolarisError | None = None
+        try:
+            self.args = self.args_type.from_dict(stored)
+        except PolarisError as error:
+            self._fault = PolarisError(f"Job {stored.get('job_id')}: {error}")
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job."""
+        return self.args.job_id
+
+    @property
+    def deadline(self) -> float:
+        """When the wait ends, in seconds since the epoch."""
+        return self.args.deadline
+
+    @property
+    def failing(self) -> dict[str, Any] | None:
+        """What failed before this deferral."""
+        return self.args.failing
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments to make this trigger again."""
-        return self.class_path, {
-            "job_id": self.job_id,
-            "polaris_conn_id": self.polaris_conn_id,
-            "project_id": self.project_id,
-            "poll_interval": self.poll_interval,
-            "deadline": self.deadline,
-            "max_unreachable": self.max_unreachable,
-            "exponential_backoff": self.exponential_backoff,
-            "max_wait": self.max_wait,
-            "failing": self.failing,
-            "last_job": self.last_job,
-        }
+        return self.class_path, dict(self._stored) if self._fault else self.args.to_dict()
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, and return."""
-        notes = ProgressLog(self.job_id, self.log)
-        notes.resume(self.last_job)
-        tolerance = OutageTolerance(self.max_unreachable, self.poll_interval, worked=True)
+        event = WaitEvent(outcome="error", error=self._fault) if self._fault else await self._wait_for_event()
+        yield TriggerEvent(event.to_dict())
+
+    async def _wait_for_event(self) -> WaitEvent:
+        args = self.args
+        notes = ProgressLog(args.job_id, self.log)
+        notes.resume(args.last_job)
+        tolerance = OutageTolerance(args.max_unreachable, args.poll_interval, worked=True)
+        outcome: EventOutcome = "error"
+        error: PolarisError | None = None
         try:
-            async with shared_client(self.polaris_conn_id, self.project_id) as client:
+            async with shared_client(args.polaris_conn_id, args.project_id) as client:
                 outcome = await self.wait(client, tolerance, notes)
-            event: dict[str, Any] = {"outcome": outcome, "error": None}
-        except PolarisApiError as error:
-            event = {"outcome": "error", "error": error_to_dict(explain(error, self.job_id, notes.last))}
-        except PolarisError as error:
-            event = {"outcome": "error", "error": error_to_dict(error)}
-        except Exception as error:
-            # A trigger that raises is a TaskDeferralError, which soft_fail would hide. Let the task fail, and say why.
-            self.log.exception("Job %s: the wait broke", self.job_id)
-            fault = PolarisError(f"Job {self.job_id}: the wait broke in the triggerer: {type(error).__name__}: {error}")
-            event = {"outcome": "error", "error": error_to_dict(fault)}
-        yield TriggerEvent(
-            event
-            | {
-                "job": notes.last and notes.last.to_event(),
-                "table": self.table_seen(),
-                "deadline": self.deadline,
-                "failing": tolerance.to_dict(clock.now()),
-                "trouble": notes.trouble,
-                "polls": notes.polls,
-                "failed_polls": notes.failed_polls,
-            }
+        except PolarisApiError as failure:
+            error = explain(failure, args.job_id, notes.last)
+        except PolarisError as failure:
+            error = failure
+        except Exception as failure:
+            # If a trigger raises, Airflow makes a TaskDeferralError of it, which soft_fail hides. The event fails the
+            # task, and says why.
+            self.log.exception("Job %s: the trigger failed", args.job_id)
+            error = PolarisError(f"Job {args.job_id}: the trigger failed: {type(failure).__name__}: {failure}")
+        return WaitEvent(
+            outcome=outcome,
+            deadline=args.deadline,
+            job=notes.last,
+            table=self.table_seen(),
+            error=error,
+            failing=tolerance.to_dict(clock.now()),
+            trouble=notes.trouble,
+            polls=notes.polls,
+            failed_polls=notes.failed_polls,
         )
 
     async def wait(
         self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
     ) -> Literal["job", "table", "timeout"]:
-        """Return what woke the task; raise a PolarisError if the wait cannot go on."""
+        """Return why the task must continue. Raise a PolarisError if the wait cannot continue."""
         raise NotImplementedError
 
-    def table_seen(self) -> dict[str, Any] | None:
+    def table_seen(self) -> TableSeen | None:
         """Return what the event says of a table."""
         return None
 
     def pace(self) -> Pace:
-        """Return how long it pauses between two polls."""
-        return Pace(self.poll_interval, backoff=self.exponential_backoff, most=self.max_wait)
+        """Return how long the wait pauses between two polls."""
+        return Pace(self.args.poll_interval, backoff=self.args.exponential_backoff, most=self.args.max_wait)

@@ -1,69 +1,40 @@
-"""The triggers: wait in the triggerer until a job, or its table, needs its task's attention."""
+"""The triggers: wait in the triggerer until a task must look at its job, or at the job's table."""
 
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
-from typing import Any, Literal
+from functools import cached_property
+from typing import Literal
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.gate.availability import Readiness
-from airflow_provider_polaris.gate.decision import Verdict, decide
-from airflow_provider_polaris.gate.options import Gate
+from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient
+from airflow_provider_polaris.submission.trigger_kill import TriggerKill
 from airflow_provider_polaris.triggers.base import PolarisTrigger
+from airflow_provider_polaris.waiting.crossing import JobTriggerArgs, TableSeen, TableTriggerArgs, TriggerArgs
 from airflow_provider_polaris.waiting.progress_log import ProgressLog
 
 
 class PolarisJobTrigger(PolarisTrigger):
-    """Poll one job until a gate would stop waiting for it.
+    """Poll one job until the task's condition would stop waiting, or the deadline passes.
 
-    It knows when to wake the task, not what the task makes of it: the thresholds stay on the worker. It only reads, but
-    for :meth:`on_kill`.
-
-    :param wait_for: as of the gate; ``over``: however it ended.
-    :param fail_on_unhealthy: as of the gate.
-    :param cancel_on_kill: cancel the job when a user clears the waiting task, or marks it. Airflow tells from 3.3 on.
-    :param logical_date: of the DAG run, in ISO 8601; ``None`` if it has none. By it Airflow tells whether the task was
-        cleared.
+    The trigger knows when to wake the task, and not how the wait ends: the thresholds stay on the worker. It only
+    reads, except for :meth:`on_kill`. :class:`JobTriggerArgs` describes the arguments.
     """
 
     class_path = "airflow_provider_polaris.triggers.polaris.PolarisJobTrigger"
-
-    def __init__(
-        self,
-        *,
-        wait_for: Literal["completed", "running", "over"],
-        fail_on_unhealthy: bool,
-        cancel_on_kill: bool = False,
-        logical_date: str | None = None,
-        **wait: Any,
-    ) -> None:
-        super().__init__(**wait)
-        self.wait_for = wait_for
-        self.fail_on_unhealthy = fail_on_unhealthy
-        self.cancel_on_kill = cancel_on_kill
-        self.logical_date = datetime.fromisoformat(logical_date) if logical_date else None
-
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments to make this trigger again."""
-        path, arguments = super().serialize()
-        return path, {
-            **arguments,
-            "wait_for": self.wait_for,
-            "fail_on_unhealthy": self.fail_on_unhealthy,
-            "cancel_on_kill": self.cancel_on_kill,
-            "logical_date": self.logical_date.isoformat() if self.logical_date else None,
-        }
+    args_type = JobTriggerArgs
+    args: JobTriggerArgs
 
     @property
-    def gate(self) -> Gate:
-        """What it waits for."""
-        return Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
+    def gate(self) -> Condition:
+        """What the trigger waits for."""
+        return self.args.condition
 
     async def wait(
         self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
@@ -100,36 +71,34 @@ class PolarisJobTrigger(PolarisTrigger):
         return decision.verdict is not Verdict.WAIT
 
     async def on_kill(self) -> None:
-        """Cancel the job of a task that a user has killed while it waited here."""
-        if self.cancel_on_kill:
-            from airflow_provider_polaris.submission.trigger_kill import cancel_killed
-
-            await cancel_killed(self)
+        """Cancel the job if a user has killed the task that waits here."""
+        if not self._fault and self.args.cancel_on_kill:
+            await TriggerKill(self.args, self.task_instance, self.log).cancel_if_killed()
 
 
 class PolarisTableTrigger(PolarisTrigger):
-    """Look at the table of a job that completed until it is available, is being deleted, or is not there.
+    """Poll the table of a completed job until the table is available, is being deleted, or does not exist.
 
-    A wait of its own, after the job's: the worker has read the counters in between, and refused what they do not bear.
-
-    :param table: its name.
+    This wait follows the wait for the job. The worker has read the counters in between, and has refused a load that
+    does not meet the thresholds. :class:`TableTriggerArgs` describes the arguments.
     """
 
     class_path = "airflow_provider_polaris.triggers.polaris.PolarisTableTrigger"
+    args_type = TableTriggerArgs
+    args: TableTriggerArgs
 
-    def __init__(self, *, table: str, **wait: Any) -> None:
-        super().__init__(**wait)
-        self.table = table
-        self._readiness = Readiness(table)
+    @property
+    def table(self) -> str:
+        """The name of the table."""
+        return self.args.table
 
-    def serialize(self) -> tuple[str, dict[str, Any]]:
-        """Return the class path and the arguments to make this trigger again."""
-        path, arguments = super().serialize()
-        return path, {**arguments, "table": self.table}
+    @cached_property
+    def _readiness(self) -> Readiness:
+        return Readiness(self.table)
 
-    def table_seen(self) -> dict[str, Any] | None:
-        """Return what the last look found."""
-        return self._readiness.to_event()
+    def table_seen(self) -> TableSeen:
+        """Return what the event says of the table."""
+        return TableSeen(self.table, self._readiness.state, str(self._readiness))
 
     async def wait(
         self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
@@ -159,7 +128,7 @@ class PolarisTableTrigger(PolarisTrigger):
                 pause = self._readiness.second_look_in(clock.now()) or pause
 
     async def _ask(self, client: SharedClient) -> Table | None:
-        """Ask, and take a service that hangs past the deadline for one that did not answer."""
+        """Request the table. A service that hangs past the deadline counts as unreachable."""
         left = max(self.deadline - clock.now(), LAST_REQUEST_SECONDS)
         asking = asyncio.ensure_future(client.get_table(self.table))
         try:
@@ -172,4 +141,10 @@ class PolarisTableTrigger(PolarisTrigger):
             return None
         finally:
             if not asking.cancel() and not asking.cancelled():
-                asking.exception()  # of one that was cancelled together with it, nobody else asks for that
+                asking.exception()  # retrieved, so that asyncio does not complain about it
+
+
+def trigger_for(args: TriggerArgs) -> PolarisTrigger:
+    """Return the trigger that waits as the arguments say."""
+    kind = PolarisTableTrigger if isinstance(args, TableTriggerArgs) else PolarisJobTrigger
+    return kind(**args.to_dict())

@@ -1,4 +1,4 @@
-"""Waiting for a job on a worker: look, judge, gather what the verdict needs, and report. One place for every task."""
+"""A task's wait for a job on a worker: poll, judge, and read what the verdict needs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
-from airflow_provider_polaris.gate.decision import Decision, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Condition, Decision, Verdict, decide, wants_logs
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
@@ -24,15 +24,15 @@ from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, expl
 
 T = TypeVar("T")
 
-#: Counters may trail the status: how long they are read again before a gate refuses for want of them, in seconds.
-SETTLE = 30.0
-#: Log lines that go into a refusal's message.
+#: Counters may lag behind the status. They are read again for this long before the gate refuses a job without them.
+SETTLE_SECONDS = 30.0
+#: The number of log lines in a refusal's message.
 LOG_LINES = 5
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a wait ended: the gate's decision, what it was based on, and the dict that goes to XCom."""
+    """How a wait ended: the job, the decision, and what the decision was based on."""
 
     job: Job
     decision: Decision
@@ -41,12 +41,12 @@ class Outcome:
 
     @property
     def passed(self) -> bool:
-        """Whether downstream tasks may run. Fails closed: what is undecided to the end did not pass."""
+        """Whether downstream tasks may run. Fails closed: an undecided job has not passed."""
         return self.decision.verdict is Verdict.PASS
 
     @property
     def result(self) -> dict[str, Any]:
-        """The XCom, the same in every mode."""
+        """The dict for XCom, the same in every mode."""
         return self.job.to_dict(self.metrics)
 
     def __str__(self) -> str:
@@ -56,19 +56,20 @@ class Outcome:
 
 
 class JobWait:
-    """One task's view of one job, as long as the process lives.
+    """The wait of one task for one job, within one process.
 
+    :param condition: what the task waits for.
     :param tolerance: which failed polls the wait tolerates, and for how long.
-    :param interval: seconds between polls; counters that are missing are read again for up to three of them.
-    :param table_wait: who looks, once the job is good, whether its table is available: nobody; this process; or a
-        trigger, and then :attr:`loaded` is set when it is time to hand over to it.
+    :param interval: seconds between polls. Missing counters are read again for up to three intervals.
+    :param table_wait: where the task waits until the table of a good job is available: not at all, in this process, or
+        in a trigger. In the last case :attr:`loaded` is set when it is time to defer.
     """
 
     def __init__(
         self,
         hook: PolarisHook,
         job_id: str,
-        gate: Gate,
+        condition: Condition,
         tolerance: OutageTolerance,
         interval: float,
         log: Log,
@@ -76,29 +77,29 @@ class JobWait:
     ) -> None:
         self.hook = hook
         self.job_id = job_id
-        self.gate = gate
+        self.condition = condition
         self.tolerance = tolerance
         self.interval = interval
         self.table_wait = table_wait
-        #: The job, if all that is left to wait for is its table.
+        #: The job, if the task only waits for its table.
         self.loaded: Job | None = None
-        self.notes = ProgressLog(job_id, log, says_end=False)
+        self.notes = ProgressLog(job_id, log, logs_end=False)
         self._readiness: Readiness | None = None
-        #: How the wait would have ended but for the table.
-        self._held: Outcome | None = None
+        #: The outcome of the job, while the wait for its table continues.
+        self._job_outcome: Outcome | None = None
 
     def poll(self) -> Outcome | None:
-        """Ask once. Return the outcome, or ``None`` to go on waiting; raise if the wait cannot go on."""
+        """Poll once. Return the outcome, or ``None`` to continue. Raise if the wait cannot continue."""
         try:
-            if self._held:
-                return self._bearing(partial(self._with_table, self._held, None))
-            job = self._look()
+            if self._job_outcome:
+                return self._tolerating(partial(self._with_table, self._job_outcome, None))
+            job = self._request_job()
             return self._judge(job) if job else None
         except PolarisApiError as error:
             raise explain(error, self.job_id, self.notes.last) from None
 
     def wait_until(self, deadline: float) -> Outcome | None:
-        """Poll, an interval apart, until the wait ends; return ``None`` if time is up before that.
+        """Poll until the wait ends. Return ``None`` if the deadline passes before that.
 
         :param deadline: in seconds since the epoch.
         """
@@ -111,86 +112,94 @@ class JobWait:
             outcome = self.poll()
         return outcome
 
-    def judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
-        """Like :meth:`poll`, of a job that the trigger has just seen.
+    @property
+    def awaited(self) -> str:
+        """What the task still waits for, as a clause."""
+        if self.notes.is_over:
+            return "the job's table was available"
+        is_running_enough = isinstance(self.condition, Gate) and self.condition.wait_for == "running"
+        return "the job was running" if is_running_enough else "the job was over"
 
-        :param table_state: what the trigger found the job's table to be, if it was for the table that it waited.
+    def judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
+        """Like :meth:`poll`, for a job that the trigger has just seen.
+
+        :param table_state: the state in which the trigger found the job's table, if it waited for the table.
         """
         try:
             return self._judge(job, table_state)
         except PolarisApiError as error:
             raise explain(error, self.job_id, self.notes.last) from None
 
-    def ending_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
-        """Return the job as it stands, with the counters that can be had: nothing waits for them here."""
-        decision = decide(job, self.gate)
-        # In a refusal the counters only decorate the message. In a success they go to XCom, and tasks downstream may
-        # rely on them.
+    def outcome_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
+        """Return the outcome for the job as it is now. Counters that cannot be read are left out."""
+        decision = decide(job, self.condition)
+        # In a refusal the counters are only part of the message. In a success they go to XCom, where downstream tasks
+        # may need them.
         read = partial(self.hook.get_job_metrics, retry=decision.verdict is Verdict.PASS)
-        return Outcome(job, decision, self._if_possible(read), log_lines)
+        return Outcome(job, decision, self._read_best_effort(read), log_lines)
 
-    def _look(self) -> Job | None:
-        """Return the job; ``None`` if it could not be asked for and the next poll may fare better."""
+    def _request_job(self) -> Job | None:
+        """Return the job; ``None`` if the request failed and the next poll may succeed."""
         while True:
             try:
                 return self.hook.get_job(self.job_id, retry=False)
             except PolarisApiError as error:
-                delay = self._bear(error)
+                delay = self._tolerate(error)
             if delay is None:
                 return None
             clock.sleep(delay)
 
-    def _bear(self, error: PolarisApiError) -> float | None:
+    def _tolerate(self, error: PolarisApiError) -> float | None:
         delay = self.tolerance.failed(error, clock.now())
         self.notes.failed(error)
         return delay
 
     def _judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
-        """Return what the gate makes of the job, with all that this takes; ``None`` to go on waiting."""
+        """Judge the job, and read what that needs. Return ``None`` to continue waiting."""
         if self.table_wait:
             check_leaves_table(job.type)
         self.tolerance.worked = True
         self.tolerance.not_found_since = None
-        decision = decide(job, self.gate)
+        decision = decide(job, self.condition)
         self.notes.saw(job, decision)
         if decision.verdict is Verdict.WAIT:
             self.tolerance.succeeded()
             return None
-        return self._bearing(partial(self._conclude, job, decision, table_state))
+        return self._tolerating(partial(self._complete_outcome, job, decision, table_state))
 
-    def _bearing(self, ask: Callable[[], Outcome | None]) -> Outcome | None:
-        """Take it for one more failed poll, like any other, if what decides is out of reach."""
+    def _tolerating(self, judge: Callable[[], Outcome | None]) -> Outcome | None:
+        """Call the function. A request in it that fails is one more failed poll, as the decision needs its response."""
         try:
-            outcome = ask()
+            outcome = judge()
         except (PolarisTransientError, PolarisUnauthorized) as error:
-            self._bear(error)
+            self._tolerate(error)
             return None
         self.tolerance.succeeded()
         return outcome
 
-    def _conclude(self, job: Job, decision: Decision, table_state: str | None) -> Outcome | None:
-        outcome = self._gather(job, decision)
+    def _complete_outcome(self, job: Job, decision: Decision, table_state: str | None) -> Outcome | None:
+        outcome = self._outcome_with_details(job, decision)
         if not outcome.passed or self.table_wait is None:
             return outcome
         if self.table_wait == "here":
-            self._held = outcome
+            self._job_outcome = outcome
         return self._with_table(outcome, table_state)
 
-    def _gather(self, job: Job, decision: Decision) -> Outcome:
+    def _outcome_with_details(self, job: Job, decision: Decision) -> Outcome:
         if decision.verdict is Verdict.UNDECIDED:
-            return self._weigh(job)
-        return self.ending_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
+            return self._judge_with_counters(job)
+        return self.outcome_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
 
     def _with_table(self, outcome: Outcome, state: str | None) -> Outcome | None:
-        """Hold a good load back until it can be queried; ``None`` to go on waiting."""
+        """Return the outcome once the table can be queried; ``None`` to continue waiting."""
         name = outcome.job.table
         if not name:
-            told = "Polaris does not name its table, and wait_until_available is set"
-            return replace(outcome, decision=Decision(Verdict.REFUSE, f"{outcome.decision.reason}, but {told}"))
+            reason = "Polaris does not name its table, and wait_until_available is set"
+            return replace(outcome, decision=Decision(Verdict.REFUSE, f"{outcome.decision.reason}, but {reason}"))
         if state is not None:
             decision = judge(name, state)
         elif self.table_wait == "here":
-            decision = self._look_at_table(name)
+            decision = self._check_table(name)
         else:
             self.loaded = outcome.job
             return None
@@ -200,17 +209,17 @@ class JobWait:
         reason = f"{outcome.decision.reason}, {joint} {decision.reason}"
         return replace(outcome, decision=Decision(decision.verdict, reason, outcome.decision.warn))
 
-    def _look_at_table(self, name: str) -> Decision:
-        """Look, and where only a second look settles it, wait for that: a rescheduled poke remembers no first one."""
+    def _check_table(self, name: str) -> Decision:
+        """Check the table, twice if one check does not decide. A rescheduled poke would not know of the first check."""
         readiness = self._readiness = self._readiness or Readiness(name)
-        decision = self._look_once(readiness)
+        decision = self._check_table_once(readiness)
         pause = readiness.second_look_in(clock.now())
         if pause:
             clock.sleep(pause)
-            decision = self._look_once(readiness)
+            decision = self._check_table_once(readiness)
         return decision
 
-    def _look_once(self, readiness: Readiness) -> Decision:
+    def _check_table_once(self, readiness: Readiness) -> Decision:
         try:
             table = self.hook.get_table(readiness.name, retry=False)
         except PolarisNotFound:
@@ -219,23 +228,24 @@ class JobWait:
         self.notes.saw_table(str(readiness), decision)
         return decision
 
-    def _weigh(self, job: Job) -> Outcome:
-        """Read counters, and logs where they matter, until the gate decides or they had time enough to settle."""
-        give_up_at = clock.now() + min(SETTLE, 3 * self.interval)
+    def _judge_with_counters(self, job: Job) -> Outcome:
+        """Read the counters, and the logs if needed, until the gate decides or the settling time is over."""
+        give_up_at = clock.now() + min(SETTLE_SECONDS, 3 * self.interval)
         pause = max(1.0, min(self.interval, 5.0))
+        reads_logs = isinstance(self.condition, Gate) and wants_logs(job, self.condition)
         while True:
-            metrics = self._allowed(self.hook.get_job_metrics)
-            logs = self._allowed(self.hook.get_job_logs) if wants_logs(job, self.gate) else None
+            metrics = self._read_or_refused(self.hook.get_job_metrics)
+            logs = self._read_or_refused(self.hook.get_job_logs) if reads_logs else None
             codes = None if logs is None else {entry.code for entry in logs if entry.code}
-            decision = decide(job, self.gate, metrics, codes)
+            decision = decide(job, self.condition, metrics, codes)
             if decision.verdict is Verdict.PASS:
                 return Outcome(job, decision, metrics)
             if decision.verdict is Verdict.REFUSE or clock.now() + pause > give_up_at:
                 return Outcome(job, decision, metrics, self._log_lines_if_possible())
             clock.sleep(pause)
 
-    def _allowed(self, read: Callable[[str], T]) -> T | None:
-        """Return what Polaris tells of the job, ``None`` if it will not. Raises only what time may cure."""
+    def _read_or_refused(self, read: Callable[[str], T]) -> T | None:
+        """Return what Polaris reports of the job, ``None`` if Polaris refuses. Raise only errors that may pass."""
         try:
             return read(self.job_id)
         except (PolarisTransientError, PolarisUnauthorized):
@@ -245,11 +255,11 @@ class JobWait:
             return None
 
     def _log_lines_if_possible(self) -> tuple[LogEntry, ...]:
-        # Asked for once: the reason of a refusal is in the job itself.
-        return tuple((self._if_possible(partial(self.hook.get_job_logs, retry=False)) or [])[-LOG_LINES:])
+        # One request, without retries: the reason of a refusal is in the job itself.
+        return tuple((self._read_best_effort(partial(self.hook.get_job_logs, retry=False)) or [])[-LOG_LINES:])
 
-    def _if_possible(self, read: Callable[[str], T]) -> T | None:
-        """Return what would be good to tell. That it cannot be read must not hide what happened to the job."""
+    def _read_best_effort(self, read: Callable[[str], T]) -> T | None:
+        """Best effort: ``None`` on failure, so that a failure never hides the job's result."""
         try:
             return read(self.job_id)
         except PolarisApiError as error:

@@ -1,81 +1,244 @@
-"""What every task that waits at a gate shares: its options, its wait, its hand-over to the triggerer, its report.
+"""What every waiting task shares: its options, its wait, its deferral, its timeout, and its report.
 
-Imports nothing that a DAG file would have to pay for.
+Importing this is cheap for a DAG file: what only a running task needs is imported inside functions.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+import inspect
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris._compat import mapped_arguments
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisForbidden, PolarisUsageError
-from airflow_provider_polaris.exceptions import PolarisOptionInvalid
+from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable, mapped_arguments
+from airflow_provider_polaris.api.errors import (
+    PolarisApiError,
+    PolarisError,
+    PolarisForbidden,
+    PolarisUsageError,
+    sentences,
+)
 from airflow_provider_polaris.links.polaris import LinksToJob
-from airflow_provider_polaris.waiting.deferral import backstop, read_event, say_when
+from airflow_provider_polaris.waiting.deferral import (
+    backstop,
+    describe_schedule,
+    execution_limit,
+    fails_for_good,
+    no_retry_of_wrong_options,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-    from datetime import datetime
+    from collections.abc import Iterable
+    from typing import Literal
+
+    from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.gate.options import Gate
     from airflow_provider_polaris.hooks.polaris import PolarisHook
-    from airflow_provider_polaris.triggers.base import PolarisTrigger
+    from airflow_provider_polaris.waiting.crossing import TriggerArgs, WaitEvent, WaitFor
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
-#: The options of a gate that count rows; they are templated.
+#: Where the job is. Templated.
+CONNECTION = ("polaris_conn_id", "project_id")
+#: The options of a gate that count rows. Templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
 
 
-def _check_number(name: str, value: Any) -> None:
-    """Refuse a number that is out of its range when the DAG file is parsed. Anything else is not rendered yet."""
-    if not isinstance(value, (int, float)):
-        return
-    from airflow_provider_polaris.gate.options import check_threshold
+class WaitingTask(LinksToJob, BaseOperator):
+    """The base of every operator and sensor that waits for a job, on a worker or deferred.
 
-    try:
-        check_threshold(name, value)
-    except PolarisUsageError as error:
-        raise PolarisOptionInvalid(str(error)) from None
+    A subclass that is a sensor names Airflow's sensor class after this one.
 
+    :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
+    :param project_id: overrides the project of the connection. (templated)
+    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable``.
+    """
 
-class GatedTask(LinksToJob):
-    """Mixed into an operator or a sensor, before Airflow's class; its ``__init__`` calls :meth:`set_gate`."""
+    #: The option with the seconds between two polls.
+    interval_option = "poll_interval"
 
-    if TYPE_CHECKING:
-        log: Any
-        do_xcom_push: bool
-        template_fields: Sequence[str]
-        outlets: list[Any]
-
-        def defer(self, **kwargs: Any) -> NoReturn:
-            """Airflow's own."""
-
-    polaris_conn_id: str
-    project_id: str | None
-    wait_for: Literal["completed", "running"]
-    max_unreachable: float
-    wait_until_available: bool
+    wait_for: WaitFor
+    fail_on_unhealthy: bool = False
+    cancel_on_kill: bool = False
+    timeout: float
     _job_wait: JobWait | None = None
 
-    def set_gate(
+    def __init__(
         self,
         *,
-        polaris_conn_id: str,
-        project_id: str | None,
-        fail_on_warnings: bool | Iterable[str],
-        fail_on_unhealthy: bool,
-        min_rows_processed: int | str | None,
-        max_rows_skipped_by_error: int | str | None,
-        max_rows_with_warning: int | str | None,
-        max_error_ratio: float | str | None,
-        max_unreachable: float,
-        wait_until_available: bool,
+        polaris_conn_id: str = "polaris_default",
+        project_id: str | None = None,
+        deferrable: bool | None = None,
+        **kwargs: Any,
     ) -> None:
-        """Keep the options as they were given. Once they are rendered, all are checked; plain numbers already here."""
+        super().__init__(**kwargs)
         self.polaris_conn_id = polaris_conn_id
         self.project_id = project_id
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self._given = {name for name in CONNECTION if getattr(self, name) is not None}
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Let ``inspect.signature`` and ``help`` show the options of the provider's base classes."""
+        super().__init_subclass__(**kwargs)
+        options: dict[str, inspect.Parameter] = {}
+        for base in cls.__mro__:
+            if issubclass(base, WaitingTask) and "__init__" in vars(base):
+                own = inspect.signature(vars(base)["__init__"]).parameters.values()
+                options |= {one.name: one for one in own if one.kind is one.KEYWORD_ONLY and one.name not in options}
+        others = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD, annotation="Any")
+        cls.__signature__ = inspect.Signature([*options.values(), others])  # type: ignore[attr-defined]
+
+    @fails_for_good
+    def execute_complete(self, context: Context, event: Any = None) -> Any:
+        """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
+        from airflow_provider_polaris.waiting.crossing import WaitEvent
+
+        try:
+            seen = WaitEvent.from_dict(event)
+        except PolarisError as error:
+            job = getattr(self, "job_id", None) or "of this task"
+            hint = "The worker and the triggerer may run different releases of this provider"
+            raise PolarisError(sentences(f"Job {job}: {error}", hint)) from None
+        job_wait = self.resume_job_wait(seen, context)
+        self.note_job_url(job_wait.hook, job_wait.job_id)
+        if seen.error and seen.outcome == "error":
+            raise seen.error
+        outcome = self._judge_event(job_wait, seen)
+        if outcome:
+            return self.finish(outcome, context)
+        if seen.outcome != "timeout" and seen.deadline is not None and clock.now() < seen.deadline:
+            self.defer_wait(job_wait, seen.deadline, context)
+        raise self.timed_out(job_wait, deferred=True)
+
+    def resume_job_wait(self, event: WaitEvent, context: Context) -> JobWait:
+        """Return the wait of a task that continues after a deferral."""
+        raise NotImplementedError
+
+    def finish(self, outcome: Outcome, context: Context) -> Any:
+        """Report how the wait ended. Return the dict for XCom, or raise."""
+        raise NotImplementedError
+
+    def trigger_for(self, args: TriggerArgs) -> BaseTrigger:
+        """Return the trigger that waits as the arguments say."""
+        raise NotImplementedError
+
+    def timeout_error(self, message: str) -> BaseException:
+        """Return the error for a wait that the task's ``timeout`` has ended."""
+        raise NotImplementedError
+
+    def leave_job(self, job_wait: JobWait) -> str:
+        """Do what the task's options ask for when a wait ends early. Return a sentence about the job, or nothing."""
+        return "" if job_wait.notes.is_over else "The job was not canceled"
+
+    def backoff(self) -> dict[str, Any]:
+        """Return the arguments of a trigger whose interval grows."""
+        return {}
+
+    def check_given(self, names: tuple[str, ...] = CONNECTION) -> None:
+        """Reject options that were given and have rendered to ``None``. They must not count as not given."""
+        # A value of None in a mapped argument counts as given, too: it comes from another task.
+        given = mapped_arguments(self).union(self._given).intersection(names)
+        for name in sorted(given):
+            if getattr(self, name) is None:
+                raise PolarisUsageError(
+                    f"{name} was given, and rendered to None: that must not mean that it is not set"
+                )
+
+    def defer_wait(self, job_wait: JobWait, deadline: float, context: Context) -> NoReturn:
+        """Defer until the job, or its table, ends the wait. The task continues in :meth:`execute_complete`."""
+        from airflow_provider_polaris.waiting.crossing import JobTriggerArgs, TableTriggerArgs
+
+        wait: dict[str, Any] = {
+            "job_id": job_wait.job_id,
+            "polaris_conn_id": self.polaris_conn_id,
+            "project_id": self.project_id,
+            "poll_interval": job_wait.interval,
+            "deadline": deadline,
+            "max_unreachable": job_wait.tolerance.max_unreachable,
+            "failing": job_wait.tolerance.to_dict(clock.now()),
+            "last_job": job_wait.notes.last,
+            **self.backoff(),
+        }
+        args: TriggerArgs
+        if job_wait.loaded:
+            awaited = f"table {job_wait.loaded.table!r}"
+            args = TableTriggerArgs(table=str(job_wait.loaded.table), **wait)
+        else:
+            awaited = "job"
+            args = JobTriggerArgs(
+                wait_for=self.wait_for,
+                fail_on_unhealthy=self.fail_on_unhealthy,
+                cancel_on_kill=self.cancel_on_kill,
+                logical_date=getattr(context.get("dag_run"), "logical_date", None) if self.cancel_on_kill else None,
+                **wait,
+            )
+        schedule = describe_schedule(job_wait.interval, deadline)
+        self.log.info("Waiting for the %s in the triggerer: %s", awaited, schedule)
+        self.defer(trigger=self.trigger_for(args), method_name="execute_complete", timeout=backstop(deadline))
+        raise AssertionError("defer() raises")
+
+    def timed_out(self, job_wait: JobWait, *, deferred: bool = False) -> BaseException:
+        """Return the error for a wait whose time is over.
+
+        :param deferred: whether the wait was deferred. On a worker Airflow itself enforces ``execution_timeout``.
+        """
+        limit = execution_limit(self, self.timeout) if deferred else None
+        if limit is not None:
+            return AirflowTaskTimeout(self.timeout_message(job_wait, "execution_timeout", limit))
+        return self.timeout_error(self.timeout_message(job_wait, "timeout", self.timeout))
+
+    def timeout_message(self, job_wait: JobWait, option: str, limit: float) -> str:
+        """Leave the job. Return what passed, what was last known of the job, and what happened to the job.
+
+        :param option: the option that has ended the wait after ``limit`` seconds.
+        """
+        passed = f"The task's {option} of {limit:,.0f} s passed before {job_wait.awaited}"
+        known, left = job_wait.notes.last_known, self.leave_job(job_wait)
+        return self.with_url(sentences(passed, known, left) if left else sentences(passed, known))
+
+    def with_url(self, message: str) -> str:
+        """Return the message with the address of the job, if that is known."""
+        return f"{message}\n{self.job_url}" if self.job_url else message
+
+    def _judge_event(self, job_wait: JobWait, event: WaitEvent) -> Outcome | None:
+        job_wait.tolerance.resume(event.failing, clock.now())
+        job_wait.notes.resume_event(event)
+        if event.job is None or event.outcome not in ("job", "table"):
+            return None
+        table_state = event.table.state if event.table and event.outcome == "table" else None
+        return job_wait.judge(event.job, table_state)
+
+
+class GatedTask(WaitingTask):
+    """The base of every operator and sensor that succeeds only if a job passes its gate.
+
+    :param fail_on_warnings: warning codes that refuse a completed job. ``True``: any; ``()``: none.
+    :param fail_on_unhealthy: refuse at the first health error of a job that still runs.
+    :param min_rows_processed: refuse fewer rows than that, with and without warnings. (templated)
+    :param max_rows_skipped_by_error: refuse more lost rows than that. (templated)
+    :param max_rows_with_warning: refuse more rows ingested in part than that. (templated)
+    :param max_error_ratio: refuse a larger share of lost rows, between 0 and 1. (templated)
+    :param max_unreachable: end the wait after an outage of so many seconds. A rescheduled poke does not know of the
+        last poke: in reschedule mode only ``timeout`` ends the wait.
+    :param wait_until_available: once the job has completed and is good enough, wait until its table reports twice, 30 s
+        apart, that all its data can be queried. That is the best evidence there is, not proof. The API key then needs
+        the permission ``ViewTables`` or ``ManageTables``.
+    """
+
+    def __init__(
+        self,
+        *,
+        fail_on_warnings: bool | Iterable[str] = ("no_rows_found", "unable_to_proceed"),
+        fail_on_unhealthy: bool = False,
+        min_rows_processed: int | str | None = None,
+        max_rows_skipped_by_error: int | str | None = None,
+        max_rows_with_warning: int | str | None = None,
+        max_error_ratio: float | str | None = None,
+        max_unreachable: float = 3600,
+        wait_until_available: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
         self.fail_on_warnings = fail_on_warnings
         self.fail_on_unhealthy = fail_on_unhealthy
         self.min_rows_processed = min_rows_processed
@@ -84,22 +247,20 @@ class GatedTask(LinksToJob):
         self.max_error_ratio = max_error_ratio
         self.max_unreachable = max_unreachable
         self.wait_until_available = wait_until_available
-        for name in THRESHOLDS:
-            _check_number(name, getattr(self, name))
-        self._given = [name for name in self.template_fields if getattr(self, name, None) is not None]
+        self._given |= {name for name in THRESHOLDS if getattr(self, name) is not None}
+        self._check_plain_thresholds()
 
     def start_job_wait(
         self,
         job_id: Any,
-        interval: float,
         *,
         deferrable: bool,
         sees_whole_wait: bool = True,
         hook: PolarisHook | None = None,
     ) -> JobWait:
-        """Check the options, rendered by now, before anything is sent.
+        """Check the rendered options, and return the wait. Nothing is sent.
 
-        :param deferrable: whether what takes time is waited for in a trigger.
+        :param deferrable: whether long waits are left to a trigger.
         :param sees_whole_wait: whether this process sees the whole wait; a rescheduled poke does not.
         """
         from airflow_provider_polaris.api.connection import check_id
@@ -107,9 +268,10 @@ class GatedTask(LinksToJob):
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.waiting.job_wait import JobWait
 
-        self.check_given()
+        self.check_options()
         job_id = check_id(job_id, "job_id")
         gate = self.read_gate()
+        interval: float = getattr(self, self.interval_option)
         tolerance = OutageTolerance(self.max_unreachable if sees_whole_wait else None, interval)
         hook = hook or PolarisHook(self.polaris_conn_id, self.project_id)
         where: Literal["here", "in a trigger"] = "in a trigger" if deferrable else "here"
@@ -117,41 +279,34 @@ class GatedTask(LinksToJob):
         self._job_wait = JobWait(hook, job_id, gate, tolerance, interval, self.log, table_wait)
         return self._job_wait
 
-    def check_given(self) -> None:
-        """Refuse what was given and rendered to nothing, and limits that are none."""
-        # A value of None that was mapped over is given, too: it comes from a task.
-        given = mapped_arguments(self).intersection(self.template_fields).union(self._given)
-        for name in sorted(given):
-            if getattr(self, name) is None:
-                raise PolarisUsageError(
-                    f"{name} was given, and rendered to None: that must not mean that it is not set"
-                )
+    def check_options(self) -> None:
+        """Reject options that rendered to ``None``, and invalid limits."""
+        self.check_given((*CONNECTION, *THRESHOLDS))
         limit = self.max_unreachable
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
             raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
-
         if not isinstance(self.wait_until_available, bool):
             raise PolarisUsageError(f"wait_until_available must be True or False, not {self.wait_until_available!r}")
         if self.wait_until_available and self.wait_for != "completed":
             raise PolarisUsageError("wait_until_available goes with a job that completes: a streaming job never does")
 
     def check_table_can_be_read(self, hook: PolarisHook, table: str | None) -> None:
-        """Say at the start, and not hours later when the job is done, that the key may not read tables."""
+        """Raise at the start of the wait, and not hours later, if the API key may not read tables."""
         if not self.wait_until_available or table is None:
             return
         try:
             hook.get_table(table, retry=False)
         except PolarisForbidden as error:
             raise PolarisForbidden(
-                f"wait_until_available is set, and whether table {table!r} is available cannot be asked: {error}",
+                f"wait_until_available is set, and the availability of table {table!r} cannot be read: {error}",
                 status=error.status,
                 code=error.code,
             ) from None
         except PolarisApiError:
-            pass  # there need not be a table yet, and an outage is the wait's business
+            pass  # the table may not exist yet, and the wait itself handles an outage
 
     def read_gate(self) -> Gate:
-        """Return the gate, from options that are rendered by now."""
+        """Return the gate, from the rendered options."""
         from airflow_provider_polaris.api.models import WARNING_CODES
         from airflow_provider_polaris.gate.options import Gate
 
@@ -163,67 +318,14 @@ class GatedTask(LinksToJob):
         )
         if gate.unknown_warnings:
             self.log.warning(
-                "fail_on_warnings names %s, which nobody documents: mistyped? Documented are %s",
+                "fail_on_warnings names %s, which is not documented. Check the spelling. The documented codes are %s",
                 ", ".join(gate.unknown_warnings),
                 ", ".join(sorted(WARNING_CODES)),
             )
         return gate
 
-    def hand_over(
-        self,
-        job_wait: JobWait,
-        deadline: float,
-        *,
-        cancel_on_kill: bool = False,
-        logical_date: datetime | None = None,
-        **backoff: Any,
-    ) -> NoReturn:
-        """Defer, for the job or for its table. The task goes on in ``execute_complete``, on another instance.
-
-        :param logical_date: of the run, if it has one.
-        """
-        what = "job" if job_wait.loaded is None else f"table {job_wait.loaded.table!r}"
-        self.log.info("Waiting for the %s in the triggerer: %s", what, say_when(job_wait.interval, deadline))
-        wait = {
-            "job_id": job_wait.job_id,
-            "polaris_conn_id": self.polaris_conn_id,
-            "project_id": self.project_id,
-            "poll_interval": job_wait.interval,
-            "deadline": deadline,
-            "max_unreachable": self.max_unreachable,
-            "failing": job_wait.tolerance.to_dict(clock.now()),
-            "last_job": job_wait.notes.last.to_event() if job_wait.notes.last else None,
-            **backoff,
-        }
-        from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
-
-        trigger: PolarisTrigger
-        if job_wait.loaded is not None:
-            trigger = PolarisTableTrigger(table=str(job_wait.loaded.table), **wait)
-        else:
-            trigger = PolarisJobTrigger(
-                wait_for=self.wait_for,
-                fail_on_unhealthy=self.fail_on_unhealthy,
-                cancel_on_kill=cancel_on_kill,
-                logical_date=logical_date.isoformat() if logical_date else None,
-                **wait,
-            )
-        self.defer(trigger=trigger, method_name="execute_complete", timeout=backstop(deadline))
-        raise AssertionError("defer() raises")
-
-    def take_up(self, job_wait: JobWait, event: Any) -> tuple[Outcome | None, dict[str, Any]]:
-        """Go on with what the trigger saw; return the outcome, if it is one, and the event."""
-        self.note_job_url(job_wait.hook, job_wait.job_id)
-        event = read_event(event, job_wait.job_id)
-        job_wait.tolerance.resume(event.get("failing"), clock.now())
-        job_wait.notes.resume(event.get("job"), event)
-        table = event.get("table")
-        job = job_wait.notes.last if event["outcome"] != "timeout" else None
-        state = table["state"] if event["outcome"] == "table" else None
-        return (job_wait.judge(job, state) if job else None), event
-
     def report(self, outcome: Outcome, context: Context) -> dict[str, Any]:
-        """Say once, on the worker, how it ended; return the dict for XCom if the gate opens."""
+        """Log once, on the worker, how the wait ended. Return the dict for XCom if the gate opens."""
         result = outcome.result
         if self.do_xcom_push:
             context["ti"].xcom_push(key="metrics", value=result["metrics"])
@@ -234,28 +336,31 @@ class GatedTask(LinksToJob):
             self.log.warning("The gate opens, with a warning. %s %s", outcome, polls)
         else:
             self.log.info("The gate opens. %s %s", outcome, polls)
-        self.tell_outlets(result, context)
+        self.add_to_outlet_events(result, context)
         return result
 
-    def tell_outlets(self, result: dict[str, Any], context: Context) -> None:
-        """Let the events of the task's assets (datasets on Airflow 2.11) carry the job: ``extra["polaris_job"]``."""
+    def add_to_outlet_events(self, result: dict[str, Any], context: Context) -> None:
+        """Add the job to the events of the task's assets (datasets on Airflow 2.11), as ``extra["polaris_job"]``."""
         events: Any = context.get("outlet_events")
         for outlet in self.outlets if events is not None else ():
-            if not hasattr(outlet, "uri"):  # an alias: which assets that stands for only the DAG knows
+            if not hasattr(outlet, "uri"):  # an alias: only the DAG knows which assets it stands for
                 continue
             try:
                 events[outlet].extra["polaris_job"] = result
             except Exception as error:  # noqa: BLE001 - a reference to an asset that Airflow does not know, for one
-                self.log.warning("The event of %s carries no job: %s: %s", outlet, type(error).__name__, error)
+                self.log.warning("The job is not in the event of %s: %s: %s", outlet, type(error).__name__, error)
 
-    def refusal(self, outcome: Outcome, message: str) -> Exception:
+    def refusal(self, outcome: Outcome, message: str) -> PolarisError:
         """Return what to raise when the gate refuses."""
         raise NotImplementedError
 
-    def last_known(self, job_id: Any) -> str:
-        """Return what a message about a wait that ended early says of the job."""
-        return self._job_wait.notes.last_known if self._job_wait else f"Job {job_id} was not seen yet"
+    def _check_plain_thresholds(self) -> None:
+        """Reject a number out of its range when the DAG file is parsed. Other values are not rendered yet."""
+        for name in THRESHOLDS:
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)):
+                continue
+            from airflow_provider_polaris.gate.options import check_threshold
 
-    def with_url(self, message: str) -> str:
-        """Return a message with the place where a person sees the job, if that is known."""
-        return f"{message}\n{self.job_url}" if self.job_url else message
+            with no_retry_of_wrong_options():
+                check_threshold(name, value)

@@ -6,8 +6,7 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import Job, JobMetrics
-from airflow_provider_polaris.gate.decision import Verdict, decide, wants_logs
-from airflow_provider_polaris.gate.options import Gate
+from airflow_provider_polaris.gate.decision import UntilOver, Verdict, decide, wants_logs
 from tests.support.gates import DEFAULTS, gate
 
 
@@ -185,7 +184,7 @@ SAID = [
 def test_what_is_said_of_each_state(wait_for, status, health, verdict, warn, reason):
     kind = "streaming" if wait_for == "running" else "batch"
     it = Job.from_api({"id": "j", "type": kind, "executionStatus": status, "health": health})
-    asked = Gate(wait_for="over") if wait_for == "over" else gate(wait_for=wait_for)
+    asked = UntilOver() if wait_for == "over" else gate(wait_for=wait_for)
     decision = decide(it, asked)
     assert (decision.verdict.value, decision.warn, decision.reason) == (verdict, warn, reason)
 

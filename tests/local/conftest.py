@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from tests.conftest import API_KEY
-from tests.support.specs import SPEC
+from tests.support.job_specs import SPEC
 
 T = "2026-11-01T00:00:00Z"
 

@@ -15,7 +15,7 @@ from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.engine.specs import day_bounds, within
 from tests.local.conftest import T, caller_of, rows, spec_of, uploaded
 from tests.local.test_jobs import SQL, STREAMING
-from tests.support.specs import SPEC
+from tests.support.job_specs import SPEC
 
 JSON = {"Content-Type": "application/json"}
 DROP = {"type": "drop_table", "target": {"type": "table", "tableName": "cities"}}

@@ -14,7 +14,7 @@ from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.http.answers import MAX_JSON
 from tests.conftest import API_KEY
 from tests.local.conftest import T, caller_of, rows, spec_of
-from tests.support.specs import SPEC
+from tests.support.job_specs import SPEC
 
 SQL = {"type": "sql", "createTableIfNotExists": True, "query": 'INSERT INTO "by_sql" SELECT 1 PARTITIONED BY ALL'}
 STREAMING = {

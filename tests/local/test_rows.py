@@ -12,7 +12,7 @@ import pytest
 from airflow_provider_polaris.local.engine import rows as rows_module
 from airflow_provider_polaris.local.engine.rows import Counters, day_of, lines_of
 from tests.local.conftest import T, rows, spec_of, uploaded
-from tests.support.specs import SPEC
+from tests.support.job_specs import SPEC
 
 NEW_YEAR = date(2026, 1, 1).toordinal()
 

@@ -1,4 +1,4 @@
-"""Canceling a job: every way it can end says what is true."""
+"""The cancel operator reports how the job really ended, in every case."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 @pytest.fixture(params=[False, True], ids=["on the worker", "deferred"])
 def cancel(request):
-    """Run the operator to its end, both ways."""
+    """Run the operator to its end, on a worker or deferred."""
 
     def run(job_id, **options):
         options = {"deferrable": request.param, **options}
@@ -28,7 +28,7 @@ def methods(polaris):
     return [request.method for request in polaris.requests]
 
 
-def test_it_waits_until_the_job_is_over(polaris, cancel, moved_clock):
+def test_the_operator_waits_until_the_job_is_over(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 5})
     outcome = cancel(job_id, poll_interval=7)
     assert outcome.kind == "success"
@@ -36,14 +36,14 @@ def test_it_waits_until_the_job_is_over(polaris, cancel, moved_clock):
     assert outcome.xcom["metrics"]["numRowsProcessed"] == 5
     assert outcome.pushed == {"metrics": outcome.xcom["metrics"]}
     assert methods(polaris) == ["GET", "PUT", "GET", "GET", "GET"]
-    if cancel.deferrable:  # the trigger looks at once, and a little earlier than told
+    if cancel.deferrable:  # the trigger polls at once, and its pauses are a little shorter
         assert outcome.deferrals == 1
         assert 6.3 <= sum(moved_clock.slept) <= 7
     else:
         assert moved_clock.slept == [7, 7]
 
 
-def test_without_waiting_it_never_defers_whatever_airflow_says(polaris, monkeypatch):
+def test_an_operator_that_does_not_wait_never_defers(polaris, monkeypatch):
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     job_id = polaris.add_job(executionStatus="running")
     assert PolarisCancelJobOperator(task_id="t", job_id=job_id).deferrable is True
@@ -65,7 +65,7 @@ def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
 @pytest.mark.parametrize("status", [403, 404])
 def test_an_answer_that_is_final_ends_the_wait(polaris, cancel, moved_clock, status):
     job_id = polaris.add_job(executionStatus="running")
-    polaris.delay_next(2, seconds=0)  # the look and the PUT
+    polaris.delay_next(2, seconds=0)  # the first GET and the PUT
     polaris.fail_next(99, status=status)
     outcome = cancel(job_id)
     assert outcome.kind == {403: "PolarisForbidden", 404: "PolarisJobNotFound"}[status]
@@ -73,7 +73,7 @@ def test_an_answer_that_is_final_ends_the_wait(polaris, cancel, moved_clock, sta
     assert "running" in str(outcome.error)
 
 
-def test_it_need_not_wait(polaris, cancel, moved_clock):
+def test_the_operator_does_not_wait_with_wait_for_completion_false(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
     outcome = cancel(job_id, wait_for_completion=False)
     assert outcome.kind == "success"
@@ -89,7 +89,7 @@ def test_a_job_that_is_over_is_left_as_it_is(polaris, cancel, status):
     assert outcome.xcom["execution_status"] == status
     assert "PUT" not in methods(polaris)
     outcome = cancel(job_id, fail_if_finished=True)
-    if status == "canceled":  # by an earlier try of this task, perhaps: it is what was asked for
+    if status == "canceled":  # an earlier try of this task may have canceled it
         assert outcome.kind == "success"
     else:
         assert outcome.kind == "PolarisJobAlreadyOver"
@@ -168,14 +168,14 @@ def test_a_put_whose_answer_was_lost_is_sent_again(polaris, cancel):
     assert methods(polaris).count("PUT") == 2
 
 
-def test_an_outage_while_it_waits_is_borne(polaris, cancel, moved_clock):
+def test_an_outage_during_the_wait_is_tolerated(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
 
     def go_down():
         moved_clock.on_sleep = None
         polaris.fail_next(20, status=503, match="GET")
 
-    moved_clock.on_sleep = go_down  # the first look and the PUT go well
+    moved_clock.on_sleep = go_down  # the first GET and the PUT succeed
     outcome = cancel(job_id, poll_interval=10)
     assert (outcome.kind, outcome.xcom["execution_status"]) == ("success", "canceled")
     assert len(moved_clock.slept) in {21, 22}
@@ -227,7 +227,7 @@ def test_counters_that_cannot_be_read_do_not_undo_a_cancellation(polaris, cancel
     assert set(outcome.xcom["metrics"].values()) == {None}
 
 
-def test_do_xcom_push_false_silences_it(polaris, cancel):
+def test_do_xcom_push_false_pushes_nothing(polaris, cancel):
     assert cancel(polaris.add_job(executionStatus="completed"), do_xcom_push=False).pushed == {}
 
 
@@ -242,5 +242,5 @@ def test_an_id_of_a_wrong_type_is_a_usage_error(polaris, cancel, job_id):
     assert cancel(job_id).kind == "PolarisOptionInvalid"
 
 
-def test_what_is_templated():
+def test_the_job_and_the_connection_are_templated():
     assert PolarisCancelJobOperator.template_fields == ("job_id", "polaris_conn_id", "project_id")

@@ -14,7 +14,7 @@ from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling import list_policy as listing_module
 from airflow_provider_polaris.polling.list_policy import LIST_RETRY_SECONDS, PAGE_COST
 from tests.support.run_task import all_events
-from tests.triggers.test_job_trigger import trigger
+from tests.support.triggers import trigger
 
 
 class Waits:

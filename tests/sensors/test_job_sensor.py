@@ -1,4 +1,4 @@
-"""What the parity table does not say: messages, counters that trail, outages of the counters, options, bad input."""
+"""PolarisJobSensor: messages, late counters, outages of the counters, options and bad input."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from airflow_provider_polaris.api.errors import PolarisError, PolarisUsageError
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.waiting.deferral import BACKSTOP
+from airflow_provider_polaris.waiting.deferral import BACKSTOP_SECONDS
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException, FakeTaskInstance, context_of
 from tests.support.run_task import outcome_of, run_task
 
@@ -24,14 +24,14 @@ def sensor_for(job_id, **options):
 
 
 @both_modes
-def test_it_waits_as_long_as_the_job_takes(polaris, moved_clock, deferrable):
+def test_the_sensor_waits_as_long_as_the_job_takes(polaris, moved_clock, deferrable):
     job_id = polaris.add_job(executionStatus="pending")
     polaris.script(job_id, *[{}] * 5, {"executionStatus": "running"}, *[{}] * 5, {"executionStatus": "completed"})
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
     assert outcome.kind == "success"
     assert outcome.xcom["execution_status"] == "completed"
     assert outcome.deferrals == deferrable
-    # Deferred, the trigger's first poll follows the worker's first look at once.
+    # When deferred, the trigger's first poll follows the worker's first poll at once.
     assert (11 - deferrable) * 54 <= sum(moved_clock.slept) <= 12 * 60
 
 
@@ -47,7 +47,7 @@ def test_one_poll_costs_one_request(polaris, deferrable):
 
 
 @both_modes
-def test_poke_interval_is_the_most_that_passes_between_two_polls(polaris, moved_clock, deferrable):
+def test_poke_interval_is_the_longest_pause_between_two_polls(polaris, moved_clock, deferrable):
     job_id = polaris.add_job(executionStatus="running")
     polaris.script(job_id, *[{}] * 20, {"executionStatus": "completed"})
     run_task(sensor_for(job_id, deferrable=deferrable, poke_interval=20))
@@ -63,7 +63,7 @@ def test_exponential_backoff_is_honoured_when_deferred(polaris, moved_clock):
         assert 0.9 * most <= pause <= most
 
 
-def test_deferrable_false_never_defers_whatever_airflow_says(polaris, monkeypatch):
+def test_deferrable_false_overrides_airflows_default(polaris, monkeypatch):
     monkeypatch.setenv("AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE", "True")
     job_id = polaris.add_job(executionStatus="completed")
     assert PolarisJobSensor(task_id="t", job_id=job_id).deferrable is True
@@ -81,7 +81,7 @@ def test_reschedule_with_deferrable_defers(polaris, monkeypatch, airflow_3):
 
 
 @both_modes
-def test_a_refusal_says_all_in_one_message(polaris, deferrable):
+def test_a_refusal_has_one_message_with_all_that_is_known(polaris, deferrable):
     job_id = polaris.add_job(
         executionStatus="running", metrics={"numRowsProcessed": 12, "numRowsSkippedByError": 3}, type="batch",
         target={"type": "table", "tableName": "orders"},
@@ -106,7 +106,7 @@ def test_a_refusal_says_all_in_one_message(polaris, deferrable):
 
 
 @both_modes
-def test_that_logs_and_counters_cannot_be_read_does_not_hide_the_failure(polaris, deferrable):
+def test_unreadable_logs_and_counters_do_not_hide_the_failure(polaris, deferrable):
     job_id = polaris.add_job(executionStatus="failed", health={"status": "error", "code": "row_too_large"})
     polaris.fail_next(99, status=503, match="metrics|logs")
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
@@ -117,7 +117,7 @@ def test_that_logs_and_counters_cannot_be_read_does_not_hide_the_failure(polaris
 
 @pytest.mark.parametrize("status", [403, 404])
 @both_modes
-def test_counters_that_may_not_be_read_do_not_close_a_gate_without_thresholds(polaris, deferrable, status):
+def test_forbidden_counters_do_not_close_a_gate_without_thresholds(polaris, deferrable, status):
     job_id = polaris.add_job(executionStatus="completed")
     polaris.fail_next(99, status=status, match="metrics")
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
@@ -127,7 +127,7 @@ def test_counters_that_may_not_be_read_do_not_close_a_gate_without_thresholds(po
 
 @pytest.mark.parametrize("status", [403, 404])
 @both_modes
-def test_counters_that_may_not_be_read_close_a_gate_that_needs_them(polaris, deferrable, status):
+def test_forbidden_counters_close_a_gate_with_thresholds(polaris, deferrable, status):
     job_id = polaris.add_job(executionStatus="completed")
     polaris.fail_next(99, status=status, match="metrics")
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, min_rows_processed=1))
@@ -136,7 +136,7 @@ def test_counters_that_may_not_be_read_close_a_gate_that_needs_them(polaris, def
 
 
 @both_modes
-def test_counters_that_trail_the_status_are_read_again(polaris, moved_clock, deferrable):
+def test_counters_that_lag_behind_the_status_are_read_again(polaris, moved_clock, deferrable):
     job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 10})
     moved_clock.on_sleep = lambda: polaris.set_metrics(job_id, numRowsProcessed=50)
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, min_rows_processed=50))
@@ -160,10 +160,12 @@ def test_a_maximum_that_is_exceeded_refuses_at_once(polaris, moved_clock):
 
 
 @both_modes
-def test_a_service_that_is_gone_when_the_counters_are_due_is_waited_for(polaris, deferrable):
+def test_an_outage_of_needed_counters_is_tolerated(polaris, deferrable):
     job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 5})
     polaris.script(job_id, {}, {"executionStatus": "completed"})
-    polaris.fail_next(12, status=503, match="metrics")  # the worker tries five times: it gives up twice
+    polaris.fail_next(
+        12, status=503, match="metrics"
+    )  # a worker sends each request up to five times, so two polls fail
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, min_rows_processed=5), most_deferrals=9)
     assert outcome.kind == "success"
     assert outcome.xcom["metrics"]["numRowsProcessed"] == 5
@@ -184,7 +186,7 @@ def test_a_gate_without_thresholds_does_not_wait_for_counters(polaris, moved_clo
 @pytest.mark.parametrize(
     ("status", "kind", "least"), [(503, "PolarisUnreachable", 600), (401, "PolarisUnauthorized", 300)]
 )
-def test_counters_that_are_needed_and_stay_out_of_reach(polaris, moved_clock, deferrable, status, kind, least):
+def test_needed_counters_that_stay_unreachable_end_the_wait(polaris, moved_clock, deferrable, status, kind, least):
     job_id = polaris.add_job(executionStatus="running")
     polaris.script(job_id, {}, {"executionStatus": "completed"})
     polaris.fail_next(9999, status=status, match="metrics")
@@ -196,7 +198,7 @@ def test_counters_that_are_needed_and_stay_out_of_reach(polaris, moved_clock, de
     assert least <= moved_clock.time - start < 1200
 
 
-def test_an_outage_that_began_at_the_counters_ends_in_the_deadline(polaris, moved_clock):
+def test_an_outage_of_the_counters_ends_at_the_deadline(polaris, moved_clock):
     job_id = polaris.add_job(executionStatus="completed")
     polaris.fail_next(9999, status=503, match="metrics")
     make = sensor_for(job_id, deferrable=True, min_rows_processed=1, timeout=500, poke_interval=100)
@@ -235,7 +237,7 @@ def test_multiple_warnings_whose_log_may_not_be_read_refuse(polaris):
 
 
 @both_modes
-def test_a_gate_that_never_opens_says_so_at_the_first_look(polaris, deferrable):
+def test_a_gate_that_never_opens_fails_in_the_first_poll(polaris, deferrable):
     job_id = polaris.add_job(type="streaming", executionStatus="running")
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
     assert outcome.kind == "PolarisOptionInvalid"
@@ -253,7 +255,7 @@ def test_fail_on_unhealthy_ends_a_wait_early(polaris, deferrable):
 
 
 @both_modes
-def test_a_timeout_says_what_was_last_known(polaris, deferrable):
+def test_a_timeout_message_has_the_last_known_state(polaris, deferrable):
     job_id = polaris.add_job(executionStatus="suspended", type="batch")
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, timeout=300))
     assert outcome.kind == "timeout"
@@ -262,7 +264,7 @@ def test_a_timeout_says_what_was_last_known(polaris, deferrable):
 
 
 @both_modes
-def test_a_timeout_in_an_outage_says_so(polaris, deferrable):
+def test_a_timeout_message_in_an_outage_has_the_last_error(polaris, deferrable):
     polaris.fail_next(9999, status=503)
     outcome = run_task(sensor_for("some-job", deferrable=deferrable, timeout=300))
     assert outcome.kind == "timeout"
@@ -277,20 +279,20 @@ def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
     outcome = run_task(make)
     assert outcome.kind == "execution_timeout"
     assert job_id in str(outcome.error)
-    # 2.11 would end it by itself then, without a word on the job: it is back on a worker before.
+    # Airflow 2.11 would end the task then without a message on the job. The task resumes before.
     assert moved_clock.time - start == pytest.approx(300 if AIRFLOW_3 else 270)
 
 
-def test_the_deadline_is_the_first_looks_and_airflows_backstop_comes_later(polaris, moved_clock):
+def test_the_deadline_counts_from_the_first_poll_and_airflows_timeout_comes_later(polaris, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
     ti = FakeTaskInstance()
     start = moved_clock.time
     deferred = outcome_of(lambda: sensor_for(job_id, deferrable=True, timeout=300)().execute(context_of(ti)), ti).error
     assert deferred.trigger.deadline == start + 300
-    assert deferred.timeout == timedelta(seconds=300 + BACKSTOP)
+    assert deferred.timeout == timedelta(seconds=300 + BACKSTOP_SECONDS)
 
 
-def test_do_xcom_push_false_silences_both(polaris):
+def test_do_xcom_push_false_pushes_nothing(polaris):
     job_id = polaris.add_job(executionStatus="completed")
     outcome = run_task(sensor_for(job_id, do_xcom_push=False))
     assert outcome.kind == "success"
@@ -317,7 +319,7 @@ BAD_IDS = [None, "", "None", "{{ ti.xcom_pull('create') }}", "a b", "a/b", "a/..
 
 @both_modes
 @pytest.mark.parametrize("job_id", BAD_IDS, ids=repr)
-def test_a_job_id_that_cannot_be_one(polaris, deferrable, job_id):
+def test_an_impossible_job_id_is_rejected(polaris, deferrable, job_id):
     polaris.requests.clear()
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
     assert outcome.kind == "PolarisOptionInvalid"
@@ -343,7 +345,7 @@ def test_a_job_id_that_cannot_be_one(polaris, deferrable, job_id):
     ],
     ids=repr,
 )
-def test_options_that_make_no_sense(polaris, deferrable, options):
+def test_invalid_options_are_rejected(polaris, deferrable, options):
     job_id = polaris.add_job(executionStatus="running")
     polaris.requests.clear()
     outcome = run_task(sensor_for(job_id, deferrable=deferrable, **options))
@@ -365,7 +367,7 @@ def test_options_that_make_no_sense(polaris, deferrable, options):
     ],
 )
 @both_modes
-def test_a_connection_that_cannot_work(polaris, monkeypatch, deferrable, connection, told):
+def test_a_connection_that_cannot_work_fails_the_task(polaris, monkeypatch, deferrable, connection, told):
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", connection)
     outcome = run_task(sensor_for("some-job", deferrable=deferrable))
     assert outcome.kind == "PolarisConnectionInvalid"
@@ -375,8 +377,8 @@ def test_a_connection_that_cannot_work(polaris, monkeypatch, deferrable, connect
 
 @both_modes
 @pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_error_ratio", "project_id"])
-def test_an_option_that_renders_to_none_does_not_mean_that_it_is_not_set(polaris, deferrable, name):
-    """As XCom of a task that returned nothing, or with native rendering."""
+def test_an_option_that_renders_to_none_fails_the_task(polaris, deferrable, name):
+    """The XCom of a task that returned nothing renders to None, and so does native rendering."""
     job_id = polaris.add_job(executionStatus="completed")
 
     def make():
@@ -410,7 +412,7 @@ def test_an_option_of_a_wrong_type_is_a_usage_error(polaris, deferrable, option)
     assert not polaris.requests
 
 
-def test_a_warning_code_that_nobody_knows_is_said(polaris, task_log):
+def test_an_undocumented_warning_code_is_logged(polaris, task_log):
     job_id = polaris.add_job(executionStatus="completed")
     run_task(sensor_for(job_id, fail_on_warnings=("no_row_found",)))
     assert any("no_row_found" in line for line in task_log())
@@ -442,8 +444,8 @@ def test_a_connection_that_cannot_work_is_retried(polaris, monkeypatch):
     assert not isinstance(error, AirflowFailException)
 
 
-def test_a_gate_that_never_opens_is_found_out_in_the_triggerer_too_and_not_retried(polaris):
-    """The worker has seen no type yet; the trigger is the first to see that the job is a streaming one."""
+def test_a_gate_that_never_opens_is_found_in_the_triggerer_and_not_retried(polaris):
+    """The worker has not seen the type yet. The trigger is the first to see a streaming job."""
     job_id = polaris.add_job(executionStatus="running", type="streaming")
     polaris.script(job_id, {"type": None, "executionStatus": "pending"}, {"type": "streaming"})
     outcome = run_task(sensor_for(job_id, deferrable=True))
@@ -457,7 +459,7 @@ def test_usage_errors_are_not_hidden_by_soft_fail(polaris):
         assert run_task(sensor_for("", soft_fail=True, deferrable=deferrable)).kind == "PolarisUsageError"
 
 
-def test_what_is_templated():
+def test_the_job_the_connection_and_the_thresholds_are_templated():
     assert PolarisJobSensor.template_fields == (
         "job_id",
         "polaris_conn_id",
@@ -471,8 +473,8 @@ def test_what_is_templated():
     assert raw.job_id.startswith("{{"), "nothing is checked before rendering"
 
 
-def test_what_a_wait_says(polaris, task_log):
-    """Changes, a heartbeat, and one summary: not every poll."""
+def test_a_wait_logs_changes_and_a_summary(polaris, task_log):
+    """Changes, a heartbeat and one summary are logged, and not every poll."""
     job_id = polaris.add_job(executionStatus="pending")
     polaris.script(
         job_id,
@@ -487,12 +489,12 @@ def test_what_a_wait_says(polaris, task_log):
         "pending", "running", "running", "running", "completed",
     ]  # fmt: skip
     assert "The gate opens." in said[-1]
-    assert said[-1].count("Asked 45 times.") == 1
+    assert said[-1].count("Polled 45 times.") == 1
 
 
 @both_modes
 @pytest.mark.parametrize("part", ["metrics", "logs"])
-def test_a_refusal_does_not_wait_for_what_decorates_its_message(polaris, moved_clock, deferrable, part):
+def test_a_refusal_does_not_wait_for_details_of_its_message(polaris, moved_clock, deferrable, part):
     job_id = polaris.add_job(executionStatus="failed", health={"status": "error", "code": "row_too_large"})
     polaris.fail_next(9, status=503, match=rf"GET .*/{part}$")
     try:
@@ -512,7 +514,7 @@ def test_a_success_tries_again_to_read_the_counters_of_its_xcom(polaris):
 
 @both_modes
 @pytest.mark.parametrize("operator", [PolarisJobSensor, PolarisCancelJobOperator])
-def test_the_whole_output_of_a_task_is_answered_with_how_to_take_its_id(polaris, deferrable, operator):
+def test_a_task_output_as_job_id_is_rejected_with_advice(polaris, deferrable, operator):
     output = {"job_id": "a", "metrics": {}}
     outcome = run_task(lambda: operator(task_id="t", job_id=output, deferrable=deferrable))
     assert outcome.kind == "PolarisOptionInvalid"
@@ -528,7 +530,7 @@ def test_the_whole_output_of_a_task_is_answered_with_how_to_take_its_id(polaris,
     ids=str,
 )  # fmt: skip
 @pytest.mark.parametrize("operator", [PolarisJobSensor, PolarisCreateJobOperator])
-def test_a_threshold_out_of_its_range_is_refused_when_the_dag_file_is_parsed(operator, threshold):
+def test_a_threshold_out_of_its_range_is_rejected_when_the_dag_file_is_parsed(operator, threshold):
     own = {"job_id": "a"} if operator is PolarisJobSensor else {"job_spec": {}}
     with pytest.raises(PolarisUsageError, match=next(iter(threshold))):
         operator(task_id="t", **own, **threshold)

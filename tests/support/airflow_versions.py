@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pkgutil
+import uuid
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,6 +52,7 @@ __all__ = [
     "EmptyOperator",
     "FakeTaskInstance",
     "TaskDeferred",
+    "a_dag",
     "context_of",
     "event_through_the_database",
     "run_dag",
@@ -79,6 +82,12 @@ class FakeTaskInstance(SimpleNamespace):
 
     def get_first_reschedule_date(self, _context: Any) -> None:
         return None
+
+
+def a_dag(**options: Any) -> Any:
+    """Return a DAG with a name of its own."""
+    begin = datetime(2026, 11, 1, tzinfo=timezone.utc)
+    return DAG(f"d{uuid.uuid4().hex}", schedule=None, start_date=begin, catchup=False, **options)
 
 
 def context_of(ti: FakeTaskInstance) -> Any:

@@ -1,4 +1,4 @@
-"""Runs a task the way Airflow does, in each of its modes, on fresh instances, and says how it ended."""
+"""Runs a task as Airflow does, in each of its modes, on fresh instances, and returns how it ended."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+
+import pytest
 
 from tests.support.airflow_versions import (
     AirflowRescheduleException,
@@ -18,6 +20,9 @@ from tests.support.airflow_versions import (
     event_through_the_database,
     trigger_through_the_database,
 )
+
+#: Run a test on a worker and deferred.
+both_modes = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 
 
 @dataclass

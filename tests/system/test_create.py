@@ -217,7 +217,7 @@ def test_a_task_that_a_user_marks_failed_cancels_its_job(airflow, polaris, mode)
     wait_for_the_cancellation(polaris, run_id)
     assert airflow.state(run_id, "load") == "failed"
     if mode == "worker":
-        wait_for(lambda: "Polaris took the cancellation of job" in airflow.log_of(run_id), "the log to say so")
+        wait_for(lambda: "Polaris accepted the cancellation of job" in airflow.log_of(run_id), "the log to say so")
 
 
 def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
@@ -231,7 +231,9 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
     assert statuses_of(polaris, "shut_down") == ["completed"]
 
 
-@pytest.mark.skipif(not AIRFLOW_3, reason="clears over the 3.x API; for 2.11: tests/submission/test_kill.py holds")
+@pytest.mark.skipif(
+    not AIRFLOW_3, reason="clears over the 3.x API; for 2.11: tests/submission/test_worker_kill.py holds"
+)
 @pytest.mark.parametrize(
     ("mode", "logical_date"),
     [("worker", None), ("deferred", None), ("deferred", "2026-11-01T00:00:00Z")],
@@ -311,7 +313,7 @@ def test_dag_test_beside_a_triggerer_cancels_nothing(airflow, polaris):
     run_id = job.body["target"]["tableName"]
     wait_for(lambda: "invoking on_kill" in airflow.log_of(run_id), "on_kill in the triggerer")
     wait_for(lambda: "trigger completed" in airflow.log_of(run_id), "the end of on_kill")
-    assert "nobody killed the task: it is queued" in airflow.log_of(run_id)
+    assert "nobody killed the task: its state is queued" in airflow.log_of(run_id)
     assert job.body["desiredExecutionStatus"] == "running", airflow.log_of(run_id)
     polaris.set_status(job.body["id"], "completed")
     assert test.wait(60) == 0

@@ -1,4 +1,4 @@
-"""The trigger: one event, frozen arguments, a wall-clock deadline, and a loop that nobody holds up."""
+"""The job's trigger: one event, frozen arguments, a wall-clock deadline, and a loop that is never blocked."""
 
 from __future__ import annotations
 
@@ -11,20 +11,22 @@ import pkgutil
 import socket
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling import shared_client as client_module
 from airflow_provider_polaris.polling.shared_client import shared_client
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
+from airflow_provider_polaris.waiting.crossing import JobTriggerArgs
 from tests.conftest import API_KEY
 from tests.support.airflow_versions import (
     FakeTaskInstance,
@@ -33,40 +35,24 @@ from tests.support.airflow_versions import (
     trigger_through_the_database,
 )
 from tests.support.run_task import all_events, one_event, outcome_of, run_task
+from tests.support.triggers import trigger
 
 GOLDEN = Path(__file__).parent / "golden" / "deferred_by_the_first_slice.json"
 
 
-def trigger(job_id="some-job", **options) -> PolarisJobTrigger:
-    defaults = {
-        "polaris_conn_id": "polaris_default",
-        "project_id": None,
-        "wait_for": "completed",
-        "fail_on_unhealthy": False,
-        "poll_interval": 60.0,
-        "deadline": time.time() + 9e8,
-        "max_unreachable": 3600.0,
-    }
-    return PolarisJobTrigger(job_id=job_id, **{**defaults, **options})
-
-
 class TestArguments:
     def test_every_argument_is_serialised_and_comes_back_through_airflow(self):
-        names = {
-            name
-            for kind in (PolarisTrigger, PolarisJobTrigger)
-            for name in inspect.signature(kind.__init__).parameters
-            if name not in {"self", "wait"}
-        }
+        names = {field.name for field in fields(JobTriggerArgs)}
+        last_job = Job.from_api({"id": "j", "executionStatus": "running"}).to_event()
         odd = {
             "project_id": "p", "wait_for": "running", "fail_on_unhealthy": True, "poll_interval": 1.5, "deadline": 2.5,
             "max_unreachable": 3.5, "exponential_backoff": True, "max_wait": 4.5,
             "failing": {"at": 5.5, "unreachable_since": 4.5, "unauthorized_since": None},
             "polaris_conn_id": "c", "job_id": "j",
-            "last_job": {"id": "j", "executionStatus": "running", "health": None}, "cancel_on_kill": True,
+            "last_job": last_job, "cancel_on_kill": True,
             "logical_date": "2026-11-01T10:00:00+00:00",
         }  # fmt: skip
-        assert set(odd) == names, "a new argument wants a value here, and a default there"
+        assert set(odd) == names, "a new argument needs a value here, and a default in JobTriggerArgs"
         before = PolarisJobTrigger(**odd)
         _, kwargs = before.serialize()
         assert kwargs == odd
@@ -76,7 +62,7 @@ class TestArguments:
         assert after.serialize() == before.serialize()
 
     def test_a_task_that_earlier_code_deferred_goes_on(self, polaris, moved_clock):
-        """Written by the code from before triggers shared a poll: these names are frozen, new ones need defaults."""
+        """The golden file is of the first release. Its names are frozen, and new arguments need defaults."""
         golden = json.loads(GOLDEN.read_text())
         kwargs = golden["kwargs"]
         after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
@@ -86,7 +72,7 @@ class TestArguments:
         polaris.add_job(id=kwargs["job_id"], executionStatus="completed")
         event = one_event(after).payload
         assert event["outcome"] == "job"
-        assert set(golden["event"]) <= set(event), "and what fired there is read here, and here there"
+        assert set(golden["event"]) <= set(event), "each release reads the events of the other"
         moved_clock.time = 1_800_000_000.0
         sensor = PolarisJobSensor(task_id="gate", job_id=kwargs["job_id"], deferrable=True)
         resumed = sensor.execute_complete(context_of(FakeTaskInstance()), golden["event"])
@@ -103,8 +89,8 @@ class TestArguments:
     def test_the_stored_class_path_leads_to_the_class(self, kind):
         assert pkgutil.resolve_name(kind.class_path) is kind
 
-    def test_every_option_that_matters_reaches_it(self, polaris, moved_clock):
-        """An option of the sensor is the trigger's, or the worker's alone for a stated reason, or this fails."""
+    def test_every_option_that_the_trigger_needs_reaches_it(self, polaris, moved_clock):
+        """Each option of the sensor reaches the trigger, or stays on the worker for a stated reason."""
         job_id = polaris.add_job(executionStatus="running", type="streaming", health={"status": "error"})
         polaris.script(job_id, {"executionStatus": "pending"})
         values = {
@@ -114,11 +100,11 @@ class TestArguments:
         }  # fmt: skip
         on_the_worker = {
             "min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio",
-            "fail_on_warnings",  # weighed when the job is over, and that ends the deferral whatever they are
-            "wait_until_available",  # decides whether another trigger waits then
+            "fail_on_warnings",  # judged when the job is over, which ends the deferral anyway
+            "wait_until_available",  # decides whether another trigger waits after this one
             "deferrable",
         }  # fmt: skip
-        options = set(inspect.signature(PolarisJobSensor.__init__).parameters) - {"self", "kwargs"}
+        options = set(inspect.signature(PolarisJobSensor).parameters) - {"kwargs"}
         assert options == set(values) | on_the_worker
         assert {name for name in vars(Gate()) if name not in on_the_worker} == {"wait_for", "fail_on_unhealthy"}
         sensor = PolarisJobSensor(task_id="t", deferrable=True, exponential_backoff=True, max_wait=99, **values)
@@ -135,7 +121,7 @@ class TestArguments:
 @pytest.mark.usefixtures("moved_clock")
 class TestEvents:
     @pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
-    def test_a_job_that_is_over_ends_it_in_one_poll(self, polaris, status):
+    def test_a_job_that_is_over_ends_the_wait_in_one_poll(self, polaris, status):
         job_id = polaris.add_job(executionStatus=status)
         polaris.requests.clear()
         event = event_through_the_database(one_event(trigger(job_id)))
@@ -150,7 +136,7 @@ class TestEvents:
         sent = len(polaris.requests)
         assert len(polaris.requests) == sent
 
-    def test_it_only_reads(self, polaris):
+    def test_a_trigger_only_sends_get_requests(self, polaris):
         job_id = polaris.add_job(executionStatus="running")
         polaris.script(job_id, {}, {}, {"executionStatus": "failed"})
         one_event(trigger(job_id))
@@ -171,7 +157,7 @@ class TestEvents:
         polaris.set_status(job_id, "running")
         assert one_event(trigger(job_id, deadline=moved_clock.time - 999)).payload["outcome"] == "timeout"
 
-    def test_an_outage_is_borne_and_a_longer_one_ends_the_wait(self, polaris, moved_clock):
+    def test_a_short_outage_is_tolerated_and_a_long_one_ends_the_wait(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         polaris.fail_next(10)
         event = one_event(trigger(job_id, max_unreachable=3600)).payload
@@ -183,29 +169,31 @@ class TestEvents:
         assert job_id in event["error"]["message"]
         assert 600 <= moved_clock.time - start <= 660
 
-    def test_a_deferral_after_a_failed_poll_waits_and_hands_on_when_it_began(self, polaris, moved_clock):
+    def test_a_deferral_after_a_failed_poll_waits_and_keeps_when_the_outage_began(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         failing = {"at": moved_clock.time, "unreachable_since": moved_clock.time - 5, "unauthorized_since": None}
         event = one_event(trigger(job_id, failing=failing)).payload
         assert event["failing"]["unreachable_since"] == failing["unreachable_since"]
-        assert 54 <= sum(moved_clock.slept) <= 60, "the poll before this deferral failed: not at once again"
+        assert 54 <= sum(moved_clock.slept) <= 60, (
+            "the poll before this deferral failed, so the next one is not immediate"
+        )
 
     def test_an_outage_of_hours_ago_is_forgotten_when_the_triggerer_restarts(self, polaris, moved_clock):
-        """The arguments of a trigger stay what they were at the deferral."""
+        """The arguments of a trigger do not change after the deferral."""
         job_id = polaris.add_job(executionStatus="completed")
         began = moved_clock.time - 5 * 3600
         polaris.fail_next(1)
         event = one_event(trigger(job_id, failing={"at": began, "unreachable_since": began - 60})).payload
         assert (event["outcome"], event["failed_polls"]) == ("job", 1)
 
-    def test_retry_after_puts_a_poll_off(self, polaris, moved_clock):
+    def test_retry_after_delays_a_poll(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         polaris.fail_next(1, status=429, retry_after=25)
         polaris.fail_next(1, status=429, retry_after=9999)
         one_event(trigger(job_id, poll_interval=5))
         assert moved_clock.slept == [25, 30]
 
-    def test_a_404_counts_only_when_a_second_look_says_the_same(self, polaris, moved_clock):
+    def test_a_404_counts_only_if_a_second_poll_returns_it_too(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         polaris.fail_next(1, status=404)
         assert one_event(trigger(job_id)).payload["outcome"] == "job"
@@ -215,7 +203,7 @@ class TestEvents:
         assert "history was cleaned up" in event["error"]["message"]
 
     @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisForbidden")])
-    def test_final_answers_end_it_at_once(self, polaris, moved_clock, status, kind):
+    def test_a_final_response_ends_the_wait_at_once(self, polaris, moved_clock, status, kind):
         polaris.fail_next(99, status=status)
         assert one_event(trigger()).payload["error"]["type"] == kind
         assert not moved_clock.slept
@@ -233,7 +221,7 @@ class TestEvents:
         event = one_event(trigger(job_id)).payload
         assert (event["outcome"], event["failed_polls"]) == ("job", 1)
 
-    def test_a_key_that_stays_wrong_ends_it_after_five_minutes(self, polaris, moved_clock):
+    def test_a_key_that_stays_invalid_ends_the_wait_after_five_minutes(self, polaris, moved_clock):
         polaris.fail_next(99, status=401)
         start = moved_clock.time
         assert one_event(trigger()).payload["error"]["type"] == "PolarisUnauthorized"
@@ -244,7 +232,7 @@ class TestEvents:
         assert event["error"]["type"] == "PolarisConnectionMissing"
         assert "triggerer" in event["error"]["message"]
 
-    def test_a_look_up_that_fails_is_a_failed_poll(self, polaris, monkeypatch):
+    def test_a_failed_lookup_of_the_connection_is_a_failed_poll(self, polaris, monkeypatch):
         job_id = polaris.add_job(executionStatus="completed")
         right = PolarisHook.get_connection
         answers = [OSError("database is locked"), OSError("again")]
@@ -266,7 +254,7 @@ class TestEvents:
         assert outcome.kind == "PolarisError"
         assert "ZeroDivisionError" in str(outcome.error)
 
-    def test_running_it_twice_at_once_does_no_harm(self, polaris):
+    def test_two_triggers_of_one_wait_fire_the_same_event(self, polaris):
         job_id = polaris.add_job(executionStatus="completed")
 
         async def twice():
@@ -277,7 +265,7 @@ class TestEvents:
 
 
 class TestTheLoop:
-    """In real time: what is measured here is the time itself."""
+    """These tests measure real time."""
 
     @pytest.fixture
     def hanging(self, polaris, monkeypatch):
@@ -292,7 +280,7 @@ class TestTheLoop:
 
     @staticmethod
     async def under_way(polaris, count: int = 2, seconds: float = 10.0) -> None:
-        """Wait until so many requests have come: those for the list and for one job, if many wait."""
+        """Wait until so many requests have arrived. Many waits send one for the list and one for a job."""
         end = time.perf_counter() + seconds
         while len(polaris.requests) < count:
             assert time.perf_counter() < end, "the requests never came"
@@ -300,7 +288,7 @@ class TestTheLoop:
 
     @staticmethod
     async def lag(seconds: float) -> float:
-        """Return how much later than asked a sleeper woke, at worst but for the one worst time in a hundred."""
+        """Return by how much sleeps are too long, as the 99th percentile, in seconds."""
         late = []
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
@@ -309,7 +297,7 @@ class TestTheLoop:
             late.append(time.perf_counter() - start - 0.002)
         return sorted(late)[int(len(late) * 0.99)]
 
-    def test_hanging_requests_do_not_hold_the_loop_up(self, hanging):
+    def test_hanging_requests_do_not_block_the_loop(self, hanging):
         async def measure():
             idle = await self.lag(1.0)
             waits = [asyncio.create_task(all_events(trigger(f"job-{n}"))) for n in range(100)]
@@ -324,13 +312,13 @@ class TestTheLoop:
             return idle, busy, resolved
 
         idle, busy, resolved = asyncio.run(measure())
-        # Held up, the loop would stand still for the 3 s that a request takes; below 20 ms it is the machine's noise.
+        # A blocked loop would stop for the 3 s of a request. Less than 20 ms is noise of the machine.
         assert busy <= max(3 * idle, 0.020), f"idle {idle * 1000:.2f} ms, with 100 hanging waits {busy * 1000:.2f} ms"
         assert resolved < 2
 
     def test_after_cancellation_nothing_new_is_sent_and_nobody_complains(self, hanging, caplog, recwarn):
         async def cancel():
-            # Debug mode is slow, and says so: that is no complaint of ours.
+            # Debug mode logs slow callbacks, which this test does not check.
             asyncio.get_running_loop().slow_callback_duration = 60
             waits = [asyncio.create_task(all_events(trigger(f"job-{n}"))) for n in range(40)]
             await self.under_way(hanging)
@@ -341,7 +329,7 @@ class TestTheLoop:
 
         with caplog.at_level(logging.DEBUG, logger="asyncio"):
             results, sent = asyncio.run(cancel(), debug=True)
-            assert all(isinstance(result, asyncio.CancelledError) for result in results), "cancellation gets through"
+            assert all(isinstance(result, asyncio.CancelledError) for result in results), "every wait is cancelled"
             assert sent == 2, "the list and one job"
             assert the_pool_comes_to_rest(), "a running request ends within its timeout"
         gc.collect()
@@ -364,7 +352,7 @@ class TestTheLoop:
         assert during == {("polaris_default", None): 1}
         assert after == {}
 
-    def test_many_waits_share_one_look_up_and_few_lines(self, polaris, monkeypatch):
+    def test_many_waits_share_one_lookup_of_the_connection(self, polaris, monkeypatch):
         looked_up = []
         load = client_module.load_connection
         monkeypatch.setattr(client_module, "load_connection", lambda *args: looked_up.append(args) or load(*args))
@@ -383,7 +371,7 @@ class TestTheLoop:
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(wrong))
 
         async def run():
-            async with shared_client("polaris_default", None) as held:  # an old wait keeps the client alive
+            async with shared_client("polaris_default", None) as held:  # an old wait keeps the client open
                 with pytest.raises(PolarisNotFound):
                     await held.get_job(running)
                 monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", polaris.connection_json)
@@ -393,7 +381,7 @@ class TestTheLoop:
 
         assert asyncio.run(run()) == (running, running)
 
-    def test_a_look_up_that_fails_is_shared(self, polaris, moved_clock, monkeypatch):
+    def test_a_failed_lookup_of_the_connection_is_shared(self, polaris, moved_clock, monkeypatch):
         tried = []
 
         def fail(_):
@@ -429,8 +417,8 @@ class TestTheLoop:
         assert events[0].payload["outcome"] == "job"
         assert took < 2, "it waited for a request that hangs"
 
-    def test_a_service_that_hangs_does_not_hold_the_deadline_up(self, hanging, monkeypatch):
-        monkeypatch.setattr("airflow_provider_polaris.polling.job_poller.LAST_REQUEST_SECONDS", 0.1)
+    def test_a_service_that_hangs_does_not_delay_the_deadline(self, hanging, monkeypatch):
+        monkeypatch.setattr("airflow_provider_polaris.polling.subscription.LAST_ASK", 0.1)
 
         async def run():
             deadline = time.time() + 0.5
@@ -470,7 +458,7 @@ class TestTheLoop:
 
 
 def the_pool_comes_to_rest(seconds: float = 10.0) -> bool:
-    """Whether all threads of the provider's pool get free in that time: each must reach one barrier with the others."""
+    """Whether all threads of the pool become free in that time: all must reach one barrier."""
     barrier = threading.Barrier(client_module._pool._max_workers)
     reached = [client_module._pool.submit(barrier.wait, seconds) for _ in range(barrier.parties)]
     return not any(future.exception() for future in reached)

@@ -1,4 +1,4 @@
-"""What a bad night brings: every fault, alone and mixed, in every mode, at the first look and later."""
+"""Failed polls: every fault, alone and mixed, in every mode, in the first poll and later."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
 def raising(error):
-    """Let the next connections of requests fail before they are made; return how to arm it."""
+    """Return a function that lets the next connections fail before they are made."""
 
     def arm(_polaris, times, monkeypatch):
         right = urllib3.util.connection.create_connection
@@ -33,7 +33,7 @@ def raising(error):
             return right(*args, **kwargs)
 
         monkeypatch.setattr(urllib3.util.connection, "create_connection", create_connection)
-        # A kept-alive line would be used again instead.
+        # A kept-alive connection would be used again instead.
         monkeypatch.setattr(requests.Session, "request", _closing(requests.Session.request))
 
     return arm
@@ -48,7 +48,7 @@ def _closing(request):
 
 
 def tls_failing(_polaris, times, monkeypatch):
-    """Let the next handshakes fail, as requests tells it: the local Polaris speaks plain http here."""
+    """Let the next TLS handshakes fail, as requests reports it. The local Polaris uses plain http here."""
     right = requests.adapters.HTTPAdapter.send
     left = [times]
 
@@ -78,7 +78,7 @@ def job_body(**changes):
 
 
 JOB_ID = "11111111-2222-4333-8444-555555555555"
-#: Faults that a wait gets over.
+#: Faults that a wait tolerates.
 PASSING = {
     "connection refused": raising(ConnectionRefusedError(111, "Connection refused")),
     "no such host": raising(socket.gaierror(-2, "Name or service not known")),
@@ -134,7 +134,7 @@ def gate(mode, **options):
 
 @pytest.fixture
 def wait(polaris, monkeypatch, moved_clock, airflow_3):
-    """Run a gate to its end, rescheduled as Airflow would; ``later`` breaks things once the job was seen running."""
+    """Run a sensor to its end, rescheduled as Airflow does. ``later`` is called once the job was seen running."""
     if not airflow_3:
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
     polaris.add_job(id=JOB_ID, executionStatus="running", metrics={"numRowsProcessed": 7})
@@ -167,9 +167,11 @@ def complete_after(polaris, moved_clock, pauses):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("when", ["at_first", "later"])
 @pytest.mark.parametrize("fault", PASSING)
-def test_the_wait_goes_on_and_ends_right(polaris, wait, monkeypatch, moved_clock, fault, when, mode):
+def test_a_wait_continues_after_a_fault_and_ends_with_success(
+    polaris, wait, monkeypatch, moved_clock, fault, when, mode
+):
     complete_after(polaris, moved_clock, 3 if when == "at_first" or mode == "poke" else 2)
-    if when == "later" and mode == "poke":  # the job is seen running, and after the first pause all goes wrong
+    if when == "later" and mode == "poke":  # the fault begins after the first pause, when the job was seen running
         first = moved_clock.on_sleep
 
         def break_once():
@@ -189,7 +191,7 @@ def test_the_wait_goes_on_and_ends_right(polaris, wait, monkeypatch, moved_clock
 @pytest.mark.parametrize("seed", range(8))
 def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
     chance = random.Random(seed)  # noqa: S311
-    # Those that the server makes: each of the others would take the place of the one before.
+    # Only the faults of the server: each of the others would replace the fault before.
     by_patching = {"connection refused", "no such host", "no route", "connect timeout", "read timeout", "TLS failure"}
     for name in chance.choices([name for name in PASSING if name not in by_patching], k=12):
         PASSING[name](polaris, chance.randint(1, 3), monkeypatch)
@@ -209,7 +211,7 @@ def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clo
         (409, "PolarisBadRequest", "409"),
     ],
 )
-def test_a_final_answer_ends_it_at_once(polaris, wait, moved_clock, status, kind, advice, when, mode):
+def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, status, kind, advice, when, mode):
     if mode == "poke" and when == "later":
         moved_clock.on_sleep = lambda: polaris.fail_next(99, status=status)
         outcome = wait(mode)
@@ -219,12 +221,12 @@ def test_a_final_answer_ends_it_at_once(polaris, wait, moved_clock, status, kind
     assert len(moved_clock.slept) <= (0 if when == "at_first" else 1)
     for part in (JOB_ID, advice):
         assert part in str(outcome.error)
-    if mode != "reschedule":  # which has no memory of what it saw
+    if mode != "reschedule":  # where a poke does not know of the pokes before
         assert ("not seen it yet" if when == "at_first" else "running") in str(outcome.error)
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_wrong_key_at_the_first_look_ends_it_at_once(polaris, wait, moved_clock, mode):
+def test_a_wrong_key_in_the_first_poll_ends_the_wait_at_once(polaris, wait, moved_clock, mode):
     outcome = wait(mode, at_first=lambda: polaris.fail_next(99, status=401))
     assert outcome.kind == "PolarisUnauthorized"
     assert JOB_ID in str(outcome.error)
@@ -233,7 +235,7 @@ def test_a_wrong_key_at_the_first_look_ends_it_at_once(polaris, wait, moved_cloc
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_a_key_that_went_wrong_is_looked_at_again_for_five_minutes(polaris, wait, moved_clock, mode):
+def test_a_key_that_becomes_invalid_is_tolerated_for_five_minutes(polaris, wait, moved_clock, mode):
     rotate = {"poke": {}, "deferrable": {"later": lambda: polaris.fail_next(999, status=401)}}[mode]
     if mode == "poke":
         moved_clock.on_sleep = lambda: polaris.fail_next(999, status=401)
@@ -252,7 +254,7 @@ def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_cloc
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("late", [False, True])
 def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clock, mode, late):
-    """The service takes the new key only; Airflow's connection has it at once, or a while after."""
+    """The service accepts only the new key. Airflow's connection has it at once, or later."""
 
     def rotate():
         polaris.api_key = "pok_rotated"
@@ -275,7 +277,7 @@ def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clo
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("when", ["at_first", "later"])
-def test_a_job_that_is_not_there_is_looked_for_twice(polaris, wait, moved_clock, when, mode):
+def test_a_job_that_does_not_exist_is_requested_twice(polaris, wait, moved_clock, when, mode):
     if mode == "poke" and when == "later":
         moved_clock.on_sleep = lambda: (setattr(moved_clock, "on_sleep", None), polaris.remove_job(JOB_ID))
         outcome = wait(mode)
@@ -289,13 +291,13 @@ def test_a_job_that_is_not_there_is_looked_for_twice(polaris, wait, moved_clock,
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_one_404_is_not_proof(polaris, wait, moved_clock, mode):
+def test_one_404_does_not_end_the_wait(polaris, wait, moved_clock, mode):
     complete_after(polaris, moved_clock, 1)
     assert wait(mode, at_first=lambda: polaris.fail_next(1, status=404)).kind == "success"
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_an_outage_of_45_minutes_is_survived_with_default_settings(polaris, moved_clock, mode):
+def test_an_outage_of_45_minutes_is_tolerated_by_default(polaris, moved_clock, mode):
     polaris.add_job(id=JOB_ID, executionStatus="running")
     start = moved_clock.time
     ended = []
@@ -313,11 +315,11 @@ def test_an_outage_of_45_minutes_is_survived_with_default_settings(polaris, move
     outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=JOB_ID, deferrable=mode == "deferrable"))
     assert outcome.kind == "PolarisGateRefused"
     assert "row_too_large" in str(outcome.error)
-    assert moved_clock.time - (start + 60 + 45 * 60) <= 30, "within one interval after"
+    assert moved_clock.time - (start + 60 + 45 * 60) <= 30, "the wait ends within one interval after the outage"
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_run_on(polaris, wait, moved_clock, mode):
+def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_still_be_running(polaris, wait, moved_clock, mode):
     if mode == "poke":
         moved_clock.on_sleep = lambda: polaris.fail_next(9, status=503)
         outcome = wait(mode)
@@ -326,7 +328,7 @@ def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_run_on(polaris,
     assert outcome.kind == "PolarisUnreachable"
     message = str(outcome.error)
     assert re.search(r"out of reach for 3,6\d\d s", message)
-    assert "may be running on" in message
+    assert "may still be running" in message
     assert "When last seen it was running" in message
 
 

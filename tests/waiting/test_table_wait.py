@@ -1,4 +1,4 @@
-"""``wait_until_available``: a good load that cannot be queried yet holds the task, in every mode, under one timeout."""
+"""``wait_until_available``: the task waits until loaded data can be queried, in every mode, under one timeout."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import uuid
 
 import pytest
 
-from airflow_provider_polaris.gate.availability import APART
+from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
+from airflow_provider_polaris.gate.availability import APART, Table
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -51,7 +52,7 @@ class Load:
 
 @pytest.fixture(autouse=True)
 def _no_database(monkeypatch):
-    if not AIRFLOW_3:  # 2.11 looks the first reschedule up in its database
+    if not AIRFLOW_3:  # 2.11 reads the first reschedule from its database
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
 
 
@@ -61,7 +62,7 @@ def load(polaris):
 
 
 @EACH
-def test_it_must_be_available_twice_some_time_apart(load, moved_clock, mode):
+def test_a_table_must_be_available_in_two_checks_some_time_apart(load, moved_clock, mode):
     began = moved_clock.time
     outcome = load.gate(mode)
     assert outcome.kind == "success", outcome.error
@@ -72,7 +73,7 @@ def test_it_must_be_available_twice_some_time_apart(load, moved_clock, mode):
 
 
 @EACH
-def test_what_happens_in_between_starts_it_over(load, moved_clock, mode):
+def test_another_state_between_two_checks_starts_the_count_again(load, moved_clock, mode):
     began = moved_clock.time
     load.polaris.script_table(load.table, AVAILABLE, UNAVAILABLE, AVAILABLE, AVAILABLE)
     outcome = load.gate(mode, poke_interval=10)
@@ -85,7 +86,7 @@ def test_what_happens_in_between_starts_it_over(load, moved_clock, mode):
 
 
 @EACH
-def test_one_timeout_for_the_job_and_its_table(load, moved_clock, mode):
+def test_the_job_and_its_table_share_one_timeout(load, moved_clock, mode):
     load.polaris.set_table(load.table, **UNAVAILABLE)
     began = moved_clock.time
     outcome = load.gate(mode)
@@ -130,7 +131,7 @@ def test_a_table_that_turns_up_late_is_fine(load, moved_clock, mode):
 
 @EACH
 def test_answers_that_change_each_time_do_not_outlast_the_timeout(load, moved_clock, mode):
-    """Replicas that disagree: there, not there, there, …"""
+    """Replicas may disagree: the table exists in one response and not in the next."""
     began = moved_clock.time
 
     def flip():
@@ -191,11 +192,11 @@ def test_once_is_not_twice_in_messages_either(load):
     )
     outcome = load.gate("poke")
     assert outcome.kind == "timeout"
-    assert "The job was not canceled" not in str(outcome.error), "it is over"
+    assert "The job was not canceled" not in str(outcome.error), "the job is over"
 
 
 @EACH
-def test_a_key_that_may_not_read_tables_ends_it(load, mode):
+def test_a_key_that_may_not_read_tables_ends_the_wait(load, mode):
     load.polaris.permissions = PERMISSIONS - {"ViewTables", "ManageTables"}
     try:
         outcome = load.gate(mode)
@@ -204,11 +205,11 @@ def test_a_key_that_may_not_read_tables_ends_it(load, mode):
     assert outcome.kind == "PolarisForbidden"
     assert "ViewTables or ManageTables" in str(outcome.error)
     assert "When last seen it was completed" in str(outcome.error)
-    assert "running on" not in str(outcome.error)
+    assert "may still be running" not in str(outcome.error)
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferred"])
-def test_it_says_so_before_the_job_is_done(polaris, mode):
+def test_a_missing_permission_is_reported_before_the_job_is_over(polaris, mode):
     load = Load(polaris, executionStatus="running")
     polaris.permissions = PERMISSIONS - {"ViewTables", "ManageTables"}
     try:
@@ -222,11 +223,11 @@ def test_it_says_so_before_the_job_is_done(polaris, mode):
 
 @pytest.mark.parametrize("state", ["brand_new", None, 7])
 @EACH
-def test_only_available_will_do(load, task_log, mode, state):
+def test_only_the_state_available_passes(load, task_log, mode, state):
     load.polaris.set_table(load.table, availability=state)
     assert load.gate(mode).kind in {"timeout", "rescheduled"}
     said = " ".join(task_log())
-    assert ("does not know: 'brand_new'" if state == "brand_new" else "does not tell whether") in said
+    assert ("does not know: 'brand_new'" if state == "brand_new" else "does not report whether") in said
 
 
 @EACH
@@ -243,19 +244,19 @@ def test_an_outage_of_the_tables_alone_ends_the_wait_as_any_other(load, mode):
 
 
 @EACH
-def test_a_short_outage_is_borne(load, mode):
+def test_a_short_outage_of_the_tables_is_tolerated(load, mode):
     load.polaris.fail_next(2, status=503, match="/tables/")
     outcomes = [load.gate(mode) for _ in range(3 if mode == "reschedule" else 1)]
     assert outcomes[-1].kind == "success", outcomes[-1].error
 
 
 @EACH
-def test_an_outage_is_said_once(load, task_log, mode):
+def test_an_outage_of_the_tables_is_logged_once(load, task_log, mode):
     load.polaris.fail_next(4, status=503, match="/tables/")
     for _ in range(5 if mode == "reschedule" else 1):
         outcome = load.gate(mode)
     assert outcome.kind == "success", outcome.error
-    assert sum("no usable answer" in line for line in task_log()) == (4 if mode == "reschedule" else 1)
+    assert sum("no usable response" in line for line in task_log()) == (4 if mode == "reschedule" else 1)
 
 
 @EACH
@@ -284,20 +285,39 @@ def test_a_job_that_leaves_no_table_is_a_usage_error(polaris, mode):
     assert "drop_table" in str(outcome.error)
 
 
-def test_it_goes_with_completed_only(load):
+def test_wait_until_available_requires_wait_for_completed(load):
     outcome = load.gate("poke", wait_for="running")
     assert outcome.kind == "PolarisOptionInvalid"
-    assert not load.polaris.requests, "said before anything is sent"
+    assert not load.polaris.requests, "the error comes before any request"
 
 
 @pytest.mark.parametrize("given", ["True", None, 1])
-def test_it_is_true_or_false(load, given):
+def test_wait_until_available_must_be_true_or_false(load, given):
     assert load.gate("poke", wait_until_available=given).kind == "PolarisOptionInvalid"
 
 
+def test_a_name_with_spaces_and_slashes_is_one_segment(polaris, hook):
+    polaris.add_table("Koalas / Subset?")
+    table = hook.get_table("Koalas / Subset?")
+    assert (table.name, table.availability, table.total_rows) == ("Koalas / Subset?", "available", 0)
+
+
+@pytest.mark.parametrize("name", [".", "..", "", "x" * 256, None])
+def test_an_impossible_table_name_is_not_requested(polaris, hook, name):
+    with pytest.raises(PolarisUsageError):
+        hook.get_table(name)
+    assert not polaris.requests
+
+
+@pytest.mark.parametrize("answer", [None, [], "table", {"availability": "available"}, {"name": 5}])
+def test_a_response_that_is_not_a_table_counts_as_unreachable(answer):
+    with pytest.raises(PolarisUnreachable):
+        Table.from_api(answer)
+
+
 @pytest.mark.parametrize("interval", [5, 30, 600])
-def test_the_second_look_comes_when_it_counts(load, moved_clock, interval):
-    """A longer interval does not make it wait longer, and a shorter one does not make it ask more often."""
+def test_the_second_check_comes_after_exactly_the_needed_time(load, moved_clock, interval):
+    """A longer interval does not delay the second check, and a shorter one does not add a check."""
     trigger = table_trigger(load, poll_interval=interval)
     began = moved_clock.time
     (event,) = run(trigger)
@@ -306,7 +326,7 @@ def test_the_second_look_comes_when_it_counts(load, moved_clock, interval):
     assert len(load.looks) == 2
 
 
-def test_a_deferred_wait_honours_backoff(load, moved_clock):
+def test_a_deferred_wait_for_a_table_honours_backoff(load, moved_clock):
     load.polaris.set_table(load.table, **UNAVAILABLE)
     trigger = table_trigger(
         load, poll_interval=10, deadline=moved_clock.time + 300, exponential_backoff=True, max_wait=80
@@ -317,7 +337,7 @@ def test_a_deferred_wait_honours_backoff(load, moved_clock):
     assert max(moved_clock.slept) <= 80
 
 
-def test_an_outage_goes_on_across_the_deferral(load, moved_clock):
+def test_an_outage_continues_across_the_deferral(load, moved_clock):
     since = moved_clock.time - 290
     failing = {"at": moved_clock.time, "unreachable_since": since, "unauthorized_since": None}
     load.polaris.fail_next(1000, status=503, match="/tables/")
@@ -358,7 +378,7 @@ class TestTheOperator:
         polaris.next_job("complete", table="late")
 
     @pytest.mark.parametrize("mode", ["worker", "deferred"])
-    def test_it_waits_for_the_table(self, polaris, moved_clock, mode):
+    def test_the_operator_waits_for_the_table(self, polaris, moved_clock, mode):
         polaris.script_table("late", UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, AVAILABLE)
         began = moved_clock.time
         outcome = self.load(mode)
@@ -367,18 +387,18 @@ class TestTheOperator:
         assert outcome.deferrals == (2 if mode == "deferred" else 0)
 
     @pytest.mark.parametrize("mode", ["worker", "deferred"])
-    def test_a_table_that_is_gone_is_no_reason_to_load_again(self, polaris, mode):
+    def test_a_deleted_table_is_not_loaded_again(self, polaris, mode):
         polaris.script_table("late", AVAILABLE, {"availability": "deleting"})
         outcome = self.load(mode)
         assert outcome.kind == "PolarisGateRefused"
         assert "is being deleted" in str(outcome.error)
 
     @pytest.mark.parametrize("mode", ["worker", "deferred"])
-    def test_a_timeout_does_not_cancel_what_is_done(self, polaris, mode):
+    def test_a_timeout_does_not_cancel_a_completed_job(self, polaris, mode):
         polaris.set_table("late", **UNAVAILABLE)
         outcome = self.load(mode, cancel_on_timeout=True)
         assert outcome.kind == "PolarisJobTimeout"
-        assert "The job's table was not available after 600 s" in str(outcome.error)
+        assert "The task's timeout of 600 s passed before the job's table was available" in str(outcome.error)
         assert not [request for request in polaris.requests if request.method == "PUT"]
 
     def test_a_key_that_may_not_read_tables_creates_no_job(self, polaris):
@@ -389,7 +409,7 @@ class TestTheOperator:
             polaris.permissions = PERMISSIONS
         assert not [request for request in polaris.requests if request.method == "POST"]
 
-    def test_a_task_that_does_not_wait_does_not_ask_for_it(self, polaris):
+    def test_a_task_that_does_not_wait_does_not_request_the_table(self, polaris):
         polaris.permissions = PERMISSIONS - {"ViewTables", "ManageTables"}
         try:
             assert self.load("worker", wait_for_completion=False).kind == "success"
@@ -407,6 +427,6 @@ class TestTheOperator:
             },
         ],
     )
-    def test_a_job_that_it_cannot_be_asked_of_is_not_created(self, polaris, spec):
+    def test_a_job_without_a_table_to_wait_for_is_not_created(self, polaris, spec):
         assert self.load("worker", spec).kind == "PolarisOptionInvalid"
         assert not polaris.requests

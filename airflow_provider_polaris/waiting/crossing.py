@@ -1,0 +1,275 @@
+"""What crosses a process while a task waits: the arguments stored with its trigger, and the event the trigger fires.
+
+Both ends read with ``from_dict``. The other end may run another release of this provider: unknown keys are ignored, and
+an error names each key that is missing or has a wrong type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from datetime import datetime
+from typing import Any, ClassVar, Literal, TypeVar, get_args
+
+from airflow_provider_polaris.api.errors import PolarisError, error_from_dict, error_to_dict
+from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.api.parsing import clip
+from airflow_provider_polaris.gate.decision import Condition, UntilOver
+from airflow_provider_polaris.gate.options import Gate
+
+#: What a job's trigger waits for. ``over`` is the condition of a cancellation.
+WaitFor = Literal["completed", "running", "over"]
+#: Why a trigger has fired: the job, or its table, ends the wait; the deadline has passed; the wait cannot continue.
+EventOutcome = Literal["job", "table", "timeout", "error"]
+
+Reader = Callable[[Any], Any]
+Stored = TypeVar("Stored", bound="_Stored")
+
+
+class _WrongType(Exception):
+    """A value is not what its key promises. The argument says what was expected."""
+
+
+def _instance_of(kind: type | tuple[type, ...], expected: str) -> Reader:
+    def read(value: Any) -> Any:
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise _WrongType(expected)
+        return value
+
+    return read
+
+
+def _one_of(*values: str) -> Reader:
+    def read(value: Any) -> Any:
+        if value not in values:
+            raise _WrongType(f"one of {', '.join(values)}")
+        return value
+
+    return read
+
+
+def _optional(read: Reader) -> Reader:
+    return lambda value: None if value is None else read(value)
+
+
+def _job(value: Any) -> Job:
+    try:
+        return Job.from_api(value)
+    except PolarisError:
+        raise _WrongType("a job") from None
+
+
+def _moment(value: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except (TypeError, ValueError):
+        raise _WrongType("a date and time in ISO 8601") from None
+
+
+_text = _instance_of(str, "text")
+_number = _instance_of((int, float), "a number")
+_count = _instance_of(int, "a whole number")
+_flag = _instance_of(bool, "true or false")
+_dict = _instance_of(dict, "an object")
+
+
+def _plain(value: Any) -> Any:
+    """Return the value as plain JSON types."""
+    if isinstance(value, Job):
+        return value.to_event()
+    if isinstance(value, PolarisError):
+        return error_to_dict(value)
+    if isinstance(value, TableSeen):
+        return asdict(value)
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+class _Stored:
+    """A dataclass that is stored as a dict of plain JSON types."""
+
+    #: What the dict is, as the subject of an error message.
+    _name: ClassVar[str]
+    #: How the value of each key is read.
+    _readers: ClassVar[dict[str, Reader]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stored form."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+
+    @classmethod
+    def from_dict(cls: type[Stored], data: Any) -> Stored:
+        """Read the stored form. Raises PolarisError if a key is missing or has a value of a wrong type."""
+        if not isinstance(data, Mapping):
+            raise PolarisError(f"{cls._name} must be an object, not {clip(repr(data), 100)}")
+        values: dict[str, Any] = {}
+        faults = []
+        for field in fields(cls):  # type: ignore[arg-type]
+            if field.name not in data:
+                if field.default is MISSING:
+                    faults.append(f"{field.name!r} is missing")
+                continue
+            value = data[field.name]
+            try:
+                values[field.name] = cls._readers[field.name](value)
+            except _WrongType as error:
+                faults.append(f"{field.name!r} must be {error}, not {clip(repr(value), 100)}")
+        if faults:
+            raise PolarisError(f"{cls._name} cannot be read: {'; '.join(faults)}")
+        return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerArgs(_Stored):
+    """What Airflow's database holds of a deferred wait. No secret and no threshold is in it.
+
+    A task that one release deferred continues under the next: a field that is added needs a default.
+
+    :param deadline: when the wait ends, in seconds since the epoch. Wall clock: another process may continue the wait.
+    :param poll_interval: the longest pause between two polls, in seconds. Each is up to a tenth shorter, at random.
+    :param max_unreachable: the wait ends after an outage of so many seconds.
+    :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
+    :param failing: what failed before this deferral (:meth:`OutageTolerance.to_dict`). The first poll then waits an
+        interval, since the poll before has just failed.
+    :param last_job: the job as the worker last saw it.
+    """
+
+    job_id: str
+    polaris_conn_id: str
+    project_id: str | None
+    poll_interval: float
+    deadline: float
+    max_unreachable: float
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+    failing: dict[str, Any] | None = None
+    last_job: Job | None = None
+
+    _name: ClassVar[str] = "The stored arguments of the trigger"
+    _readers: ClassVar[dict[str, Reader]] = {
+        "job_id": _text,
+        "polaris_conn_id": _text,
+        "project_id": _optional(_text),
+        "poll_interval": _number,
+        "deadline": _number,
+        "max_unreachable": _number,
+        "exponential_backoff": _flag,
+        "max_wait": _optional(_number),
+        "failing": _optional(_dict),
+        "last_job": _optional(_job),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobTriggerArgs(TriggerArgs):
+    """What is stored of a wait for a job.
+
+    :param wait_for: as of the gate; ``over``: whatever the job's outcome.
+    :param fail_on_unhealthy: as of the gate.
+    :param cancel_on_kill: cancel the job when a user clears or marks the waiting task. Airflow 3.3 and later report
+        that.
+    :param logical_date: of the DAG run, if it has one. The trigger needs it to find out whether the task was cleared.
+    """
+
+    wait_for: WaitFor
+    fail_on_unhealthy: bool
+    cancel_on_kill: bool = False
+    logical_date: datetime | None = None
+
+    _readers: ClassVar[dict[str, Reader]] = {
+        **TriggerArgs._readers,
+        "wait_for": _one_of(*get_args(WaitFor)),
+        "fail_on_unhealthy": _flag,
+        "cancel_on_kill": _flag,
+        "logical_date": _optional(_moment),
+    }
+
+    @property
+    def condition(self) -> Condition:
+        """What the wait waits for."""
+        if self.wait_for == "over":
+            return UntilOver()
+        return Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableTriggerArgs(TriggerArgs):
+    """What is stored of a wait for the table of a job that has completed.
+
+    :param table: its name.
+    """
+
+    table: str
+
+    _readers: ClassVar[dict[str, Reader]] = {**TriggerArgs._readers, "table": _text}
+
+
+@dataclass(frozen=True)
+class TableSeen(_Stored):
+    """What a trigger has seen of a job's table.
+
+    :param state: the last known availability; ``None`` if Polaris did not report one.
+    :param seen: the state as a clause for messages; empty before the first answer.
+    """
+
+    name: str
+    state: str | None
+    seen: str
+
+    _name: ClassVar[str] = "The event's 'table'"
+    _readers: ClassVar[dict[str, Reader]] = {"name": _text, "state": _optional(_text), "seen": _text}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitEvent(_Stored):
+    """What a trigger fires, once, when the task's attention is needed.
+
+    :param deadline: of the wait, for a task that defers again; ``None`` only if the trigger could not read its
+        arguments.
+    :param job: as last seen.
+    :param error: why the wait cannot continue.
+    :param failing: an outage that has not ended (:meth:`OutageTolerance.to_dict`).
+    :param trouble: why the last poll failed; ``None`` if it did not.
+    """
+
+    outcome: EventOutcome
+    deadline: float | None = None
+    job: Job | None = None
+    table: TableSeen | None = None
+    error: PolarisError | None = None
+    failing: dict[str, Any] | None = None
+    trouble: str | None = None
+    polls: int = 0
+    failed_polls: int = 0
+
+    _name: ClassVar[str] = "The event of the trigger"
+    _readers: ClassVar[dict[str, Reader]] = {
+        "outcome": _one_of(*get_args(EventOutcome)),
+        "deadline": _optional(_number),
+        "job": _optional(_job),
+        "table": _optional(TableSeen.from_dict),
+        "error": _optional(error_from_dict),
+        "failing": _optional(_dict),
+        "trouble": _optional(_text),
+        "polls": _count,
+        "failed_polls": _count,
+    }
+    #: The keys without which a task cannot continue.
+    _required: ClassVar[dict[str, tuple[str, ...]]] = {
+        "job": ("deadline", "job"),
+        "table": ("deadline", "job", "table"),
+        "timeout": ("deadline",),
+        "error": ("error",),
+    }
+
+    @classmethod
+    def from_dict(cls, data: Any) -> WaitEvent:
+        """Read the event. Raises PolarisError if a key that its outcome needs is missing or has a wrong type."""
+        event = super().from_dict(data)
+        missing = [repr(name) for name in cls._required[event.outcome] if getattr(event, name) is None]
+        if event.table and event.outcome == "table" and event.table.state is None:
+            missing.append("'table.state'")
+        if missing:
+            raise PolarisError(
+                f"{cls._name} cannot be read: its outcome is {event.outcome!r}, and {', '.join(missing)} is missing"
+            )
+        return event

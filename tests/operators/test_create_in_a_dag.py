@@ -1,0 +1,78 @@
+"""What Airflow renders and maps for the operator that creates a job, in DAG runs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from importlib import import_module
+
+import pytest
+
+from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from tests.support.airflow_versions import AIRFLOW_3, a_dag, run_dag
+from tests.support.create_tasks import posts
+from tests.support.job_specs import SPEC, SQL, query_into_a_new_table
+
+pytestmark = [
+    pytest.mark.usefixtures("airflow_db"),
+    pytest.mark.filterwarnings("ignore"),  # warnings of Airflow itself while it runs a DAG
+]
+
+
+def run_load(spec, dag_options=None, **options):
+    with a_dag(**(dag_options or {})) as dag:
+        PolarisCreateJobOperator(task_id="load", job_spec=spec, **{"poll_interval": 0.1, **options})
+    return run_dag(dag).tasks["load"]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_name_in_a_spec_may_end_like_a_file(polaris, tmp_path, there):
+    if there:
+        (tmp_path / "orders-2.json").write_text('{"timestamp": "2026-11-01"}\n')
+    source = {**SPEC["source"], "type": "uploaded", "fileList": ["orders-{{ 1 + 1 }}.json"]}
+    run_load({**SPEC, "source": source}, {"template_searchpath": [str(tmp_path)]})
+    assert [body["source"]["fileList"] for body in posts(polaris)] == [["orders-2.json"]]
+
+
+def test_a_spec_may_be_a_file(polaris, tmp_path):
+    _, spec = query_into_a_new_table()
+    (tmp_path / "spec.json").write_text(json.dumps({**spec, "context": {"limit": "{{ 1 + 1 }}"}}))
+    polaris.next_job("complete")
+    assert run_load("spec.json", {"template_searchpath": [str(tmp_path)]}) == "success"
+    assert posts(polaris)[0]["context"] == {"limit": "2"}
+
+
+@pytest.mark.parametrize("kind", ["operator", "sensor"])
+def test_a_mapped_threshold_that_is_none_fails_the_task(polaris, kind):
+    job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 0})
+    polaris.next_job("complete", metrics={"numRowsProcessed": 0})
+    task = import_module("airflow.sdk" if AIRFLOW_3 else "airflow.decorators").task
+
+    @task
+    def least():
+        return [None]
+
+    with a_dag() as dag:
+        if kind == "operator":
+            mapped = PolarisCreateJobOperator.partial(task_id="gate", job_spec=SQL, poll_interval=0.1)
+        else:
+            mapped = PolarisJobSensor.partial(task_id="gate", job_id=job_id, poke_interval=0.1, project_id=None)
+        mapped.expand(min_rows_processed=least())
+    assert run_dag(dag).tasks["gate"] == "failed"
+    assert not posts(polaris)
+
+
+def test_a_partial_threshold_that_is_none_counts_as_not_set(polaris):
+    job_ids = [polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 0}) for _ in range(2)]
+    with a_dag() as dag:
+        PolarisJobSensor.partial(task_id="gate", poke_interval=0.1, min_rows_processed=None).expand(job_id=job_ids)
+    assert run_dag(dag).tasks["gate"] == "success"
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="2.11 has no references to assets")
+def test_an_outlet_that_airflow_does_not_know_does_not_fail_the_load(polaris):
+    from airflow.sdk import Asset
+
+    polaris.next_job("complete", table="by_sql")
+    assert run_load(SQL, outlets=[Asset.ref(uri=f"x://{uuid.uuid4().hex}")]) == "success"

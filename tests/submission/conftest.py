@@ -1,0 +1,33 @@
+"""Fixtures for the tests of kills."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from airflow_provider_polaris.submission import trigger_kill, worker_kill
+from tests.support.create_tasks import Running
+
+
+@pytest.fixture
+def state(monkeypatch):
+    """Airflow's responses about the task: its state (an exception is raised, a function called) and its try."""
+    told = SimpleNamespace(value="running", asked=0, current_try=1)
+
+    def task_state(_ti):
+        told.asked += 1
+        if isinstance(told.value, Exception):
+            raise told.value
+        return told.value() if callable(told.value) else told.value
+
+    monkeypatch.setattr(worker_kill, "task_state", task_state)
+    monkeypatch.setattr(trigger_kill, "task_state", task_state)
+    monkeypatch.setattr(trigger_kill, "current_try", lambda *_: told.current_try)
+    return told
+
+
+@pytest.fixture
+def running(polaris, moved_clock, state):
+    polaris.next_job("hang")
+    return Running(polaris, moved_clock)

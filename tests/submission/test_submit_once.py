@@ -1,0 +1,451 @@
+"""A job is created once, across retries and clears: the job of an earlier try is found, and no verdict gets lost."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from airflow_provider_polaris.api.errors import PolarisUnreachable
+from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.submission.submission_record import KEY
+from airflow_provider_polaris.submission.submit_once import IN_FLIGHT_SECONDS, SEARCHED_JOBS
+from tests.support.airflow_versions import FakeTaskInstance
+from tests.support.create_tasks import LONG, FakeStore, Task, jobs_of, posts
+from tests.support.job_specs import SPEC, SQL, query_into_a_new_table, rows_into_a_new_table
+from tests.support.run_task import both_modes
+
+ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
+
+
+class TestARetryOn33:
+    """A retry or a cleared task finds the job of an earlier try by its note, on Airflow 3.3 and later."""
+
+    def lost(self, polaris, task, state="running", **options):
+        """Let a try end without a verdict, then set the state of its job. Return the id of the job."""
+        polaris.next_job("hang", table="by_sql")
+        outcome = task.run(timeout=60, **options)
+        assert outcome.kind == "PolarisJobTimeout"
+        polaris.set_status(outcome.pushed["job_id"], state)
+        return outcome.pushed["job_id"]
+
+    @both_modes
+    def test_a_retry_continues_with_the_running_job(self, polaris, deferrable):
+        task = Task()
+        job_id = self.lost(polaris, task)
+        polaris.script(job_id, {}, {}, {"executionStatus": "completed"})
+        outcome = task.run(deferrable=deferrable)
+        assert (outcome.kind, outcome.xcom["job_id"], outcome.pushed["job_id"]) == ("success", job_id, job_id)
+        assert len(posts(polaris)) == 1
+
+    @pytest.mark.parametrize("clear", [False, True], ids=["retry", "clear"])
+    def test_a_job_that_completed_meanwhile_is_not_loaded_again(self, polaris, clear):
+        task = Task()
+        job_id = self.lost(polaris, task, "completed")
+        if clear:
+            task.clear()
+        assert task.run().xcom["job_id"] == job_id
+        assert len(posts(polaris)) == 1
+
+    @pytest.mark.parametrize(("state", "owed"), [("failed", "PolarisJobFailed"), ("canceled", "PolarisJobCanceled")])
+    def test_a_retry_gives_the_missing_verdict_and_a_clear_loads_again(self, polaris, state, owed):
+        task = Task()
+        self.lost(polaris, task, state)
+        assert task.run().kind == owed
+        task = Task()
+        self.lost(polaris, task, state)
+        task.clear()
+        polaris.next_job("complete")
+        assert task.run().kind == "success"
+
+    def test_a_retry_after_a_failed_job_loads_again(self, polaris):
+        task = Task()
+        polaris.next_job("fail")
+        assert task.run().kind == "PolarisJobFailed"
+        polaris.next_job("complete")
+        assert task.run().kind == "success"
+        assert len(posts(polaris)) == 2
+
+    @pytest.mark.parametrize("options", [{}, {"min_rows_processed": 99}], ids=["passed", "refused"])
+    def test_a_verdict_lost_in_a_crash_is_given_again_and_a_clear_loads_again(self, polaris, options):
+        task = Task()
+        polaris.next_job("complete", metrics=ROWS)
+        first = task.run(**options)
+        again = task.run(**options)  # Airflow retries here only if a worker was lost after the verdict
+        assert again.kind == first.kind
+        assert again.pushed["job_id"] == first.pushed["job_id"]
+        assert len(posts(polaris)) == 1
+        task.clear()
+        polaris.next_job("complete", metrics=ROWS)
+        assert task.run(**options).pushed["job_id"] != first.pushed["job_id"]
+
+    def test_a_job_that_polaris_no_longer_has_is_reported(self, polaris):
+        task = Task()
+        polaris.remove_job(self.lost(polaris, task))
+        outcome = task.run()
+        assert outcome.kind == "PolarisJobLost"
+        assert "no longer has it" in str(outcome.error)
+
+    def test_an_unreadable_note_does_not_stop_a_first_try(self, polaris):
+        task = Task()
+        for rubbish in (
+            "x",
+            {"state": "odd"},
+            {"state": "waiting", "clear_generation": "1"},
+            {"state": "waiting", "clear_generation": 1, "at": 0},
+        ):
+            task.store.set(KEY, rubbish)
+            polaris.next_job("complete")
+            assert task.run().kind == "success"
+
+    def test_a_store_that_fails_before_the_post_sends_nothing_and_after_it_ends_nothing(self, polaris, monkeypatch):
+        task = Task()
+        noted = []
+
+        def note(self, key, value):
+            noted.append(value["state"])
+            if value["state"] in broken:
+                raise OSError("the API server is gone")
+            FakeStore.set_(self, key, value)
+
+        FakeStore.set_ = FakeStore.set
+        monkeypatch.setattr(FakeStore, "set", note)
+        broken = {"sending"}
+        assert task.run().kind == "OSError"
+        assert not posts(polaris)
+        broken = {"waiting"}
+        polaris.next_job("complete")
+        assert task.run().kind == "success"
+        assert noted[-1] == "passed"
+
+
+class TestALostResponse:
+    """A POST that may have been received is not sent again."""
+
+    @pytest.mark.parametrize("fault", ["after", "mid-body", 503, 500])
+    def test_the_job_of_a_query_is_found_by_its_marker(self, polaris, fault):
+        if fault == "after":
+            polaris.drop_next(when="after", match="POST")
+            polaris.next_job("complete")
+            outcome = Task().run()
+            assert outcome.kind == "success", outcome.error
+        else:
+            if isinstance(fault, int):
+                polaris.fail_next(1, status=fault, match="POST")
+            else:
+                polaris.drop_next(when=fault, match="POST")
+            outcome = Task().run()
+            assert outcome.kind == "PolarisUnreachable", "there is no job, and a retry may send the spec again"
+        assert len(posts(polaris)) <= 1
+
+    def test_a_job_that_appears_late_is_found(self, polaris, moved_clock):
+        polaris.fail_next(1, status=503, match="POST")
+        task = Task()
+        marker = []
+
+        def arrive():
+            if moved_clock.time - start > IN_FLIGHT_SECONDS / 2 and not marker:
+                marker.append(f"{SQL['query']} /* {task.store.get(KEY)['marker']} */")
+                polaris.add_job(type="sql", query=marker[0], target={"type": "table", "tableName": "by_sql"},
+                                executionStatus="completed")  # fmt: skip
+
+        start = moved_clock.time
+        moved_clock.on_sleep = arrive
+        assert task.run().kind == "success"
+
+    @pytest.mark.parametrize("store", [True, False], ids=["3.3", "before 3.3"])
+    @pytest.mark.parametrize("fault", ["after", 503])
+    def test_a_task_with_another_type_of_spec_fails_and_says_where_to_look(self, polaris, hook, store, fault):
+        spec = {**SPEC, "target": {"type": "table", "tableName": f"lost-{store}-{fault}"}}
+        if fault == "after":
+            polaris.drop_next(when="after", match="POST")
+        else:
+            polaris.fail_next(1, status=fault, match="POST")
+        task = Task(store=store)
+        outcome = task.run(spec)
+        assert outcome.kind == "PolarisJobLost"
+        assert f"table '{spec['target']['tableName']}'" in str(outcome.error)
+        assert "The spec was sent at 20" in str(outcome.error)
+        assert len(jobs_of(hook, spec["target"]["tableName"])) == (fault == "after")
+        task.clear()
+        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success", "a clear asks for another load"
+
+    @pytest.mark.parametrize("spec", [SQL, SPEC], ids=["sql", "batch"])
+    def test_a_retry_sends_a_spec_again_that_polaris_cannot_have_received(self, polaris, monkeypatch, spec):
+        task = Task()
+        right = polaris.connection_json
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps({**json.loads(right), "host": "http://127.0.0.1:9"})
+        )
+        assert isinstance(task.run(spec).error, PolarisUnreachable)
+        monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", right)
+        polaris.next_job("complete")
+        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
+
+    def test_a_retry_sends_a_spec_again_that_polaris_rejected(self, polaris):
+        task = Task()
+        polaris.fail_next(1, status=400, match="POST")
+        assert task.run().kind == "PolarisBadRequest"
+        polaris.next_job("complete")
+        assert task.run().kind == "success"
+
+
+class TestARetryBefore33:
+    """Without a store the job of a query is found by its marker, and any other retry fails with a reason."""
+
+    def test_a_retry_finds_the_job_of_a_query(self, polaris):
+        task = Task(store=False)
+        polaris.next_job("hang")
+        job_id = task.run(timeout=60).pushed["job_id"]
+        polaris.set_status(job_id, "completed")
+        assert task.run().xcom["job_id"] == job_id
+        task.clear()
+        polaris.next_job("complete")
+        assert task.run().xcom["job_id"] != job_id
+        assert len(posts(polaris)) == 2
+
+    def test_a_retry_that_finds_none_loads(self, polaris):
+        task = Task(store=False)
+        polaris.fail_next(1, status=400, match="POST")
+        task.run()
+        polaris.next_job("complete")
+        assert task.run().kind == "success"
+
+    def test_a_retry_of_any_other_spec_fails_and_a_clear_loads(self, polaris):
+        task = Task(store=False)
+        spec = {**SPEC, "target": {"type": "table", "tableName": "before"}}
+        polaris.next_job("fail", table="before")
+        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "PolarisJobFailed"
+        outcome = task.run(spec)
+        assert outcome.kind == "PolarisJobLost"
+        assert "Before Airflow 3.3 a task cannot store which" in str(outcome.error)
+        task.clear()
+        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
+
+    def test_each_task_instance_has_its_own_marker(self):
+        from airflow_provider_polaris.submission.submission_record import SubmissionRecord
+
+        def marker(**changes):
+            ti = FakeTaskInstance()
+            vars(ti).update(changes)
+            return SubmissionRecord({"ti": ti}, 0).marker
+
+        others = [{"map_index": 3}, {"run_id": "x"}, {"task_id": "x"}, {"dag_id": "x"}, {"max_tries": 1}]
+        assert len({marker(), *(marker(**other) for other in others)}) == 6
+
+
+def test_a_retry_while_the_job_is_still_being_canceled_comes_back_later(polaris, hook):
+    task = Task()
+    polaris.next_job("hang")
+    polaris.cancel_looks = 99
+    job_id = task.run(cancel_on_timeout=True).pushed["job_id"]
+    assert task.run().kind == "PolarisJobTimeout"
+    polaris.set_status(job_id, "completed")
+    assert task.run().xcom["job_id"] == job_id, "the job completed in the same second, and its data is there"
+    assert len(posts(polaris)) == 1
+
+
+class TestAJobIsNotCreatedTwice:
+    @pytest.mark.parametrize(("newer", "kind"), [(SEARCHED_JOBS - 1, "success"), (SEARCHED_JOBS, "PolarisJobLost")])
+    def test_a_job_behind_many_newer_ones_is_found_or_not_known_to_be_absent(self, polaris, moved_clock, newer, kind):
+        table, spec = query_into_a_new_table()
+        task = Task(store=False)
+        polaris.next_job("hang", table=table)
+        polaris.set_status(task.run(spec, timeout=60).pushed["job_id"], "completed")
+        for _ in range(newer):
+            polaris.add_job(type="sql", target={"type": "table", "tableName": table}, executionStatus="completed")
+        polaris.next_job("complete", table=table)
+        assert task.run(spec).kind == kind
+        assert len(posts(polaris)) == 1
+
+    def test_the_search_for_a_job_starts_when_its_spec_was_last_sent(self, polaris, hook, moved_clock, monkeypatch):
+        """The spec is sent after two minutes of 429. Its response is cut, and the job appears a little later."""
+        table, spec = query_into_a_new_table()
+        task, sent, right = Task(), [], PolarisHook.create_job
+        monkeypatch.setattr(PolarisHook, "create_job", lambda self, spec: sent.append(spec) or right(self, spec))
+        polaris.fail_next(4, status=429, retry_after=30, match="POST")
+        polaris.fail_next(1, status=503, match="POST")
+
+        def arrive():
+            if moved_clock.slept[-1] == 15 and not jobs_of(hook, table):  # the first search has found nothing
+                where = {"type": "table", "tableName": table}
+                polaris.add_job(type="sql", query=sent[0]["query"], target=where, executionStatus="completed")
+
+        moved_clock.on_sleep = arrive
+        assert task.run(spec).kind == "success"
+        assert len(jobs_of(hook, table)) == 1
+
+    def test_the_job_of_a_worker_that_was_lost_while_sending_is_found(self, polaris, hook, moved_clock):
+        table, spec = query_into_a_new_table()
+        task = Task()
+        note = {
+            "state": "sending",
+            "clear_generation": 1,
+            "at": moved_clock.time,
+            "marker": "airflow-provider-polaris abc",
+        }
+        task.store.set(KEY, note)
+        task.try_number = 1
+        moved_clock.time += 130  # longer than a spec takes to arrive, and shorter than 429s may delay it
+        query = f'INSERT INTO "{table}" SELECT 1\n/* airflow-provider-polaris abc */'
+
+        def arrive():
+            if not jobs_of(hook, table):
+                where = {"type": "table", "tableName": table}
+                polaris.add_job(type="sql", query=query, target=where, executionStatus="completed")
+
+        moved_clock.on_sleep = arrive
+        assert task.run(spec).kind == "success"
+        assert not posts(polaris)
+
+    @pytest.mark.parametrize(("before", "after", "is_query"), [(5, 2, True), (5, 2, False), (2, 5, True)])
+    def test_a_dag_file_may_change_its_retries_between_two_tries(self, polaris, moved_clock, before, after, is_query):
+        spec = query_into_a_new_table()[1] if is_query else rows_into_a_new_table()
+        task = Task(store=False, retries=before)
+        polaris.next_job("hang")
+        task.run(spec, timeout=60)
+        task.retries = after  # max_tries does not change, as in Airflow's database
+        polaris.next_job("complete")
+        assert task.run(spec, **LONG).kind == "PolarisJobLost"
+        assert len(posts(polaris)) == 1
+
+    def test_a_dag_file_may_change_its_retries_before_the_first_try(self, polaris, moved_clock):
+        task = Task(store=False, retries=2)
+        task.retries = 5
+        assert task.run(rows_into_a_new_table(), **LONG).kind == "success"
+
+    @pytest.mark.parametrize("what", ["unhealthy", "canceled"])
+    def test_a_verdict_that_could_not_be_pushed_is_given_again(self, polaris, hook, moved_clock, monkeypatch, what):
+        table, spec = query_into_a_new_table()
+        task = Task()
+        polaris.next_job("hang", table=table)
+        unhealthy = {"executionStatus": "running", "health": {"status": "error", "code": "c"}}
+        bad = unhealthy if what == "unhealthy" else {"executionStatus": "canceled"}
+        moved_clock.on_sleep = lambda: polaris.set_fields(jobs_of(hook, table)[-1].id, **bad)
+        right = FakeTaskInstance.xcom_push
+
+        def push(self, key, value, **options):
+            if key == "metrics":
+                raise ConnectionError("the API server is gone")
+            right(self, key, value, **options)
+
+        monkeypatch.setattr(FakeTaskInstance, "xcom_push", push)
+        assert task.run(spec, deferrable=False, fail_on_unhealthy=True).kind == "ConnectionError"
+        monkeypatch.setattr(FakeTaskInstance, "xcom_push", right)
+        again = task.run(spec, deferrable=False, fail_on_unhealthy=True)
+        assert again.kind == ("PolarisGateRefused" if what == "unhealthy" else "PolarisJobCanceled")
+        assert len(posts(polaris)) == 1
+
+    def test_a_clear_continues_with_a_job_that_was_refused_while_it_ran(self, polaris, hook, moved_clock):
+        table, spec = query_into_a_new_table()
+        task = Task()
+        polaris.next_job("hang", table=table)
+        bad = {"executionStatus": "running", "health": {"status": "error", "code": "c"}}
+        moved_clock.on_sleep = lambda: polaris.set_fields(jobs_of(hook, table)[-1].id, **bad)
+        assert task.run(spec, fail_on_unhealthy=True, deferrable=False).kind == "PolarisGateRefused"
+        task.clear()
+        assert task.run(spec, fail_on_unhealthy=True, deferrable=False).kind == "PolarisGateRefused"
+        assert len(posts(polaris)) == 1, "two jobs would load at the same time"
+
+    @pytest.mark.parametrize(
+        "garbage", ["x", {"state": "paused", "clear_generation": 1, "at": 1.0, "job_id": "j"}], ids=str
+    )
+    def test_a_retry_that_cannot_read_its_note_does_not_load_again(self, polaris, moved_clock, garbage):
+        _, spec = query_into_a_new_table()
+        task = Task()
+        polaris.next_job("hang")
+        polaris.set_status(task.run(spec, timeout=60).pushed["job_id"], "completed")
+        task.store.set(KEY, garbage)
+        assert task.run(spec).kind == "success"
+        task.store.set(KEY, garbage)
+        assert task.run(rows_into_a_new_table()).kind == "PolarisJobLost"
+        assert len(posts(polaris)) == 1
+
+    def test_a_job_that_somebody_unknown_canceled_is_not_loaded_again(self, polaris, moved_clock):
+        table, spec = query_into_a_new_table()
+        task = Task(store=False)
+        polaris.next_job("hang", table=table)
+        job_id = task.run(spec, timeout=60).pushed["job_id"]
+        polaris.set_fields(job_id, executionStatus="canceled", createdBy=None, lastModifiedBy=None)
+        assert task.run(spec).kind == "PolarisJobCanceled"
+        assert len(posts(polaris)) == 1
+
+
+class TestAClearedTaskMayHaveAnotherSpec:
+    def test_a_task_that_is_cleared_with_another_spec_loads_the_new_spec(self, polaris, hook, moved_clock):
+        (old, old_spec), (new, new_spec) = query_into_a_new_table(), query_into_a_new_table()
+        task = Task()
+        polaris.next_job("hang", table=old)
+        first = task.run(old_spec, timeout=60)
+        task.clear()
+        running_yet = task.run(new_spec)
+        assert running_yet.kind == "PolarisJobLost"
+        assert "from another spec" in str(running_yet.error)
+        assert first.pushed["job_id"] in str(running_yet.error)
+        polaris.set_status(first.pushed["job_id"], "completed")
+        task.clear()
+        polaris.next_job("complete", table=new)
+        assert task.run(new_spec).kind == "success"
+        assert len(jobs_of(hook, new)) == 1
+
+    def test_a_cleared_task_fails_if_the_response_to_its_old_spec_was_lost(self, polaris, moved_clock):
+        task = Task()
+        task.store.set(
+            KEY, {"state": "sending", "clear_generation": 1, "at": moved_clock.time, "spec": "of something else"}
+        )
+        task.try_number = 1
+        task.clear()
+        assert task.run(query_into_a_new_table()[1]).kind == "PolarisJobLost"
+        assert not posts(polaris)
+
+
+class TestATaskCanAlwaysContinue:
+    def test_a_retry_without_a_store_loads_a_failed_query_again(self, polaris, moved_clock):
+        table, spec = query_into_a_new_table()
+        task = Task(store=False)
+        polaris.next_job("fail", table=table)
+        polaris.next_job("complete", table=table)
+        assert task.run(spec).kind == "PolarisJobFailed"
+        assert task.run(spec).kind == "success"
+
+    def test_a_missing_connection_does_not_count_as_a_sent_spec(self, polaris, moved_clock, monkeypatch):
+        task, spec, right = Task(), rows_into_a_new_table(), polaris.connection_json
+        monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT")
+        assert task.run(spec).kind == "PolarisConnectionMissing"
+        monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", right)
+        assert task.run(spec, **LONG).kind == "success"
+
+    def test_a_clear_loads_again_when_the_job_is_gone(self, polaris, moved_clock):
+        task = Task()
+        polaris.next_job("hang")
+        polaris.remove_job(task.run(timeout=60).pushed["job_id"])
+        assert "clear this task to load again" in str(task.run().error)
+        task.clear()
+        polaris.next_job("complete")
+        assert task.run().kind == "success"
+
+    def test_one_404_does_not_prove_that_a_job_is_gone(self, polaris, moved_clock):
+        task = Task()
+        polaris.next_job("hang")
+        task.run(timeout=60)
+        polaris.fail_next(1, status=404, match="GET .*/jobs/")
+        assert task.run(timeout=60).kind == "PolarisJobTimeout"
+
+    @pytest.mark.parametrize("broken", ["canceling", "failed"])
+    def test_a_failing_store_does_not_hide_the_error_of_the_job(self, polaris, moved_clock, monkeypatch, broken):
+        task, right = Task(), FakeStore.set
+
+        def note(self, key, value):
+            if value["state"] == broken:
+                raise OSError("the API server is gone")
+            right(self, key, value)
+
+        monkeypatch.setattr(FakeStore, "set", note)
+        if broken == "failed":
+            polaris.fail_next(1, status=400, match="POST")
+            assert task.run(rows_into_a_new_table()).kind == "PolarisBadRequest"
+        else:
+            polaris.next_job("hang")
+            assert task.run(timeout=60, cancel_on_timeout=True).kind == "PolarisJobTimeout"
