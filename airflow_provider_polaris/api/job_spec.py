@@ -1,6 +1,6 @@
-"""A job's specification before it is sent: read, checked, marked. Pure.
+"""Read, check and mark a job spec before it is sent. Pure.
 
-What each type requires is what the vendor's client (polaris-sdk 20250425.14.0) requires of it.
+The required fields of each job type are those of the vendor's client (polaris-sdk 20250425.14.0).
 """
 
 from __future__ import annotations
@@ -18,23 +18,24 @@ from airflow_provider_polaris.api.parsing import clip
 _SPACE = re.compile(r"\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/", re.DOTALL)
 _VERB = re.compile(r"INSERT\b|REPLACE\b", re.IGNORECASE)
 _INTO = re.compile(r"INTO\b", re.IGNORECASE)
-#: A table's name, perhaps after Druid's one schema.
+#: A table's name, with or without Druid's only schema.
 _TABLE = re.compile(r'(?:"druid"\.|druid\.)?(?:"([^"]*(?:""[^"]*)*)"|([\w.]+))')
 
 
 def read_spec(given: Any) -> dict[str, Any]:
-    """Return a job spec that was given as a dict, or as JSON text, and could be sent.
+    """Return a job spec that can be sent.
 
-    :raises PolarisUsageError: naming the path of each wrong field.
+    :param given: a dict, or JSON text.
+    :raises PolarisUsageError: naming the path of each invalid field.
     """
     spec = _parsed(given) if isinstance(given, str) else given
     if not isinstance(spec, dict):  # Airflow renders no other mappings
         raise PolarisUsageError(f"job_spec must be a dict or a JSON object, not {type(spec).__name__}")
     try:
-        # What is sent is what JSON makes of it; a date or a set in it is said here, and not by a traceback.
+        # The spec is sent as JSON. A date or a set in it gets a message here, and no traceback later.
         spec = json.loads(json.dumps(spec, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
-        where = next(_not_json(spec), "")  # not found where it is too deep
+        where = next(_not_json(spec), "")  # no path is found if the spec is too deep
         raise PolarisUsageError(f"job_spec cannot be written as JSON: {where and f'{where}: '}{error}") from None
     if faults := [f"{path} {fault}" for path, fault in _faults(spec)]:
         raise PolarisUsageError(f"job_spec cannot make a job: {'; '.join(faults)}")
@@ -49,7 +50,7 @@ def _parsed(text: str) -> Any:
 
 
 def _not_json(value: Any, path: str = "", depth: int = 0) -> Iterator[str]:
-    """Yield the paths of what JSON has no form for."""
+    """Yield the paths of values that JSON cannot hold."""
     if depth > 50:
         return
     if isinstance(value, dict):
@@ -97,7 +98,7 @@ def _type_of(spec: Mapping[str, Any]) -> JobType:
 
 
 def table_of(spec: Mapping[str, Any]) -> str | None:
-    """Return the name of the table that a job writes to, ``None`` if it cannot be told."""
+    """Return the name of the table that a job writes to, ``None`` if the spec does not name one."""
     if _type_of(spec).is_sql:
         return sql_target(spec.get("query"))
     target = spec.get("target")
@@ -106,7 +107,7 @@ def table_of(spec: Mapping[str, Any]) -> str | None:
 
 
 def sql_target(query: Any) -> str | None:
-    """Return the table that a query inserts into, ``None`` if it does not."""
+    """Return the table that a query inserts into, ``None`` if the query inserts nothing."""
     if not isinstance(query, str):
         return None
     match, end = None, 0
@@ -121,12 +122,12 @@ def sql_target(query: Any) -> str | None:
 
 
 def can_be_marked(spec: Mapping[str, Any]) -> bool:
-    """Whether the spec has a place for a marker: a comment in a query. No other type has one."""
+    """Whether the spec can hold a marker. Only a query can: the marker is a comment in it."""
     return _type_of(spec).is_sql
 
 
 def marked(spec: Mapping[str, Any], marker: str) -> dict[str, Any]:
-    """Return the spec with a marker by which its job is found again, if it has a place for one."""
+    """Return the spec with a marker that identifies its job, or the spec itself if it can hold none."""
     if not can_be_marked(spec):
         return dict(spec)
     return {**spec, "query": f"{spec['query']}\n/* {marker} */"}

@@ -1,7 +1,7 @@
-"""The domain: what a Polaris ingestion job is, as the Jobs API tells it. Pure; knows nothing of Airflow or HTTP.
+"""Jobs and tables as the Polaris API describes them: parsed, checked, and asked what their status means. Pure.
 
 Facts about the service come from the vendor's page "View and manage ingestion jobs by API" and from its Python client.
-Parsing tolerates fields that are missing or new; a value not known yet is kept as it came.
+Missing and new fields are no error. A value that is not known yet is kept as the service sent it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
 from airflow_provider_polaris.api.parsing import clean, clip, mapping, part_of, text_of, time_of
 
-#: So many counters that are not known yet go with them.
+#: The most unknown counters that are kept.
 MAX_OTHER = 10
 
 
 class _Word(str):
-    """A word of the service's vocabulary. One that is not known yet is kept, not lost in an enum."""
+    """A word of the service's vocabulary. It is text, since an enum would reject a new word."""
 
     __slots__ = ()
     known: ClassVar[frozenset[str]]
@@ -30,10 +30,7 @@ class _Word(str):
 
 
 class ExecutionStatus(_Word):
-    """Where a job stands: ``executionStatus``.
-
-    The set has grown before (``idle``, ``suspended``): a value not in it is not over, and never success.
-    """
+    """``executionStatus`` of a job. The vendor has added values before: a new value is not over, and no success."""
 
     __slots__ = ()
     PENDING: ClassVar[ExecutionStatus]
@@ -47,12 +44,12 @@ class ExecutionStatus(_Word):
 
     @property
     def is_over(self) -> bool:
-        """Whether a job of this status never changes again. It says nothing about success."""
+        """Whether a job of this status never changes again. It may have succeeded or not."""
         return self in _OVER
 
 
 class HealthStatus(_Word):
-    """How a job fares: ``health.status``. ``warning``, which the vendor's client knows, is read as ``warn``."""
+    """``health.status`` of a job. ``warning``, which the vendor's client knows, is read as ``warn``."""
 
     __slots__ = ()
     OK: ClassVar[HealthStatus]
@@ -61,7 +58,7 @@ class HealthStatus(_Word):
 
 
 class JobType(_Word):
-    """What kind of job it is: ``type``. A streaming job never completes; the deletions cannot be updated."""
+    """``type`` of a job. A streaming job never completes. Polaris cannot update a deletion."""
 
     __slots__ = ()
     BATCH: ClassVar[JobType]
@@ -129,7 +126,7 @@ DESIRED_STATUSES = (ExecutionStatus.RUNNING, ExecutionStatus.SUSPENDED, Executio
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One line of a job's log; every part is optional. Only streaming jobs log each row that did not parse."""
+    """One line of a job's log. Every field is optional. Only streaming jobs log each row that did not parse."""
 
     timestamp: str | None = None
     health_status: HealthStatus | None = None
@@ -138,7 +135,7 @@ class LogEntry:
 
     @classmethod
     def from_api(cls, data: Any) -> LogEntry:
-        """Read an entry of ``GET …/logs`` or of ``health.log``."""
+        """Parse an entry of ``GET …/logs``, or ``health.log``."""
         data = mapping(data, "a log entry")
         status = text_of(data.get("healthStatus"))
         return cls(
@@ -158,7 +155,7 @@ def _health_status(text: str) -> HealthStatus:
 
 @dataclass(frozen=True)
 class Health:
-    """``health`` of a job. ``warn`` and ``error`` come with a code, often a log entry, and ``error`` with a message."""
+    """``health`` of a job. ``warn`` and ``error`` have a code, and often a log entry. ``error`` has a message."""
 
     status: HealthStatus
     code: str | None = None
@@ -167,7 +164,7 @@ class Health:
 
     @classmethod
     def from_api(cls, data: Any) -> Health | None:
-        """Read the field; ``None`` where it is missing. Raises PolarisInvalidResponse if it is not a health at all."""
+        """Parse the field. ``None`` if it is missing. Raises PolarisInvalidResponse if it is invalid."""
         data = mapping(data, "a health")
         status = data.get("status")
         if status is None:
@@ -198,7 +195,7 @@ class Health:
         return self.status == HealthStatus.ERROR
 
     def to_dict(self) -> dict[str, str | None]:
-        """Return status, code and message as plain JSON; the log entry's message stands in for a missing one."""
+        """Return status, code and message as plain JSON. A missing message is replaced by that of the log entry."""
         message = self.message or (self.log.message if self.log else None)
         return {"status": str(self.status), "code": self.code, "message": clip(message) if message else None}
 
@@ -209,7 +206,7 @@ class Health:
 
 @dataclass(frozen=True)
 class Job:
-    """A job, or a row of the list of jobs. Timestamps are text as the service sent them: RFC 3339, UTC, nanoseconds."""
+    """An ingestion job. Timestamps are text as the service sent them: RFC 3339, UTC, up to nanoseconds."""
 
     id: str
     execution_status: ExecutionStatus
@@ -223,17 +220,17 @@ class Job:
     last_updated_at: str | None = None
     started_at: str | None = None
     completed_at: str | None = None
-    #: The whole answer: source, mappings, ingestionMode, spec and what else the job's type has.
+    #: The whole response, with the fields of the job's type: source, mappings, ingestionMode, query, …
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def from_api(cls, data: Any) -> Job:
-        """Read a job. Raises PolarisInvalidResponse where the answer has no id or no execution status: it is no job."""
+        """Parse a job. Raises PolarisInvalidResponse if the response has no id or no execution status."""
         data = mapping(data, "a job")
         job_id, status = text_of(data.get("id")), text_of(data.get("executionStatus"))
         if job_id is None or status is None:
             given = ", ".join(f"{name} is {clip(repr(data.get(name)), 100)}" for name in ("id", "executionStatus"))
-            raise PolarisInvalidResponse(f"Polaris answered something that is not a job: {given}")
+            raise PolarisInvalidResponse(f"Polaris returned an invalid job: {given}")
         kind, desired = text_of(data.get("type")), text_of(data.get("desiredExecutionStatus"))
         return cls(
             id=job_id,
@@ -302,7 +299,7 @@ class Job:
         return self.type is not None and self.type.is_deletion
 
     def to_event(self) -> dict[str, Any]:
-        """Return what :meth:`from_api` needs to read this job again, in the API's own form, small and plain JSON."""
+        """Return the job in the API's own form, as small plain JSON. :meth:`from_api` reads it again."""
         health = self.health and {key: value for key, value in self.health.to_dict().items() if value is not None}
         return {
             "id": self.id,
@@ -320,7 +317,7 @@ class Job:
         }
 
     def to_dict(self, metrics: JobMetrics | None = None) -> dict[str, Any]:
-        """Return the XCom of a gate: one small dict of plain JSON, the same in every mode. See docs/xcom.md."""
+        """Return the XCom of a task: one small dict of plain JSON, the same in every mode. See docs/xcom.md."""
         return {
             "job_id": self.id,
             "job_type": self.type and str(self.type),
@@ -336,13 +333,13 @@ class Job:
 
     @property
     def created_time(self) -> float | None:
-        """When it was created, in seconds since the epoch; ``None`` if that is not told, or not readable."""
+        """When the job was created, in seconds since the epoch. ``None`` if the timestamp is missing or invalid."""
         created = time_of(self.created_at)
         return created.timestamp() if created else None
 
     @property
     def duration_seconds(self) -> float | None:
-        """Seconds from start to completion; ``None`` unless both are known and readable."""
+        """Seconds from start to completion. ``None`` if one of the timestamps is missing or invalid."""
         start, end = time_of(self.started_at), time_of(self.completed_at)
         return round((end - start).total_seconds(), 3) if start and end and start <= end else None
 
@@ -352,15 +349,15 @@ class Job:
 
     @property
     def state(self) -> str:
-        """Status and health in words, as log lines and messages tell them."""
+        """Status and health in words, for log lines and messages."""
         return f"{clip(self.execution_status, 60)} ({self.health or 'no health given'})"
 
 
 @dataclass(frozen=True)
 class JobMetrics:
-    """A job's row counters, ``totals`` of ``GET …/metrics``. ``None`` means not reported, which is not zero.
+    """Row counters of a job: ``totals`` of ``GET …/metrics``. ``None`` means not reported, which is not zero.
 
-    ``rows_persisted`` is after rollup: fewer than processed is no loss.
+    ``rows_persisted`` counts rows after rollup, so that it may be less than ``rows_processed`` without any loss.
     """
 
     rows_processed: int | None = None
@@ -369,7 +366,7 @@ class JobMetrics:
     rows_skipped_by_error: int | None = None
     rows_persisted: int | None = None
     bytes_processed: int | None = None
-    #: Counters that this provider does not know yet, by the API's names.
+    #: Counters that this provider does not know yet, by their names in the API.
     other: Mapping[str, int] = field(default_factory=dict)
 
     NAMES: ClassVar[Mapping[str, str]] = {
@@ -383,10 +380,10 @@ class JobMetrics:
 
     @classmethod
     def from_api(cls, data: Any) -> JobMetrics:
-        """Read the answer. Raises PolarisInvalidResponse if it is not a JSON object of counters."""
+        """Parse the response. Raises PolarisInvalidResponse if it is not a JSON object of counters."""
         totals = mapping(mapping(data, "metrics").get("totals"), "metrics.totals")
         counters = {
-            # The vendor's status reference page once spells this one with an s.
+            # The vendor's status reference page spells this counter with an s.
             "numRowsProcessedWithWarning" if name == "numRowsProcessedWithWarnings" else name: value
             for name, value in totals.items()
             if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 and len(name) <= 100
@@ -395,7 +392,7 @@ class JobMetrics:
         return cls(**known, other=dict(list(counters.items())[:MAX_OTHER]))
 
     def to_dict(self) -> dict[str, int | None]:
-        """Return every counter by the API's own name: the six, absent ones ``None``, and new ones."""
+        """Return every counter by its name in the API: the six known ones (``None`` if not reported), and new ones."""
         return {name: getattr(self, field_name) for name, field_name in self.NAMES.items()} | dict(self.other)
 
     def __str__(self) -> str:
@@ -405,11 +402,11 @@ class JobMetrics:
 
 @dataclass(frozen=True)
 class Table:
-    """A table, as ``GET /tables/{name}`` tells it.
+    """A table.
 
-    :param availability: ``available``, ``unavailable``, ``deleting``, or a new value; ``None`` if not told.
-    :param total_rows: rows after rollup that can be queried; ``None`` if not told.
-    :param raw: the answer as it came.
+    :param availability: ``available``, ``unavailable``, ``deleting``, or a new value. ``None`` if not reported.
+    :param total_rows: the rows that can be queried, after rollup. ``None`` if not reported.
+    :param raw: the whole response.
     """
 
     name: str
@@ -419,10 +416,10 @@ class Table:
 
     @classmethod
     def from_api(cls, data: Any) -> Table:
-        """Read the answer. Raises PolarisInvalidResponse if it is not a table."""
+        """Parse the response. Raises PolarisInvalidResponse if it is not a table."""
         name = data.get("name") if isinstance(data, Mapping) else None
         if not isinstance(name, str):
-            raise PolarisInvalidResponse(f"Polaris answered a table that is not one: {clip(repr(data), 100)}")
+            raise PolarisInvalidResponse(f"Polaris returned an invalid table: {clip(repr(data), 100)}")
         availability, rows = data.get("availability"), data.get("totalRows")
         return cls(
             name=clean(name),
@@ -433,6 +430,6 @@ class Table:
 
 
 def check_table_name(name: Any) -> None:
-    """Raise PolarisUsageError for what cannot be a table's name. A path of dots would lead elsewhere, quoted or not."""
+    """Raise PolarisUsageError if this cannot be a table's name. Dots alone would name another path, even quoted."""
     if not isinstance(name, str) or not 1 <= len(name) <= 255 or name in {".", ".."}:
         raise PolarisUsageError(f"table must be a name of 1 to 255 characters; it is {repr(name)[:100]}")

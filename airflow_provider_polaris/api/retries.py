@@ -1,4 +1,4 @@
-"""When a failed call is tried again, after what pause, and what its failure says of it. Pure."""
+"""Whether a failed request is sent again, after which pause, and how its failure is described. Pure."""
 
 from __future__ import annotations
 
@@ -13,51 +13,54 @@ import urllib3.exceptions
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisTransientError
 
-#: Tries per call, the first one included, where a call is tried again at all.
+#: The most attempts per call, the first one included.
 MAX_TRIES = 5
-#: The longest pause between two tries, whatever ``Retry-After`` asks for, in seconds.
-MAX_PAUSE = 30.0
+#: The longest pause between two attempts, whatever ``Retry-After`` asks for.
+MAX_PAUSE_SECONDS = 30.0
 _TRANSIENT = {408, 425, 429}
 
 
 class Retry(Enum):
-    """When a call is tried again."""
+    """When a failed request is sent again."""
 
-    #: Not here: the caller polls, and its next poll is the retry.
+    #: Never: the caller polls, and its next poll is the retry.
     NEVER = "never"
-    #: Whenever it might help: the call does no harm twice.
+    #: After every transient error: repeating the request does no harm.
     SAFE = "safe"
-    #: Only where the service cannot have acted on it: the call makes something new each time.
+    #: Only if the service cannot have received the request: each received request creates something.
     UNSENT = "unsent"
 
     @classmethod
     def when(cls, wanted: bool) -> Retry:
-        """Return SAFE, or NEVER if it is not wanted."""
+        """Return SAFE if retries are wanted, and NEVER otherwise."""
         return cls.SAFE if wanted else cls.NEVER
 
 
 def is_transient(status: int) -> bool:
-    """Whether an answer of that status may be another one soon."""
+    """Whether the same request may get another status soon."""
     return status in _TRANSIENT or status >= 500
 
 
 def may_retry(error: BaseException, retry: Retry) -> bool:
-    """Whether the call that failed so is tried again."""
+    """Whether a request that failed with this error is sent again."""
     if not isinstance(error, PolarisTransientError) or retry is Retry.NEVER:
         return False
     return retry is Retry.SAFE or not error.received
 
 
 def pause_before(state: tenacity.RetryCallState) -> float:
-    """Return the seconds until the next try: what the service asked for, or an exponential pause with jitter."""
+    """Return the seconds until the next attempt: the requested pause, or an exponential one, with jitter."""
     error = state.outcome.exception() if state.outcome else None
     asked = getattr(error, "retry_after", None)
-    backoff = tenacity.wait_random_exponential(multiplier=1, max=MAX_PAUSE)(state)
-    return backoff if asked is None else min(max(asked, 0.0) + backoff / 4, MAX_PAUSE)
+    backoff = tenacity.wait_random_exponential(multiplier=1, max=MAX_PAUSE_SECONDS)(state)
+    return backoff if asked is None else min(max(asked, 0.0) + backoff / 4, MAX_PAUSE_SECONDS)
 
 
 def asked_pause(value: str) -> float | None:
-    """Return the seconds that ``Retry-After`` asks for, given in seconds or as a date; ``None`` for rubbish."""
+    """Return the pause that a ``Retry-After`` header asks for, in seconds. ``None`` if the header is invalid.
+
+    :param value: a number of seconds, or a date.
+    """
     value = value.strip()
     if value.isascii() and value.isdigit():
         return float(value[:9])
@@ -68,7 +71,7 @@ def asked_pause(value: str) -> float | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield the error and what is wrapped in it: requests hides urllib3's errors in its arguments."""
+    """Yield the error and all errors inside it. requests wraps urllib3's errors in its arguments."""
     todo, seen = [error], set()
     while todo:
         one = todo.pop()
@@ -76,7 +79,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(one))
         yield one
-        # Not __context__: that is whatever error the caller was handling when it asked, perhaps of another request.
+        # __context__ is not followed: it is an error that the caller was handling, perhaps of another request.
         inner = (*one.args, getattr(one, "reason", None), one.__cause__)
         todo.extend(item for item in inner if isinstance(item, BaseException))
 
@@ -84,24 +87,24 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 def may_have_been_received(error: BaseException) -> bool:
     """Whether the request may have reached the service.
 
-    requests raises one ConnectionError for a host that was never reached and for a line cut in mid-answer; urllib3's
-    NewConnectionError (refused, no such host) and ConnectTimeoutError inside it prove the former.
+    requests raises the same ConnectionError for a host that was never reached and for a response that was cut. Inside
+    the error, urllib3's NewConnectionError (refused, unknown host) or ConnectTimeoutError prove that nothing was sent.
     """
     never_sent = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
     return not any(isinstance(one, never_sent) for one in _chain(error))
 
 
 def describe(error: BaseException) -> str:
-    """Return what happened in words, with the innermost text: the outer ones repeat it with addresses of objects."""
+    """Return what happened, with the innermost text. The outer texts repeat it with addresses of objects."""
     chain = list(_chain(error))
     if any(isinstance(one, requests.exceptions.SSLError) for one in chain):
         what = "TLS failed"
     elif any(isinstance(one, requests.exceptions.ProxyError) for one in chain):
         what = "the proxy failed"
     elif isinstance(error, requests.exceptions.Timeout):
-        what = "no answer in time"
+        what = "no response in time"
     elif not may_have_been_received(error):
         what = "the host could not be reached"
     else:
-        what = "the line was cut"
+        what = "the connection was cut"
     return f"{what}: {str(chain[-1])[:300]}"

@@ -1,6 +1,6 @@
-"""HTTP: one request in, JSON or a PolarisApiError out. Knows nothing of Airflow or of jobs.
+"""Send one HTTP request, and return the JSON of the response or raise a PolarisApiError.
 
-One stack for workers and triggerers alike: a triggerer runs these blocking calls in threads.
+Workers and triggerers share this code: a triggerer runs these blocking calls in threads.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from airflow_provider_polaris.api.retries import (
     pause_before,
 )
 
-#: Seconds to wait for a TCP and TLS connection; the connection's own timeout where that is less.
-CONNECT_TIMEOUT = 10.0
+#: Seconds to wait for a TCP and TLS connection. A shorter timeout of the connection is used instead.
+CONNECT_TIMEOUT_SECONDS = 10.0
 
-#: The longest answer that is read, in bytes: a thousand jobs take about 0.7 MB.
+#: The longest response that is read, in bytes. A thousand jobs take about 0.7 MB.
 MAX_BODY = 64 * 1024 * 1024
 READ_AT_ONCE = 64 * 1024
 
@@ -59,12 +59,12 @@ _BASE64 = (base64.b64encode, base64.urlsafe_b64encode)
 
 
 def as_it_came(answer: Any) -> Any:
-    """Return the JSON of a response unread."""
+    """Return the JSON of a response as it is."""
     return answer
 
 
 class _KeyAuth(AuthBase):
-    """Sets the header late: requests would replace a plain one by what ``~/.netrc`` has for the host."""
+    """Set the header last: requests would replace an earlier one with the host's entry in ``~/.netrc``."""
 
     def __init__(self, authorization: str) -> None:
         self._authorization = authorization
@@ -75,9 +75,10 @@ class _KeyAuth(AuthBase):
 
 
 class Transport:
-    """One pool of HTTP connections to one Polaris project. Safe to share between threads.
+    """A pool of HTTP connections to one Polaris project. Threads may share it.
 
-    :param connection: where to, and with which key.
+    :param connection: the project and the API key.
+    :raises PolarisConnectionInvalid: if the CA bundle cannot be read.
     """
 
     def __init__(self, connection: PolarisConnection) -> None:
@@ -85,7 +86,7 @@ class Transport:
         self._secrets = _encodings(connection.api_key)
         _check_ca(connection.verify)
         self._session = requests.Session()
-        # The environment's proxy cannot reach this machine's own loopback, and would be shown the key in the clear.
+        # A proxy cannot reach the loopback of this machine, and would see the unencrypted key.
         self._session.trust_env = not is_loopback(urlsplit(connection.base_url).hostname or "")
         self._session.auth = _KeyAuth(connection.authorization)
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -94,7 +95,7 @@ class Transport:
         )
 
     def close(self) -> None:
-        """Close the pooled connections. A request under way still ends, within its timeout."""
+        """Close the pooled connections. A request that is being sent still ends within its timeout."""
         self._session.close()
 
     def request(
@@ -106,13 +107,13 @@ class Transport:
         retry: Retry = Retry.SAFE,
         read: Callable[[Any], T] = as_it_came,
     ) -> T:
-        """Send one request and return what ``read`` makes of the JSON in the response.
+        """Send one request, and return the parsed JSON of the response.
 
-        :param segments: the path below the project, a segment each; they are quoted here.
-        :param params: the query; a list repeats the name for each of its values.
-        :param body: sent as JSON if not ``None``.
-        :param read: takes the JSON; may raise a PolarisError that quotes it.
-        :raises PolarisApiError: the kind tells what to do about it.
+        :param segments: the segments of the path below the project. They are quoted here.
+        :param params: the query. A list repeats the name for each of its values.
+        :param body: sent as JSON, unless it is ``None``.
+        :param read: parses the JSON. It may raise a PolarisError that quotes the JSON.
+        :raises PolarisApiError: if the request failed. Its class says how.
         """
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(MAX_TRIES),
@@ -126,7 +127,8 @@ class Transport:
             return read(answer)
         except PolarisError as error:
             fault = error
-        # Its message quotes the response, which may echo the key. Not raised above: it would keep the first one in it.
+        # The message quotes the response, which may echo the key. Raised inside the except block, the new error would
+        # keep the first one as its context.
         raise self._without_key(fault, read, content)
 
     def _request_once(
@@ -144,10 +146,10 @@ class Transport:
                 f"{self.connection.base_url}/{path}",
                 params=params,
                 json=body,
-                # A redirected PUT becomes a GET, which looks like success.
+                # requests turns a redirected PUT into a GET, which would look like success.
                 allow_redirects=False,
-                timeout=(min(CONNECT_TIMEOUT, self.connection.timeout), self.connection.timeout),
-                # Given per request: on the session, REQUESTS_CA_BUNDLE would win over verify=False.
+                timeout=(min(CONNECT_TIMEOUT_SECONDS, self.connection.timeout), self.connection.timeout),
+                # Passed per request: on the session, REQUESTS_CA_BUNDLE would override verify=False.
                 verify=self.connection.verify,
                 stream=True,
             )
@@ -157,7 +159,7 @@ class Transport:
             raise PolarisConnectionInvalid(f"{what} cannot be sent: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             never_sent = not may_have_been_received(error)
-            advice = f". Is the host of the connection {self.connection.conn_id!r} right?" if never_sent else ""
+            advice = f". Check the host of {self.connection.label}" if never_sent else ""
             raise PolarisUnreachable(f"{what}: {describe(error)}{advice}", received=not never_sent) from None
         if not 200 <= response.status_code < 300:
             raise _error(what, self.connection, response, content, self._redact(content))
@@ -168,31 +170,31 @@ class Transport:
         except (ValueError, RecursionError):
             shown = _excerpt(response, self._redact(content))
             raise PolarisInvalidResponse(
-                f"{what} was answered {response.status_code} with what is not JSON: {shown}",
+                f"{what} returned {response.status_code} with a body that is not JSON: {shown}",
                 status=response.status_code,
             ) from None
 
     def _redact(self, content: bytes) -> bytes:
-        """Replace the key in a response that a message quotes. Data stays as it came: a short key is part of words."""
+        """Return the body for a message, without the key. Data is never changed: a short key may be part of words."""
         for secret in self._secrets:
             content = content.replace(secret, b"***")
         return content
 
     def _without_key(self, error: PolarisError, read: Callable[[Any], Any], content: bytes) -> PolarisError:
-        """Return an error about the response that quotes no key: the one that a redacted copy of it raises."""
+        """Return the error that the body without the key raises, so that the message quotes no key."""
         redacted = self._redact(content)
         if redacted == content:
             return error
-        with suppress(ValueError, RecursionError):  # a short key may be a part of JSON itself
+        with suppress(ValueError, RecursionError):  # a short key may be part of the JSON syntax
             try:
                 read(json.loads(redacted))
             except PolarisError as without_key:
                 return without_key
-        return PolarisInvalidResponse("Polaris returned a response of an unknown shape, which holds the API key")
+        return PolarisInvalidResponse("Polaris returned an invalid response, which contains the API key")
 
 
 def _read(response: requests.Response, timeout: float) -> bytes:
-    """Read the body, all of it within the timeout: the one that requests knows is for each piece of it anew."""
+    """Read the whole body within the timeout. The timeout of requests starts anew with each piece of a response."""
     read_some = getattr(response.raw, "read1", None)
     if read_some is None:  # urllib3 before 2.1
         return response.content
@@ -201,25 +203,25 @@ def _read(response: requests.Response, timeout: float) -> bytes:
     while piece := read_some(READ_AT_ONCE, decode_content=True):
         content += piece
         if len(content) > MAX_BODY:
-            raise requests.exceptions.ContentDecodingError(f"the answer is longer than {MAX_BODY:,} bytes")
+            raise requests.exceptions.ContentDecodingError(f"the response has more than {MAX_BODY:,} bytes")
         if time.monotonic() > give_up_at:
-            raise requests.exceptions.ReadTimeout(f"the answer was not whole after {timeout:g} s")
+            raise requests.exceptions.ReadTimeout(f"the response was incomplete after {timeout:g} s")
     return bytes(content)
 
 
 def _error(
     what: str, connection: PolarisConnection, response: requests.Response, content: bytes, redacted: bytes
 ) -> PolarisApiError:
-    """Return the error that the answer stands for.
+    """Return the error for a response whose status is not 2xx.
 
-    :param redacted: the content without the key, to be quoted.
+    :param redacted: the content without the key, for the message.
     """
     status = response.status_code
     is_polaris_error = isinstance(_json_object(content).get("code"), str)
     body = _json_object(redacted)
     code = clean(str(body.get("code", "***")))[:100] if is_polaris_error else None
     told = "; ".join(_messages(body)) or _excerpt(response, redacted) or "an empty body"
-    message = clean(f"{what} was answered {status}: {told}")
+    message = clean(f"{what} returned {status}: {told}")
     if is_transient(status):
         return PolarisUnreachable(
             message,
@@ -229,12 +231,14 @@ def _error(
             retry_after=asked_pause(response.headers.get("Retry-After", "")),
         )
     if 300 <= status < 400:
-        return PolarisInvalidResponse(f"{what} was redirected ({status}): this is not the Polaris API", status=status)
+        return PolarisInvalidResponse(
+            f"{what} was redirected ({status}), so this is not the Polaris API", status=status
+        )
     if status == 401:
         other = "basic" if connection.auth == "api_key" else "api_key"
         advice = (
-            f"Is the API key in the password of the connection {connection.conn_id!r} right, and not revoked? "
-            f"If it is, try the extra auth={other}: it is {connection.auth} now"
+            f"Check the API key, the password of {connection.label}: it may be wrong or revoked. "
+            f"If the key is right, set the extra auth={other}; it is {connection.auth} now"
         )
         return PolarisUnauthorized(f"{message}. {advice}", status=status, code=code)
     if status == 403:
@@ -242,12 +246,12 @@ def _error(
     if status == 404 and code:
         return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
     if status == 404:
-        return PolarisInvalidResponse(f"{message} (a 404 that is not in the service's error shape)", status=status)
-    return PolarisBadRequest(f"{message}. Polaris will not take this request as it is", status=status, code=code)
+        return PolarisInvalidResponse(f"{message} (this 404 has no error code of the Polaris API)", status=status)
+    return PolarisBadRequest(f"{message}. Polaris rejects this request", status=status, code=code)
 
 
 def _encodings(key: str) -> list[bytes]:
-    """Return the forms in which a key may be echoed, the longest first."""
+    """Return the forms in which a response may echo the key, the longest first."""
     plain = {key, quote(key, safe=""), json.dumps(key)[1:-1]}
     encoded = {encode(text.encode()).decode() for encode in _BASE64 for text in (key, f"{key}:")}
     forms = plain | {form.rstrip("=") for form in encoded}
@@ -260,12 +264,14 @@ def _check_ca(verify: bool | str) -> None:
             is_dir = Path(verify).is_dir()
             ssl.create_default_context(cafile=None if is_dir else verify, capath=verify if is_dir else None)
         except OSError as error:  # ssl.SSLError is one
-            raise PolarisConnectionInvalid(f"the extra 'verify' names no CA bundle: {verify}: {error}") from None
+            raise PolarisConnectionInvalid(
+                f"the extra 'verify' is not the path of a CA bundle: {verify}: {error}"
+            ) from None
 
 
 def _permission(what: str) -> str:
     needed = "ViewTables or ManageTables" if "/tables" in what else "ManageIngestionJobs"
-    return f"Does the API key have the permission {needed} in this project?"
+    return f"Give the API key the permission {needed} in this project"
 
 
 def _json_object(content: bytes) -> Mapping[str, Any]:
@@ -277,7 +283,7 @@ def _json_object(content: bytes) -> Mapping[str, Any]:
 
 
 def _messages(body: Any, depth: int = 0) -> Iterator[str]:
-    """Yield what an error in the service's shape says, its details and inner errors included."""
+    """Yield the messages of an error body, its details and inner errors included."""
     if not isinstance(body, Mapping) or depth > 3:
         return
     said = [str(body[name])[:300] for name in ("code", "message") if body.get(name)]

@@ -59,7 +59,7 @@ class PolarisHook(PolarisClient, BaseHook):
 
     def get_conn(self) -> PolarisClient:
         """Look the connection up, and return this hook, which is the client."""
-        _ = self.connection
+        _ = self.connection  # raises if the connection is missing or invalid
         return self
 
     def test_connection(self) -> tuple[bool, str]:

@@ -1,4 +1,4 @@
-"""PolarisConsoleLink: from a task in Airflow's UI to its job, or to the organisation's console."""
+"""PolarisConsoleLink: the button on a task in Airflow's UI that opens the task's job."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.hooks.polaris import PolarisHook
 
-#: Where Airflow 2.11's web server finds the address. 3.x keeps one of its own for each link.
+#: The XCom key of the address, for Airflow 2.11's web server. Airflow 3 has its own key for each link.
 XCOM_KEY = "polaris_job_url"
 
 
 class PolarisConsoleLink(BaseOperatorLink):
-    """A button on the task: the job where the connection's ``job_url_template`` leads, or else the console."""
+    """A button on the task. It opens the job's page by ``job_url_template``, or else the organisation's console."""
 
     name = "Imply Polaris"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address, an empty text if it is not known. Never raises: the UI would lose the whole page.
+        """Return the address, an empty text if it is unknown. Never raises: an error would break the whole page.
 
-        Airflow 3 asks on the worker, where the task knows; 2.11 asks in the web server, which has XCom only.
+        Airflow 3 calls this on the worker, on the task's own operator. Airflow 2.11 calls this in the web server, which
+        reads the address from XCom.
         """
         try:
             known = getattr(operator, "job_url", None)
@@ -39,20 +40,20 @@ def _pushed(ti_key: Any) -> Any:
 
 
 class LinksToJob:
-    """What an operator needs to have the link: mixed in before Airflow's class."""
+    """Mixin that gives an operator the link. It comes before Airflow's class in the list of bases."""
 
     operator_extra_links: Collection[BaseOperatorLink] = (PolarisConsoleLink(),)
-    #: Where a person sees the job; ``None`` until the task has looked its connection up, or if that does not tell.
+    #: The web page of the job. ``None`` until the connection is looked up, or if the connection names no page.
     job_url: str | None = None
 
     def note_job_url(self, hook: PolarisHook, job_id: str, context: Context | None = None) -> None:
-        """Find out where the job is seen.
+        """Set :attr:`job_url`, and push it to XCom on Airflow 2.11. Best effort: no error.
 
-        :param context: of a task that starts, and not of one that resumes: no key is pushed twice.
+        :param context: of a task that starts. A task that resumes passes none, so that no key is pushed twice.
         """
         try:
             self.job_url = hook.job_url(job_id)
         except Exception:  # noqa: BLE001
-            return  # a connection that cannot be used is said where it is used
+            return  # the call that needs the connection raises the error
         if self.job_url and context and not AIRFLOW_3 and getattr(self, "do_xcom_push", True):
             context["ti"].xcom_push(key=XCOM_KEY, value=self.job_url)

@@ -1,14 +1,15 @@
-"""What a connection may look like, and what is said of one that cannot work."""
+"""Connections: which values are accepted, and the message for each invalid value."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from airflow_provider_polaris.api.connection import PolarisConnection, check_id
-from airflow_provider_polaris.api.errors import PolarisUsageError
+from airflow_provider_polaris.api.errors import PolarisConnectionInvalid, PolarisUsageError
 
 KEY = "pok_secret-key"
 PROJECT = "4bd7330d-cb6d-489b-aa7b-22653f237f9d"
@@ -46,7 +47,7 @@ def conn(host="acme.us-east-1.aws.api.imply.io", password=KEY, extra=None, port=
         ({"host": "http://gw.example.com", "extra": {"allow_http": "true"}}, "http://gw.example.com"),
     ],
 )
-def test_hosts_come_down_to_one_url(fields, base):
+def test_every_form_of_a_host_becomes_one_url(fields, base):
     assert PolarisConnection.from_airflow(conn(**fields)).base_url == f"{base}/v1/projects/{PROJECT}"
 
 
@@ -103,7 +104,7 @@ def test_hosts_come_down_to_one_url(fields, base):
     ],
     ids=repr,
 )
-def test_a_connection_that_cannot_work_says_why_and_keeps_its_secret(fields, told):
+def test_an_invalid_connection_names_the_value_and_shows_no_key(fields, told):
     with pytest.raises(PolarisUsageError) as caught:
         PolarisConnection.from_airflow(conn(**fields))
     assert told in str(caught.value)
@@ -111,18 +112,18 @@ def test_a_connection_that_cannot_work_says_why_and_keeps_its_secret(fields, tol
     assert KEY not in str(caught.value)
 
 
-def test_without_a_project_id_the_error_tells_how_to_move():
+def test_a_missing_project_id_has_a_message_that_explains_the_change():
     with pytest.raises(PolarisUsageError, match="September 2024"):
         PolarisConnection.from_airflow(conn(extra="{}"))
 
 
 @pytest.mark.parametrize("project", ["", "None", "{{ var.value.project }}", "a b", "../x"])
-def test_a_tasks_project_id_that_is_none_does_not_mean_the_connections(project):
+def test_an_invalid_project_id_of_a_task_is_not_replaced_by_that_of_the_connection(project):
     with pytest.raises(PolarisUsageError):
         PolarisConnection.from_airflow(conn(), project)
 
 
-def test_a_tasks_project_id_wins():
+def test_the_project_id_of_a_task_overrides_that_of_the_connection():
     assert PolarisConnection.from_airflow(conn(), "other").base_url.endswith("/v1/projects/other")
 
 
@@ -143,11 +144,11 @@ def test_a_tasks_project_id_wins():
         ({"job_url_template": "https://x/{job_id}"}, "job_url_template", "https://x/{job_id}"),
     ],
 )
-def test_extras(extra, field, value):
+def test_each_extra_is_read(extra, field, value):
     assert getattr(PolarisConnection.from_airflow(conn(extra=extra)), field) == value
 
 
-def test_both_forms_of_the_key():
+def test_both_forms_of_authentication():
     plain = PolarisConnection.from_airflow(conn())
     basic = PolarisConnection.from_airflow(conn(extra={"auth": "basic"}))
     assert plain.authorization == f"Basic {KEY}"
@@ -175,6 +176,52 @@ def test_both_forms_of_the_key():
     ],
     ids=repr,
 )
-def test_what_cannot_be_an_id_is_said_before_anything_is_sent(value):
+def test_an_invalid_id_is_rejected(value):
     with pytest.raises(PolarisUsageError, match="job_id"):
         check_id(value, "job_id")
+
+
+VALUES = {"host": "acme.us-east-1.aws.api.imply.io", "project_id": PROJECT, "api_key": KEY}
+
+
+def test_plain_values_make_the_connection_that_airflow_makes():
+    settings = {"auth": "basic", "timeout": 5, "verify": "/etc/ca.pem", "job_url_template": "https://x/{job_id}"}
+    from_airflow = PolarisConnection.from_airflow(conn(extra=settings))
+    from_values = PolarisConnection.from_values(**VALUES, **settings)
+    assert replace(from_values, conn_id="polaris_default") == from_airflow
+    assert PolarisConnection.from_values(**VALUES).timeout == 30
+    local = PolarisConnection.from_values(**{**VALUES, "host": "http://gw.example.com"}, allow_http=True)
+    assert local.host == "http://gw.example.com"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"host": ""}, "no host"),
+        ({"host": None}, "no host"),
+        ({"host": "http://gw.example.com"}, "unencrypted"),
+        ({"host": "acme.api.imply.io/v1"}, "has a path"),
+        ({"project_id": ""}, "no project id"),
+        ({"project_id": None}, "no project id"),
+        ({"project_id": "a/b"}, "must be a Polaris id"),
+        ({"api_key": ""}, "no API key"),
+        ({"api_key": f"{KEY}\n"}, "not an API key"),
+        ({"auth": "oauth"}, "'auth'"),
+        ({"timeout": 601}, "'timeout'"),
+        ({"verify": ""}, "'verify'"),
+        ({"verify": 1}, "'verify'"),
+        ({"allow_http": "maybe"}, "'allow_http'"),
+        ({"job_url_template": "x"}, "'job_url_template'"),
+    ],
+    ids=repr,
+)
+def test_an_invalid_plain_value_is_named_and_shows_no_key(values, told):
+    with pytest.raises(PolarisConnectionInvalid) as caught:
+        PolarisConnection.from_values(**{**VALUES, **values})
+    assert told in str(caught.value)
+    assert KEY not in str(caught.value)
+
+
+def test_the_label_names_the_airflow_connection():
+    assert PolarisConnection.from_airflow(conn()).label == "the connection 'polaris_default'"
+    assert PolarisConnection.from_values(**VALUES).label == "this connection"

@@ -1,4 +1,4 @@
-"""The documentation's own samples parse to the last field, and nothing that the service may send breaks the parser."""
+"""Jobs, metrics, logs and tables: parsing of documented samples, of new values and of invalid responses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from airflow_provider_polaris.api.models import (
 )
 
 USER = {"username": "service-account-docs-demo", "userId": "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"}
-#: GET /v1/projects/PROJECT_ID/jobs/efb35e3e-… in the vendor's "View and manage ingestion jobs by API".
+#: The sample response of GET /v1/projects/PROJECT_ID/jobs/efb35e3e-… in "View and manage ingestion jobs by API".
 JOB = {
     "type": "batch",
     "id": "efb35e3e-406e-4127-ad2e-280fede4f431",
@@ -53,7 +53,7 @@ JOB = {
         {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True},
     ],
 }
-#: GET …/jobs/db6a3110-…/metrics, two rows of which could not be parsed.
+#: The sample response of GET …/jobs/db6a3110-…/metrics: two rows could not be parsed.
 METRICS = {
     "totals": {
         "numRowsProcessed": 99999,
@@ -64,7 +64,7 @@ METRICS = {
 }
 
 
-def test_the_sample_job_parses_to_the_last_field():
+def test_the_sample_job_is_parsed_to_the_last_field():
     job = Job.from_api(JOB)
     assert job == Job(
         id="efb35e3e-406e-4127-ad2e-280fede4f431",
@@ -78,10 +78,10 @@ def test_the_sample_job_parses_to_the_last_field():
         created_at="2022-08-09T22:34:46.716017658Z",
         last_updated_at="2022-08-09T22:34:46.716017658Z",
     )
-    assert job.raw == JOB  # what a job's type adds: source, ingestionMode, mappings
+    assert job.raw == JOB  # with the fields of the job's type: source, ingestionMode, mappings
 
 
-def test_the_sample_metrics_parse_to_the_last_field():
+def test_the_sample_metrics_are_parsed_to_the_last_field():
     assert JobMetrics.from_api(METRICS) == JobMetrics(
         rows_processed=99999, rows_processed_with_warning=0, rows_skipped_by_filter=0, rows_skipped_by_error=2
     )
@@ -92,19 +92,19 @@ def test_the_sample_metrics_parse_to_the_last_field():
     }
 
 
-def test_a_counter_that_is_spelled_differently_or_new_is_not_lost():
+def test_a_new_counter_and_a_second_spelling_are_kept():
     metrics = JobMetrics.from_api({"totals": {"numRowsProcessedWithWarnings": 3, "numRowsBrandNew": 4}})
     assert metrics.rows_processed_with_warning == 3
     assert metrics.to_dict()["numRowsBrandNew"] == 4
 
 
 @pytest.mark.parametrize("wrong", [None, "12", -1, 1.5, True, [], {}, 10**30], ids=repr)
-def test_a_counter_that_is_no_count_is_not_reported(wrong):
+def test_an_invalid_counter_counts_as_not_reported(wrong):
     assert JobMetrics.from_api({"totals": {"numRowsProcessed": wrong}}).rows_processed is None
 
 
 @pytest.mark.parametrize("body", [[], "x", 7, {"totals": []}, {"totals": "x"}], ids=repr)
-def test_metrics_of_a_wrong_shape_are_an_answer_that_is_none(body):
+def test_metrics_of_a_wrong_shape_are_an_invalid_response(body):
     with pytest.raises(PolarisInvalidResponse):
         JobMetrics.from_api(body)
 
@@ -131,17 +131,17 @@ def test_metrics_without_counters_report_nothing(body):
     ],
     ids=json.dumps,
 )
-def test_what_is_not_a_job_is_an_answer_that_is_none(body):
+def test_an_invalid_job_is_an_invalid_response(body):
     with pytest.raises(PolarisInvalidResponse):
         Job.from_api(body)
 
 
 @pytest.mark.parametrize("health", [None, {}, {"status": None}], ids=repr)
-def test_a_health_that_is_null_or_empty_is_missing(health):
+def test_an_empty_health_counts_as_missing(health):
     assert Job.from_api({"id": "a", "executionStatus": "completed", "health": health}).health is None
 
 
-def test_parts_that_decide_nothing_may_be_of_any_shape():
+def test_optional_fields_may_have_any_shape():
     job = Job.from_api(
         {
             "id": "a",
@@ -158,7 +158,7 @@ def test_parts_that_decide_nothing_may_be_of_any_shape():
 
 
 @pytest.mark.parametrize(("word", "kind"), [("new", ExecutionStatus), ("new", HealthStatus), ("new", JobType)])
-def test_a_word_that_is_not_known_is_kept_as_it_came(word, kind):
+def test_an_unknown_word_is_kept(word, kind):
     assert kind(word) == "new"
     assert not kind(word).is_known
     assert type(str(kind(word))) is str
@@ -192,21 +192,21 @@ def test_warning_is_read_as_the_documented_warn():
         ("2022-08-09T22:34:46Z", "2022-08-09T22:34:45Z", None),
     ],
 )
-def test_the_duration_is_known_when_both_ends_are(start, end, seconds):
+def test_the_duration_needs_a_valid_start_and_end(start, end, seconds):
     job = Job.from_api(
         {"id": "a", "executionStatus": "completed", "startedTimestamp": start, "completedTimestamp": end}
     )
     assert job.duration_seconds == seconds
 
 
-def test_a_job_survives_the_way_through_an_event():
+def test_a_job_is_the_same_after_an_event():
     job = Job.from_api({**JOB, "health": {"status": "warning", "code": "multiple", "message": "m"}})
     event = json.loads(json.dumps(job.to_event()))
     assert Job.from_api(event) == job
     assert "source" not in event
 
 
-def test_xcom_stays_small_whatever_the_job_holds():
+def test_xcom_and_event_stay_small_for_a_huge_job():
     job = Job.from_api(
         {**JOB, "health": {"status": "error", "message": "x" * 10_000}, "source": {"fileList": ["f" * 99] * 10_000}}
     )
@@ -214,8 +214,8 @@ def test_xcom_stays_small_whatever_the_job_holds():
     assert len(json.dumps(job.to_event())) < 4096
 
 
-def test_text_that_no_database_takes_is_made_harmless():
-    """Half an emoji would bring a triggerer of Airflow 3 down, and PostgreSQL takes no NUL."""
+def test_text_that_a_database_rejects_is_replaced():
+    """Half an emoji would end a triggerer of Airflow 3, and PostgreSQL rejects a NUL."""
     bad = "row \ud83d\x00"
     job = Job.from_api(
         {"id": "j", "executionStatus": "failed", "health": {"status": "error", "code": bad, "message": bad,
@@ -244,7 +244,7 @@ FULL = {
 }
 
 
-def test_every_field_has_its_place():
+def test_every_field_of_a_job_is_parsed():
     job = Job.from_api(FULL)
     assert (job.last_modified_by, job.created_by) == ("kim", "service-account-docs-demo")
     assert (job.last_updated_at, job.started_at, job.completed_at) == (
@@ -288,7 +288,7 @@ def test_every_field_has_its_place():
     }
 
 
-def test_a_job_of_which_little_is_known_has_every_key_all_the_same():
+def test_a_job_with_few_fields_has_every_key_in_its_dict():
     job = Job.from_api({"id": "j", "executionStatus": "new"})
     assert (job.type, job.desired_execution_status, job.table) == (None, None, None)
     assert {**job.to_dict(), "metrics": None} == {
@@ -306,7 +306,7 @@ def test_a_job_of_which_little_is_known_has_every_key_all_the_same():
     assert (job.to_event()["type"], job.to_event()["desiredExecutionStatus"], job.to_event()["health"]) == (None,) * 3
 
 
-def test_each_counter_has_its_place():
+def test_every_counter_is_parsed():
     names = list(JobMetrics.NAMES)
     metrics = JobMetrics.from_api({"totals": {name: number for number, name in enumerate(names)}})
     assert [getattr(metrics, field) for field in JobMetrics.NAMES.values()] == list(range(6))
@@ -315,7 +315,7 @@ def test_each_counter_has_its_place():
     assert JobMetrics.from_api({"totals": {"numRowsPersisted": 2**63}}).rows_persisted is None
 
 
-def test_how_things_read():
+def test_jobs_health_counters_and_log_lines_as_text():
     assert str(Job.from_api(FULL)) == f"Polaris batch job {JOB['id']} into table 'Koalas Subset'"
     assert str(Job.from_api({"id": "j", "executionStatus": "x"})) == "Polaris job j"
     assert Job.from_api(FULL).state == "completed (health error, c, m)"
@@ -339,24 +339,24 @@ def test_how_things_read():
 @pytest.mark.parametrize(
     ("read", "body", "message"),
     [
-        (Job.from_api, 7, "Polaris answered a job that is not a JSON object: 7"),
-        (Job.from_api, "x" * 200, "Polaris answered a job that is not a JSON object: '" + "x" * 98 + "…"),
-        (Job.from_api, {"id": 7}, "Polaris answered something that is not a job: id is 7, executionStatus is None"),
-        (Health.from_api, [], "Polaris answered a health that is not a JSON object: []"),
+        (Job.from_api, 7, "Polaris returned a job that is not a JSON object: 7"),
+        (Job.from_api, "x" * 200, "Polaris returned a job that is not a JSON object: '" + "x" * 98 + "…"),
+        (Job.from_api, {"id": 7}, "Polaris returned an invalid job: id is 7, executionStatus is None"),
+        (Health.from_api, [], "Polaris returned a health that is not a JSON object: []"),
         (Health.from_api, {"status": 1}, "Polaris returned an invalid health.status: 1"),
-        (LogEntry.from_api, 1, "Polaris answered a log entry that is not a JSON object: 1"),
-        (JobMetrics.from_api, 1, "Polaris answered metrics that is not a JSON object: 1"),
-        (JobMetrics.from_api, {"totals": 1}, "Polaris answered metrics.totals that is not a JSON object: 1"),
+        (LogEntry.from_api, 1, "Polaris returned a log entry that is not a JSON object: 1"),
+        (JobMetrics.from_api, 1, "Polaris returned metrics that is not a JSON object: 1"),
+        (JobMetrics.from_api, {"totals": 1}, "Polaris returned metrics.totals that is not a JSON object: 1"),
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_is_said_of_an_answer_that_is_none(read, body, message):
+def test_the_message_for_an_invalid_response(read, body, message):
     with pytest.raises(PolarisInvalidResponse) as caught:
         read(body)
     assert str(caught.value) == message
 
 
-def test_the_words_are_there_by_name():
+def test_every_word_is_a_constant_of_its_class():
     for kind in (ExecutionStatus, HealthStatus, JobType):
         assert {str(getattr(kind, word.upper())) for word in kind.known} == kind.known
     assert ExecutionStatus.known == {

@@ -1,4 +1,4 @@
-"""When a failed call is tried again, and after what pause: the rules. tests/api/test_transport.py has the wire."""
+"""The rules for retries: whether a request is sent again, and after which pause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import urllib3.exceptions as urllib3
 
 from airflow_provider_polaris.api.errors import PolarisUnauthorized, PolarisUnreachable
 from airflow_provider_polaris.api.retries import (
-    MAX_PAUSE,
+    MAX_PAUSE_SECONDS,
     Retry,
     asked_pause,
     describe,
@@ -38,7 +38,7 @@ def wrapped(reason, kind=requests.exceptions.ConnectionError):
     [(200, False), (400, False), (401, False), (404, False), (408, True), (409, False), (425, True), (428, False),
      (429, True), (430, False), (499, False), (500, True), (503, True), (599, True)],
 )  # fmt: skip
-def test_which_answers_may_be_others_soon(status, transient):
+def test_which_statuses_are_transient(status, transient):
     assert is_transient(status) is transient
 
 
@@ -54,11 +54,11 @@ def test_which_answers_may_be_others_soon(status, transient):
         (ValueError("x"), Retry.SAFE, False),
     ],
 )
-def test_when_a_call_is_tried_again(error, retry, again):
+def test_when_a_request_is_sent_again(error, retry, again):
     assert may_retry(error, retry) is again
 
 
-def test_a_retry_that_may_be_wanted():
+def test_retry_when_selects_safe_or_never():
     assert Retry.when(True) is Retry.SAFE
     assert Retry.when(False) is Retry.NEVER
 
@@ -74,11 +74,11 @@ def test_a_retry_that_may_be_wanted():
         (wrapped(urllib3.SSLError("handshake")), True),
     ],
 )
-def test_what_may_have_been_received(error, received):
+def test_which_errors_leave_open_whether_the_request_was_received(error, received):
     assert may_have_been_received(error) is received
 
 
-def test_only_the_errors_own_causes_count():
+def test_only_the_causes_of_an_error_count():
     cut = requests.exceptions.ConnectionError(CUT)
     cut.__context__ = wrapped(REFUSED)
     assert may_have_been_received(cut) is True
@@ -86,7 +86,7 @@ def test_only_the_errors_own_causes_count():
     assert may_have_been_received(cut) is False
 
 
-def test_errors_that_hold_each_other_are_walked_once():
+def test_errors_that_contain_each_other_are_visited_once():
     one, other = ValueError("one"), ValueError("other")
     one.__cause__, other.__cause__ = other, one
     assert may_have_been_received(one) is True
@@ -96,16 +96,16 @@ def test_errors_that_hold_each_other_are_walked_once():
     ("error", "said"),
     [
         (wrapped(REFUSED), "the host could not be reached: "),
-        (wrapped(SLOW_CONNECT, requests.exceptions.ConnectTimeout), "no answer in time: "),
-        (requests.exceptions.ReadTimeout("t"), "no answer in time: t"),
-        (requests.exceptions.ConnectionError(CUT), "the line was cut: Connection broken"),
+        (wrapped(SLOW_CONNECT, requests.exceptions.ConnectTimeout), "no response in time: "),
+        (requests.exceptions.ReadTimeout("t"), "no response in time: t"),
+        (requests.exceptions.ConnectionError(CUT), "the connection was cut: Connection broken"),
         (requests.exceptions.SSLError(urllib3.SSLError("CERTIFICATE_VERIFY_FAILED")), "TLS failed: CERTIFICATE_VERIFY"),
         (requests.exceptions.ProxyError(wrapped(REFUSED)), "the proxy failed: "),
     ],
 )
-def test_how_a_failure_is_told(error, said):
+def test_how_a_failure_is_described(error, said):
     assert describe(error).startswith(said)
-    assert len(describe(requests.exceptions.ConnectionError("x" * 999))) == len("the line was cut: ") + 300
+    assert len(describe(requests.exceptions.ConnectionError("x" * 999))) == len("the connection was cut: ") + 300
 
 
 @pytest.mark.parametrize(
@@ -113,11 +113,11 @@ def test_how_a_failure_is_told(error, said):
     [("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("9" * 400, 999_999_999.0), ("-3", None), ("1.5", None), ("soon", None),
      ("", None), ("\u0663", None), ("Mon, 99 Foo 2026", None)],
 )  # fmt: skip
-def test_retry_after_in_seconds(value, seconds):
+def test_the_pause_of_retry_after_in_seconds(value, seconds):
     assert asked_pause(value) == seconds
 
 
-def test_retry_after_as_a_date(moved_clock):
+def test_the_pause_of_retry_after_as_a_date(moved_clock):
     now = datetime.fromtimestamp(moved_clock.time, timezone.utc)
     assert asked_pause(format_datetime(now + timedelta(seconds=9), usegmt=True)) == 9.0
     assert asked_pause(format_datetime(now - timedelta(seconds=9), usegmt=True)) == 0.0
@@ -130,7 +130,7 @@ def pauses(tries, asked=None, n=200):
 
 
 def test_pauses_grow_with_jitter_up_to_a_cap():
-    for tries, most in ((1, 1), (2, 2), (3, 4), (9, MAX_PAUSE)):
+    for tries, most in ((1, 1), (2, 2), (3, 4), (9, MAX_PAUSE_SECONDS)):
         some = pauses(tries)
         assert most / 2 < max(some) <= most
         assert min(some) < most / 2
@@ -140,10 +140,10 @@ def test_pauses_grow_with_jitter_up_to_a_cap():
 @pytest.mark.parametrize(
     ("asked", "least", "most"), [(7.0, 7.0, 7.25), (0.0, 0.0, 0.25), (-5.0, 0.0, 0.25), (999.0, 30.0, 30.0)]
 )
-def test_what_the_service_asks_for_is_waited_and_a_little_more(asked, least, most):
+def test_the_requested_pause_is_waited_with_jitter(asked, least, most):
     some = pauses(1, asked)
     assert least <= min(some) <= max(some) <= most
 
 
-def test_a_first_try_has_no_outcome_yet():
+def test_a_first_attempt_has_no_outcome():
     assert 0 <= pause_before(SimpleNamespace(attempt_number=1, outcome=None)) <= 1

@@ -1,4 +1,4 @@
-"""The wire: what is tried again, what is never followed, and what an answer means."""
+"""One HTTP request: when it is sent again, which error a response becomes, and what a message may quote."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from airflow_provider_polaris.api.retries import MAX_PAUSE, MAX_TRIES, Retry
+from airflow_provider_polaris.api.retries import MAX_PAUSE_SECONDS, MAX_TRIES, Retry
 from airflow_provider_polaris.api.transport import Transport
 from tests.conftest import API_KEY
 
@@ -45,7 +45,7 @@ def refused() -> Transport:
 
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504, 599])
-def test_transient_answers_are_tried_again(polaris, transport, moved_clock, status):
+def test_a_request_is_sent_again_after_a_transient_status(polaris, transport, moved_clock, status):
     polaris.fail_next(2, status=status)
     assert transport.request("GET", "jobs")["values"] is not None
     assert len(polaris.requests) == 3
@@ -53,21 +53,21 @@ def test_transient_answers_are_tried_again(polaris, transport, moved_clock, stat
 
 
 @pytest.mark.parametrize("how", ["before", "mid-body", "after"])
-def test_a_line_that_is_cut_is_tried_again(polaris, transport, moved_clock, how):
+def test_a_request_is_sent_again_after_a_cut_connection(polaris, transport, moved_clock, how):
     polaris.drop_next(2, when=how)
     assert transport.request("GET", "jobs")
     assert len(polaris.requests) == 3
 
 
-def test_it_gives_up_after_some_tries_with_growing_pauses(polaris, transport, moved_clock):
+def test_retries_end_after_the_most_attempts(polaris, transport, moved_clock):
     polaris.fail_next(99)
     with pytest.raises(PolarisUnreachable, match="503"):
         transport.request("GET", "jobs")
     assert len(polaris.requests) == MAX_TRIES
-    assert all(0 <= pause <= MAX_PAUSE for pause in moved_clock.slept)
+    assert all(0 <= pause <= MAX_PAUSE_SECONDS for pause in moved_clock.slept)
 
 
-def test_a_poll_is_not_tried_again(polaris, transport, moved_clock):
+def test_a_poll_is_sent_once(polaris, transport, moved_clock):
     polaris.fail_next(1)
     with pytest.raises(PolarisUnreachable):
         transport.request("GET", "jobs", retry=Retry.NEVER)
@@ -87,7 +87,7 @@ def test_a_poll_is_not_tried_again(polaris, transport, moved_clock):
         (418, PolarisBadRequest),
     ],
 )
-def test_final_answers_are_not(polaris, transport, moved_clock, status, kind):
+def test_a_request_is_sent_once_if_its_error_is_final(polaris, transport, moved_clock, status, kind):
     polaris.fail_next(1, status=status)
     with pytest.raises(kind) as caught:
         transport.request("GET", "jobs")
@@ -106,20 +106,20 @@ def test_a_redirect_is_never_followed(polaris, transport, moved_clock, status, m
 
 
 @pytest.mark.parametrize("body", ["<html>Sign in</html>", '{"values": [', "[" * 100_000, "\xff"])
-def test_what_is_not_json_is_no_answer(polaris, transport, moved_clock, body):
+def test_a_body_that_is_not_json_is_an_invalid_response(polaris, transport, moved_clock, body):
     polaris.answer_next(9, body=body)
     with pytest.raises(PolarisInvalidResponse, match="not JSON"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
 
 
 @pytest.mark.parametrize("body", ["", "<h1>404</h1>", "{}", '{"message": "no such route"}', "[]"])
-def test_a_404_that_is_not_the_services_own_is_transient(polaris, transport, moved_clock, body):
+def test_a_404_without_an_error_code_is_an_invalid_response(polaris, transport, moved_clock, body):
     polaris.answer_next(1, status=404, body=body)
     with pytest.raises(PolarisInvalidResponse, match="404"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
 
 
-def test_an_error_tells_all_that_the_service_said(polaris, transport):
+def test_an_error_quotes_the_whole_error_body(polaris, transport):
     polaris.answer_next(
         1,
         status=400,
@@ -136,13 +136,13 @@ def test_an_error_tells_all_that_the_service_said(polaris, transport):
     ("asked", "least", "most"),
     [("7", 7, 8), ("0", 0, 1), ("999999", 30, 30), ("9" * 400, 30, 30), ("soon", 0, 2), ("-3", 0, 2), ("", 0, 2)],
 )
-def test_retry_after_in_seconds_is_honoured_up_to_a_cap(polaris, transport, moved_clock, asked, least, most):
+def test_retry_after_in_seconds_is_respected_up_to_a_cap(polaris, transport, moved_clock, asked, least, most):
     polaris.fail_next(1, status=429, retry_after=asked)
     transport.request("GET", "jobs")
     assert least <= moved_clock.slept[0] <= most
 
 
-def test_retry_after_as_a_date_is_honoured(polaris, transport, moved_clock):
+def test_retry_after_as_a_date_is_respected(polaris, transport, moved_clock):
     then = datetime.fromtimestamp(moved_clock.time, timezone.utc) + timedelta(seconds=9)
     polaris.fail_next(1, status=503, retry_after=format_datetime(then, usegmt=True))
     transport.request("GET", "jobs")
@@ -150,7 +150,7 @@ def test_retry_after_as_a_date_is_honoured(polaris, transport, moved_clock):
 
 
 @pytest.mark.parametrize("cut", ["before", "after", "mid-body"])
-def test_what_may_have_been_received_is_not_sent_twice(polaris, transport, moved_clock, cut):
+def test_a_request_that_may_have_been_received_is_not_sent_again(polaris, transport, moved_clock, cut):
     polaris.drop_next(1, when=cut)
     with pytest.raises(PolarisUnreachable) as caught:
         transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
@@ -159,21 +159,21 @@ def test_what_may_have_been_received_is_not_sent_twice(polaris, transport, moved
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
-def test_a_5xx_may_have_made_the_job(polaris, transport, moved_clock, status):
+def test_a_post_is_not_sent_again_after_a_5xx(polaris, transport, moved_clock, status):
     polaris.fail_next(1, status=status)
     with pytest.raises(PolarisUnreachable):
         transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
     assert len(polaris.requests) == 1
 
 
-def test_what_was_turned_away_is_sent_again(polaris, transport, moved_clock):
+def test_a_post_is_sent_again_after_a_429(polaris, transport, moved_clock):
     polaris.fail_next(2, status=429)
     with pytest.raises(PolarisBadRequest):
         transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
     assert len(polaris.requests) == 3
 
 
-def test_a_connection_that_is_refused_was_not_received(moved_clock):
+def test_a_refused_connection_received_nothing(moved_clock):
     with pytest.raises(PolarisUnreachable) as caught:
         refused().request("POST", "jobs", body={}, retry=Retry.UNSENT)
     assert not caught.value.received
@@ -181,14 +181,14 @@ def test_a_connection_that_is_refused_was_not_received(moved_clock):
     assert len(moved_clock.slept) == MAX_TRIES - 1
 
 
-def test_a_name_that_does_not_resolve_was_not_received(moved_clock):
+def test_an_unknown_host_received_nothing(moved_clock):
     transport = Transport(PolarisConnection("https://polaris.invalid/v1/projects/p", "p", API_KEY))
     with pytest.raises(PolarisUnreachable) as caught:
         transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
     assert not caught.value.received
 
 
-def test_a_read_timeout_ends_the_request(polaris, moved_clock):
+def test_a_slow_response_counts_as_unreachable(polaris, moved_clock):
     transport = Transport(
         PolarisConnection(f"{polaris.url}/v1/projects/{polaris.project_id}", "p", API_KEY, timeout=0.1)
     )
@@ -199,7 +199,7 @@ def test_a_read_timeout_ends_the_request(polaris, moved_clock):
     transport.close()
 
 
-def test_tls_that_fails_is_said(polaris, moved_clock):
+def test_a_tls_failure_counts_as_unreachable(polaris, moved_clock):
     transport = Transport(
         PolarisConnection(polaris.url.replace("http://", "https://") + "/v1/projects/p", "p", API_KEY)
     )
@@ -208,7 +208,7 @@ def test_tls_that_fails_is_said(polaris, moved_clock):
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
-def test_a_ca_bundle_that_is_none_is_said(tmp_path, content):
+def test_an_invalid_ca_bundle_is_named(tmp_path, content):
     bundle = tmp_path / "ca.pem"
     if content:
         bundle.write_text(content)
@@ -216,8 +216,8 @@ def test_a_ca_bundle_that_is_none_is_said(tmp_path, content):
         Transport(PolarisConnection("https://127.0.0.1:1/v1/projects/p", "p", API_KEY, verify=str(bundle)))
 
 
-def test_what_another_request_met_says_nothing_of_this_one(polaris, transport, moved_clock):
-    """A POST sent while the caller handles an error of another service is still not sent twice."""
+def test_the_error_of_another_request_does_not_count(polaris, transport, moved_clock):
+    """A POST is not sent again, although the caller was handling a refused connection of another request."""
     polaris.drop_next(1, when="after", match="POST")
     try:
         refused().request("GET", "jobs", retry=Retry.NEVER)
@@ -228,8 +228,8 @@ def test_what_another_request_met_says_nothing_of_this_one(polaris, transport, m
     assert len(polaris.requests) == 1
 
 
-def test_an_answer_that_drips_ends_in_time():
-    """The timeout that requests knows is for each piece of an answer anew."""
+def test_a_response_that_drips_ends_at_the_timeout():
+    """The timeout of requests starts anew with each piece of a response."""
 
     def drip(server):
         line, _ = server.accept()
@@ -248,32 +248,32 @@ def test_an_answer_that_drips_ends_in_time():
         thread.start()
         url = f"http://127.0.0.1:{server.getsockname()[1]}/v1/projects/p"
         start = time.monotonic()
-        with pytest.raises(PolarisUnreachable, match="not whole after"):
+        with pytest.raises(PolarisUnreachable, match="incomplete after"):
             Transport(PolarisConnection(url, "p", API_KEY, timeout=0.3)).request("GET", "jobs", retry=Retry.NEVER)
         assert time.monotonic() - start < 2
         thread.join()
 
 
-def test_an_answer_without_end_is_cut_off(polaris, transport, monkeypatch):
+def test_a_response_without_end_is_refused(polaris, transport, monkeypatch):
     monkeypatch.setattr("airflow_provider_polaris.api.transport.MAX_BODY", 1000)
     polaris.answer_next(1, body="x" * 5000)
-    with pytest.raises(PolarisUnreachable, match="longer than 1,000 bytes"):
+    with pytest.raises(PolarisUnreachable, match="more than 1,000 bytes"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
 
 
-def test_the_environments_proxy_is_not_asked_for_this_machine(polaris, transport, monkeypatch):
+def test_the_proxy_is_not_used_for_this_machine(polaris, transport, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{unused_port()}")
     assert transport.request("GET", "jobs", retry=Retry.NEVER)
 
 
-def test_the_environments_proxy_is_asked_for_any_other(polaris, monkeypatch, moved_clock):
+def test_the_proxy_is_used_for_other_hosts(polaris, monkeypatch, moved_clock):
     monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{unused_port()}")
     transport = Transport(PolarisConnection("https://polaris.invalid/v1/projects/p", "p", API_KEY))
     with pytest.raises(PolarisUnreachable, match="the proxy failed"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
 
 
-def test_segments_stay_segments(polaris, transport):
+def test_a_segment_of_a_path_is_quoted(polaris, transport):
     with pytest.raises(PolarisApiError):
         transport.request("GET", "jobs", "a/../../x?y#z", retry=Retry.NEVER)
     assert polaris.requests[0].path == f"/v1/projects/{polaris.project_id}/jobs/a%2F..%2F..%2Fx%3Fy%23z"
@@ -281,7 +281,7 @@ def test_segments_stay_segments(polaris, transport):
 
 
 @pytest.mark.parametrize("auth", ["api_key", "basic"])
-def test_netrc_changes_nothing(polaris, monkeypatch, tmp_path, auth):
+def test_netrc_does_not_replace_the_key(polaris, monkeypatch, tmp_path, auth):
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -290,7 +290,7 @@ def test_netrc_changes_nothing(polaris, monkeypatch, tmp_path, auth):
     transport.close()
 
 
-def test_cookies_are_not_kept(polaris, transport):
+def test_cookies_are_not_stored(polaris, transport):
     polaris.answer_next(1, body="{}", headers={"Set-Cookie": "a=b"})
     transport.request("GET", "jobs")
     assert not list(transport._session.cookies)
@@ -307,16 +307,16 @@ ECHOES = [
 @pytest.mark.parametrize("echo", ECHOES)
 @pytest.mark.parametrize("padding", [0, 180, 290])
 @pytest.mark.parametrize("status", [200, 400, 401, 500])
-def test_a_key_that_is_echoed_is_not_told_on(polaris, transport, echo, status, padding):
+def test_an_echoed_key_is_not_quoted(polaris, transport, echo, status, padding):
     polaris.answer_next(9, status=status, body=f"{'x' * padding} You sent {echo}")
     with pytest.raises(PolarisApiError) as caught:
         transport.request("GET", "jobs", retry=Retry.NEVER)
-    assert ("***" in str(caught.value)) == (padding < 190)  # beyond that the text is cut
+    assert ("***" in str(caught.value)) == (padding < 190)  # a longer text is cut before the key
     assert not [part for part in (echo[:12], echo[-12:].rstrip("=")) if part in str(caught.value)]
 
 
 @pytest.mark.parametrize("echo", ECHOES)
-def test_a_key_that_is_echoed_as_json_is_not_told_on(polaris, transport, echo):
+def test_a_key_that_is_echoed_as_json_is_not_quoted(polaris, transport, echo):
     polaris.answer_next(1, status=400, body=json.dumps({"code": echo, "message": echo, "details": [{"target": echo}]}))
     with pytest.raises(PolarisApiError) as caught:
         transport.request("GET", "jobs", retry=Retry.NEVER)

@@ -1,4 +1,4 @@
-"""The connection form: one source, on every Airflow; and connections from wherever Airflow keeps them."""
+"""The connection form, the same on every Airflow; and connections from every place where Airflow stores them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.support.airflow_versions import AIRFLOW_3
 (DECLARED,) = get_provider_info()["connection-types"]
 
 
-def test_the_hook_answers_what_is_declared():
+def test_the_hook_returns_the_declared_form():
     behaviour = PolarisHook.get_ui_field_behaviour()
     assert behaviour == {name.replace("-", "_"): value for name, value in DECLARED["ui-field-behaviour"].items()}
     assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
 
 
-@pytest.mark.skipif(AIRFLOW_3, reason="3.3 has neither wtforms nor flask_appbuilder, and shows only what is declared")
-@pytest.mark.filterwarnings("ignore")  # flask_appbuilder and what it imports warn as they like
+@pytest.mark.skipif(AIRFLOW_3, reason="Airflow 3.3 has no wtforms, and takes the form from the metadata")
+@pytest.mark.filterwarnings("ignore")  # flask_appbuilder and its imports raise warnings
 def test_the_widgets_are_the_declared_fields():
     widgets = PolarisHook.get_connection_form_widgets()
     assert list(widgets) == list(DECLARED["conn-fields"])
@@ -41,7 +41,7 @@ def test_the_widgets_are_the_declared_fields():
         assert [type(validator).__name__ for validator in widgets[name].kwargs["validators"]] == ["Optional"]
 
 
-@pytest.mark.filterwarnings("ignore")  # other providers' hooks, which the manager imports too, warn as they like
+@pytest.mark.filterwarnings("ignore")  # the manager imports other providers' hooks, which raise warnings
 def test_airflow_shows_the_form(airflow_db):
     manager = ProvidersManager()
     fields = {name for name in manager.connection_form_widgets if name.startswith("extra__imply_polaris__")}
@@ -49,21 +49,21 @@ def test_airflow_shows_the_form(airflow_db):
     assert manager.field_behaviours["imply_polaris"]["relabeling"] == connection_form.RELABELING
 
 
-def test_every_field_is_one_that_the_connection_reads_and_may_be_left_out():
+def test_every_extra_has_an_optional_field():
     assert set(connection_form.FIELDS) == {"project_id", "auth", "timeout", "verify", "allow_http", "job_url_template"}
     for field in connection_form.FIELDS.values():
         assert "null" in field["schema"]["type"]
 
 
 @pytest.mark.parametrize("blank", [None, ""])
-def test_a_form_that_was_left_empty_is_fine(polaris, monkeypatch, blank):
+def test_an_empty_form_field_has_its_default(polaris, monkeypatch, blank):
     connection = json.loads(polaris.connection_json)
     connection["extra"] = {**dict.fromkeys(connection_form.FIELDS, blank), "project_id": polaris.project_id}
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps({**connection, "port": 0, "schema": ""}))
     assert PolarisHook().test_connection()[0]
 
 
-def test_a_connection_given_as_a_uri(polaris, monkeypatch):
+def test_a_uri_defines_a_connection(polaris, monkeypatch):
     host = quote(polaris.url, safe="")
     uri = f"imply-polaris://:{quote(API_KEY, safe='')}@{host}/?project_id={polaris.project_id}&timeout=5&verify=false"
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", uri)
@@ -72,8 +72,8 @@ def test_a_connection_given_as_a_uri(polaris, monkeypatch):
     assert (hook.connection.timeout, hook.connection.verify) == (5, False)
 
 
-def test_a_connection_stored_in_the_database(polaris, monkeypatch, airflow_db):
-    polaris.api_key = "pok_stored"  # another than that which no file of Airflow's may hold
+def test_the_database_defines_a_connection(polaris, monkeypatch, airflow_db):
+    polaris.api_key = "pok_stored"  # tests/test_secrets.py looks for the usual key in Airflow's files
     from airflow.models.connection import Connection
     from airflow.utils.session import create_session
 
@@ -89,13 +89,13 @@ def test_a_connection_stored_in_the_database(polaris, monkeypatch, airflow_db):
             )
         )
     hook = PolarisHook("polaris_stored")
-    if AIRFLOW_3:  # outside a task, 3.x looks the database up only through the model
+    if AIRFLOW_3:  # outside a task, Airflow 3 reads the database only through the model
         monkeypatch.setattr(PolarisHook, "get_connection", Connection.get_connection_from_secrets)
     assert hook.test_connection()[0]
 
 
 @pytest.mark.parametrize("auth", ["api_key", "basic"])
-def test_both_forms_of_authentication(polaris, monkeypatch, auth):
+def test_both_forms_of_authentication_work(polaris, monkeypatch, auth):
     connection = json.loads(polaris.connection_json)
     connection["extra"]["auth"] = auth
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
@@ -104,7 +104,7 @@ def test_both_forms_of_authentication(polaris, monkeypatch, auth):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
-    """Return the paths of a certificate that signed itself, for this machine, and of its key."""
+    """Return the paths of a self-signed certificate for this machine, and of its private key."""
     now = datetime.now(timezone.utc)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "local polaris")])
@@ -129,15 +129,15 @@ def certificate(tmp_path_factory):
     return str(folder / "cert.pem"), str(folder / "key.pem")
 
 
-@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # urllib3 says so of the row that asks for it
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # urllib3 warns about verify=False
 @pytest.mark.parametrize(("verify", "works"), [(None, False), (True, False), ("cert", True), (False, True)])
-def test_certificates_are_checked_unless_told_otherwise(certificate, monkeypatch, verify, works):
+def test_certificates_are_checked_by_default(certificate, monkeypatch, verify, works):
     with LocalPolaris(certfile=certificate[0], keyfile=certificate[1]) as polaris:
         assert polaris.url.startswith("https://")
         connection = json.loads(polaris.connection_json)
         connection["extra"]["verify"] = certificate[0] if verify == "cert" else verify
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
-        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate[0])  # the environment's, which wins only over nothing
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", certificate[0])  # the connection's verify overrides this variable
         hook = PolarisHook()
         ok, message = hook.test_connection()
         hook.close()
@@ -148,17 +148,17 @@ def test_certificates_are_checked_unless_told_otherwise(certificate, monkeypatch
 
 
 BROKEN = {
-    "a key that is turned away": (
+    "a rejected key": (
         lambda polaris, _: polaris.fail_next(9, status=401),
-        "Is the API key in the password",
+        "Check the API key",
     ),
-    "a wrong key": (lambda _, conn: conn.update(password="pok_wrong"), "Is the API key in the password"),
-    "a permission": (lambda polaris, _: polaris.fail_next(9, status=403), "permission ManageIngestionJobs"),
+    "a wrong key": (lambda _, conn: conn.update(password="pok_wrong"), "Check the API key"),
+    "a missing permission": (lambda polaris, _: polaris.fail_next(9, status=403), "permission ManageIngestionJobs"),
     "another project": (lambda _, conn: conn["extra"].update(project_id="another"), "can see no project another"),
     "no project": (lambda _, conn: conn["extra"].pop("project_id"), "no project id"),
     "no host": (lambda _, conn: conn.update(host=""), "no host"),
-    "nobody there": (lambda _, conn: conn.update(host="http://127.0.0.1:1"), "the host could not be reached"),
-    "no such host": (lambda _, conn: conn.update(host="https://polaris.invalid"), "the host could not be reached"),
+    "a closed port": (lambda _, conn: conn.update(host="http://127.0.0.1:1"), "the host could not be reached"),
+    "an unknown host": (lambda _, conn: conn.update(host="https://polaris.invalid"), "the host could not be reached"),
     "no TLS": (lambda polaris, conn: conn.update(host=polaris.url.replace("http:", "https:")), "TLS failed"),
     "an outage": (lambda polaris, _: polaris.fail_next(9, status=503), "Polaris cannot be reached now"),
     "a page": (lambda polaris, _: polaris.answer_next(9, body="<html>hello"), "is not the Polaris API"),
@@ -169,7 +169,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("how", "told"), BROKEN.values(), ids=BROKEN)
-def test_the_test_button_tells_what_is_wrong(polaris, monkeypatch, how, told):
+def test_the_test_button_says_what_is_wrong(polaris, monkeypatch, how, told):
     connection = json.loads(polaris.connection_json)
     how(polaris, connection)
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))

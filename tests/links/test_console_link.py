@@ -1,4 +1,4 @@
-"""The button on a task: to the job, or to the organisation's console; on every task, however it ended."""
+"""The button on a task, which opens the job's page or the console. Every task has it, however it ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEMPLATE = "https://console.example/{project_id}/jobs/{job_id}"
         ("https://acme.api.imply.io", "https://x/{job_id}/{unknown}", "https://x/j/{unknown}"),
     ],
 )
-def test_where_a_job_is_seen(host, template, url):
+def test_the_web_page_of_a_job(host, template, url):
     connection = PolarisConnection(f"{host}/v1/projects/p", "p", "k", job_url_template=template)
     assert connection.job_url("j") == url
 
@@ -48,7 +48,7 @@ def dag_of(dag_id, *make):
 
 
 def link_of(seen, dag, task_id):
-    """Return what the UI shows: on 3.x what XCom holds under the link's key, on 2.11 what the stored task answers."""
+    """Return the address in the UI: on Airflow 3 from the XCom of the link, on 2.11 from the serialized task."""
     if AIRFLOW_3:
         return seen.xcom(task_id, "_link_PolarisConsoleLink")
     from airflow.serialization.serialized_objects import SerializedDAG
@@ -58,7 +58,7 @@ def link_of(seen, dag, task_id):
 
 
 @pytest.mark.usefixtures("airflow_db")
-@pytest.mark.filterwarnings("ignore")  # Airflow's own runner warns of Airflow's own matters here
+@pytest.mark.filterwarnings("ignore")  # Airflow's own runner raises warnings here
 @pytest.mark.parametrize(
     ("options", "script", "state"),
     [
@@ -71,7 +71,7 @@ def link_of(seen, dag, task_id):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_the_link_is_there_however_the_task_ended(with_template, options, script, state):
+def test_a_task_has_the_link_however_it_ended(with_template, options, script, state):
     job_id = with_template.add_job(executionStatus="running")
     with_template.script(job_id, *script)
     dag = dag_of(
@@ -85,7 +85,7 @@ def test_the_link_is_there_however_the_task_ended(with_template, options, script
 
 @pytest.mark.usefixtures("airflow_db")
 @pytest.mark.filterwarnings("ignore")  # see above
-def test_mapped_tasks_and_cancellations_have_it_too(with_template):
+def test_mapped_tasks_and_cancellations_have_the_link(with_template):
     job_id = with_template.add_job(executionStatus="completed")
     dag = dag_of(
         "link_mapped",
@@ -104,7 +104,7 @@ def test_mapped_tasks_and_cancellations_have_it_too(with_template):
         assert mapped.xcom_pull(task_ids="gate", key=XCOM_KEY, map_indexes=0) == url
 
 
-def test_a_refusal_carries_the_link(with_template):
+def test_the_message_of_a_refusal_has_the_link(with_template):
     from tests.support.run_task import run_task
 
     job_id = with_template.add_job(executionStatus="failed")
@@ -117,6 +117,6 @@ def test_a_link_never_raises():
     assert PolarisConsoleLink().get_link(None, ti_key=object()) == ""
 
 
-def test_the_link_is_of_the_class_so_that_mapping_works():
+def test_the_link_is_an_attribute_of_the_class_so_that_mapped_tasks_have_it():
     for operator in (PolarisJobSensor, PolarisCancelJobOperator):
         assert [type(link) for link in operator.operator_extra_links] == [PolarisConsoleLink]

@@ -163,7 +163,7 @@ def test_the_cancellation_ends_within_airflows_time_limit(polaris, state, job_id
     assert not puts(polaris)
 
 
-def test_a_missing_connection_raises_nothing(polaris, state, job_id, moved_clock):
+def test_a_missing_connection_raises_nothing(polaris, state, job_id, monkeypatch):
     monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT")
     state.value = "failed"
     asyncio.run(waiting(job_id).on_kill())
