@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from airflow_provider_polaris.api.job_spec import sql_target
+from airflow_provider_polaris.local.engine.queries import target_of
 
 #: Data that is here, and read row by row.
 READ_HERE = ("inline", "uploaded")
@@ -115,7 +115,7 @@ def _batch(spec: Mapping[str, Any], files: Mapping[str, Any], tables: Container[
 
 
 def _sql(spec: Mapping[str, Any], _files: object, tables: Container[object]) -> Faults:
-    table = sql_target(spec.get("query"))
+    table = target_of(spec.get("query"))
     if table is None or len(table) > 255:
         yield SpecFault("query", "It must be an INSERT INTO or a REPLACE INTO, of a table of up to 255 characters")
     elif table not in tables and spec.get("createTableIfNotExists") is not True:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_polaris.api.job_spec import sql_target
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
+from airflow_provider_polaris.local.engine.queries import target_of
 from airflow_provider_polaris.local.engine.specs import READ_HERE
 from airflow_provider_polaris.local.engine.tables import Tables
 from airflow_provider_polaris.local.engine.timestamps import timestamp
@@ -121,7 +121,7 @@ class Store:
     def submit(self, spec: Mapping[str, Any]) -> StoredJob:
         """Store the job that a spec asks for, and its table if it makes one."""
         is_sql = spec["type"] == "sql"
-        target: Any = {"type": "table", "tableName": sql_target(spec["query"])} if is_sql else spec["target"]
+        target: Any = {"type": "table", "tableName": target_of(spec["query"])} if is_sql else spec["target"]
         shown = {key: value for key, value in spec.items() if key in _SHOWN}
         with self.lock:
             job = self.add_job({**shown, "target": target, "spec": dict(spec)})
