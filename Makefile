@@ -24,10 +24,10 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants lint format constraints build clean
+.PHONY: help demo test smoke bench live mutants lint format constraints docs-diagram build clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## See a real Airflow hold a task until a real ingestion is done
 	@$(BIN)/python scripts/demo.py $(ARGS)
@@ -62,6 +62,9 @@ format: .venv/$(NEWEST)/.installed  ## Put style right where a tool can
 
 constraints: $(UV)  ## Resolve the tested sets anew: names and versions only
 	@for series in 2.11 3.0 3.1 3.2 3.3; do AIRFLOW=$$series scripts/constraints.sh $(UV) $$series; done
+
+docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/house.svg from the imports of the package
+	@$(NEWBIN)/python -m scripts.diagram
 
 build: $(UV)  ## Build the wheel and the sdist into dist/
 	$(UV) build --quiet

@@ -8,7 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.diagram import PICTURE, draw
+from tests.support.imports import import_graph
+
 DOCS = Path(__file__).parent.parent / "docs"
+
+
+def test_the_picture_of_the_house_shows_the_imports_of_today():
+    assert PICTURE.read_text() == draw(import_graph()), "make docs-diagram draws it anew"
 
 
 def test_the_test_of_a_users_dag(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.imports import (
+    LEVELS,
     PACKAGE,
     ROOT,
     circles,
@@ -46,15 +47,6 @@ def test_each_file_opens_with_a_docstring(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
 
 
-#: From the top of the house to its bottom. A module imports from its own level and from those below.
-LEVELS = (
-    {"sensors", "operators", "get_provider_info", "pytest_plugin"},
-    {"triggers", "hooks", "links", "exceptions", "models"},
-    {"waiting", "polling", "submission"},
-    {"gate"},
-    {"api"},
-    {"clock", "_compat", "connection_form", "__init__"},
-)
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 #: Neither these nor anything that they import inside the package may import Airflow.
 WITHOUT_AIRFLOW = {"api", "gate", "clock", "local", "pytest_plugin"}

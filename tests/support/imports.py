@@ -9,6 +9,17 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "airflow_provider_polaris"
 
+#: The rooms of the package, from the top of the house to its bottom: folders, and modules that are in none. A module
+#: imports from its own level and from those below. ``docs/house.svg`` shows them in this order.
+LEVELS = (
+    ("operators", "sensors", "get_provider_info", "pytest_plugin"),
+    ("triggers", "links", "hooks", "exceptions", "models"),
+    ("submission", "polling", "waiting"),
+    ("gate",),
+    ("api",),
+    ("clock", "_compat", "connection_form", "__init__"),
+)
+
 #: Each module's name, without the package's, and the names of the modules that it imports. The package itself is
 #: ``__init__``, another folder has the folder's name.
 Graph = dict[str, set[str]]
