@@ -35,9 +35,13 @@ demo: $(VENV)/.installed  ## See a real Airflow hold a task until a real ingesti
 smoke:  ## Run the demo's two DAG runs on each Airflow between the oldest and the newest
 	@for series in 3.0 3.1 3.2; do $(MAKE) --no-print-directory demo AIRFLOW=$$series ARGS=--quick || exit 1; done
 
+# The branch coverage of the package, of a run of all tests only; its limit is in pyproject.toml.
+COVERAGE = --cov --cov-report=json:.venv/coverage-$(AIRFLOW).json -p tests.support.coverage_report
+
 # Three at once on two cores: the tests of real processes mostly wait.
-test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11 for the oldest Airflow
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.installed  ## Run all tests, and measure their coverage; AIRFLOW=2.11 for the oldest Airflow
+	@COVERAGE_FILE=.venv/coverage-$(AIRFLOW) \
+		$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(ARGS),$(ARGS),$(COVERAGE))
 
 bench: .venv/$(NEWEST)/.installed  ## Print what many waits cost, and what the local Polaris can bear
 	@$(NEWBIN)/python -m benchmarks.waits

@@ -12,6 +12,7 @@ from importlib.metadata import version
 import pytest
 
 from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.coverage_report import files_below
 from tests.support.imports import (
     LEVELS,
     PACKAGE,
@@ -157,6 +158,13 @@ def test_the_wheel_has_the_package_and_nothing_else(tmp_path):
     for requirement in ("apache-airflow>=2.11", "requests", "pendulum", "tenacity", "starlette"):
         assert f"Requires-Dist: {requirement}" in metadata
     assert "License-Expression: Apache-2.0" in metadata
+
+
+def test_a_run_names_the_files_with_little_coverage():
+    shares = {"package/api/a.py": 94.99, "package/b.py": 95.0, "package/c.py": 0.0}
+    report = {"files": {file: {"summary": {"percent_covered": share}} for file, share in shares.items()}}
+    assert files_below(report, 95) == "Files below 95 %: c.py (0 %), api/a.py (94 %)"
+    assert files_below({"files": {}}, 95) == "Files below 95 %: none"
 
 
 def test_the_changelog_has_an_entry_for_this_version():
