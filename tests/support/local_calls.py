@@ -1,0 +1,16 @@
+"""Raw requests to a local Polaris, without the provider's code."""
+
+from __future__ import annotations
+
+import requests
+
+
+def caller_of(polaris):
+    """Return a function that sends any request to a local Polaris, with the right key by default."""
+
+    def send(method, path, **kwargs):
+        headers = {"Authorization": f"Basic {polaris.api_key}", **kwargs.pop("headers", {})}
+        base = polaris.url if path.startswith("/") else f"{polaris.url}/v1/projects/{polaris.project_id}/"
+        return requests.request(method, f"{base}{path}", headers=headers, timeout=10, **kwargs)
+
+    return send
