@@ -1,6 +1,6 @@
 """A task ends alike in each mode, with each flag, on both Airflows, whatever its job's status and health are.
 
-It holds for the sensor, and for the operator that creates the job it waits for. tests/gate/test_states.py is the table of
+It holds for the sensor and for the operator that creates a job. tests/gate/test_states.py is the table of
 what every status means with every health; its rows need no Airflow.
 """
 
@@ -87,7 +87,7 @@ WITH_FLAGS = {
     },
     "running": {("idle", "warn"), ("completed", "ok"), ("pending", "ok"), ("absent", "ok")},
 }
-#: How the task ends, by verdict, mode and flag. Of two values, the first is for Airflow 2.11, and the second for 3.3: on
+#: How the task ends, by verdict, mode and flag. Of two values, the first is for Airflow 2.11, the second for 3.3: on
 #: 2.11, never_fail does nothing for a task that resumes.
 ENDINGS = {
     "pass": {
