@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from airflow_provider_polaris.local import LocalPolaris
-from tests.local.conftest import T, rows, spec_of
-from tests.local.test_jobs import S3, SQL, STREAMING
 from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.specs import S3, SQL, STREAMING, T, rows, spec_of
 
 OVER = {"completed", "failed", "canceled"}
 STATUSES = ["pending", "running", "idle", "suspended", "unknown", *sorted(OVER)]

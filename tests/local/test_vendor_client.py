@@ -11,8 +11,8 @@ import pytest
 from airflow_provider_polaris.api.models import WARNING_CODES, ExecutionStatus, HealthStatus, JobType
 from airflow_provider_polaris.gate.decision import Gate
 from airflow_provider_polaris.local import LocalPolaris
-from tests.local.conftest import T, caller_of, rows, spec_of, uploaded
-from tests.local.test_jobs import S3, SQL, STREAMING
+from tests.support.local_calls import caller_of
+from tests.support.specs import S3, SQL, STREAMING, T, rows, spec_of, uploaded
 
 sdk = pytest.importorskip("polaris.sdk.client", reason="a test dependency: make test installs it")
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceExistsError  # noqa: E402

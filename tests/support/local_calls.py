@@ -14,3 +14,8 @@ def caller_of(polaris):
         return requests.request(method, f"{base}{path}", headers=headers, timeout=10, **kwargs)
 
     return send
+
+
+def status_of(call, job_id):
+    """Return the status of a job as one request sees it."""
+    return call("GET", f"jobs/{job_id}").json()["executionStatus"]

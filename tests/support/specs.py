@@ -38,6 +38,8 @@ S3 = {
         "prefixes": ["day=1/"],
     },
 }
+DROP = {"type": "drop_table", "target": SPEC["target"]}
+DELETE = {**DROP, "type": "delete_data", "deleteAll": True}
 #: The time of a row.
 T = "2026-11-01T00:00:00Z"
 

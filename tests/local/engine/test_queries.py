@@ -6,6 +6,7 @@ import pytest
 
 from airflow_provider_polaris.api.job_spec import sql_target
 from airflow_provider_polaris.local.engine.queries import target_of
+from tests.support.specs import SQL
 
 
 @pytest.mark.parametrize(
@@ -60,3 +61,23 @@ def test_the_local_polaris_reads_the_same_target_as_the_provider(query, table):
 )
 def test_a_query_that_writes_to_no_table_has_no_target(query):
     assert target_of(query) is None
+
+
+@pytest.mark.parametrize(
+    ("query", "table"),
+    [
+        ("INSERT INTO plain SELECT 1", "plain"),
+        ('/* a /* comment */ -- and another\n replace  into "quo""ted" OVERWRITE ALL SELECT 1', 'quo"ted'),
+        ("  insert into druid.named SELECT 1", "named"),
+    ],
+)
+def test_an_sql_job_shows_the_target_of_its_query(hook, query, table):
+    assert hook.create_job({"type": "sql", "createTableIfNotExists": True, "query": query}).table == table
+
+
+@pytest.mark.parametrize("target", ["foo", {"x": 1}, {"type": "table", "tableName": [1]}, {"tableName": "other"}])
+def test_an_sql_job_ignores_a_target_beside_its_query(own_polaris, target):
+    _, call = own_polaris
+    job = call("POST", "jobs", json={**SQL, "target": target}).json()
+    assert job["target"] == {"type": "table", "tableName": "by_sql"}
+    assert call("GET", "tables/other").status_code == 404

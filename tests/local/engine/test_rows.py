@@ -11,8 +11,7 @@ import pytest
 
 from airflow_provider_polaris.local.engine import rows as rows_module
 from airflow_provider_polaris.local.engine.rows import Counters, day_of, lines_of
-from tests.hooks.test_polaris_hook import SPEC
-from tests.local.conftest import T, rows, spec_of, uploaded
+from tests.support.specs import SPEC, T, rows, spec_of, uploaded
 
 NEW_YEAR = date(2026, 1, 1).toordinal()
 
