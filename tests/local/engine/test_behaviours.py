@@ -147,3 +147,18 @@ def test_a_streaming_job_with_a_behaviour_is_suspended_and_canceled(own_polaris)
     ):
         call("POST", f"jobs/{job_id}/status", json={"desiredExecutionStatus": wish})
         assert [call("GET", f"jobs/{job_id}").json()["executionStatus"] for _ in range(2)] == seen
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"kind": "explode"}, "A job can"),
+        ({"kind": "fail", "at": 1.1}, "at is a share"),
+        ({"kind": "fail", "times": 0}, "times must be"),
+        ({"kind": "fail", "metrics": {"numRowsProcessed": "5"}}, "metrics must be"),
+        ({"kind": "fail", "health": "error"}, "health must be"),
+    ],
+)
+def test_an_invalid_behaviour_is_an_error_in_python(own_polaris, asked, message):
+    with pytest.raises(ValueError, match=message):
+        by_python(*own_polaris, **asked)

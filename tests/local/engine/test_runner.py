@@ -86,3 +86,15 @@ def test_a_file_of_blank_lines_delays_neither_a_cancellation_nor_the_end_of_the_
         call("POST", "jobs", json=uploaded("blank.json.gz"))
         start = time.monotonic()
     assert time.monotonic() - start < 30, "reading on to the end takes minutes"
+
+
+def test_a_fault_of_the_local_polaris_itself_fails_the_job(own_polaris, wait_until, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr("airflow_provider_polaris.local.engine.runner.Runner._failure_of", fail)
+    _, call = own_polaris
+    job_id = call("POST", "jobs", json=spec_of(rows({"timestamp": T}))).json()["id"]
+    assert wait_until(lambda: status_of(call, job_id) == "failed")
+    health = call("GET", f"jobs/{job_id}").json()["health"]
+    assert (health["code"], health["message"]) == ("internal_error", "RuntimeError: a fault")

@@ -84,3 +84,16 @@ def test_a_job_with_an_unreadable_compression_is_refused(call, name):
     spec = spec_of("")
     spec["source"] = {**spec["source"], "type": "uploaded", "fileList": [name]}
     assert "plain and gz" in call("POST", "jobs", json=spec).json()["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no multipart at all",
+        b'--b\r\nContent-Disposition: form-data; name="other"\r\n\r\nx\r\n--b--\r\n',
+    ],
+    ids=["no multipart", "no file"],
+)
+def test_an_invalid_upload_is_a_400(call, body):
+    answer = call("POST", "files", data=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "BadRequest")

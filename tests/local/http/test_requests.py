@@ -118,3 +118,18 @@ def test_another_project_is_a_404(polaris):
 
 def test_the_key_is_refused_as_a_bearer_token(polaris, call):
     assert call("GET", "jobs", headers={"Authorization": f"Bearer {polaris.api_key}"}).status_code == 401
+
+
+def test_only_the_last_requests_are_kept(own_polaris, monkeypatch):
+    monkeypatch.setattr("airflow_provider_polaris.local.http.shell.REMEMBERED", 3)
+    polaris, call = own_polaris
+    for number in range(7):
+        call("GET", f"jobs/{number}")
+    assert [seen.path[-1] for seen in polaris.requests] == ["3", "4", "5", "6"]
+
+
+def test_a_fault_of_the_local_polaris_itself_is_a_500(own_polaris, monkeypatch):
+    polaris, call = own_polaris
+    monkeypatch.setattr(polaris._store, "tables", None)
+    answer = call("GET", "tables")
+    assert (answer.status_code, answer.json()["code"]) == (500, "InternalError")
