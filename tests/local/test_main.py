@@ -17,8 +17,8 @@ import requests
 from airflow_provider_polaris.local.__main__ import _is_loopback, main
 
 
-@pytest.mark.parametrize(("host", "says"), [("127.0.0.1", False), ("0.0.0.0", True)])  # noqa: S104 - that is the point
-def test_the_command_warns_if_it_listens_to_other_machines(host, says):
+@pytest.mark.parametrize(("host", "warns"), [("127.0.0.1", False), ("0.0.0.0", True)])  # noqa: S104 - the test is about it
+def test_the_command_warns_if_it_listens_to_other_machines(host, warns):
     command = [sys.executable, "-m", "airflow_provider_polaris.local", "--port", "0", "--host", host]
     with subprocess.Popen([*command, "--without", "ManageFiles"], stdout=subprocess.PIPE, text=True) as process:
         head = [process.stdout.readline() for _ in range(6)]
@@ -28,13 +28,13 @@ def test_the_command_warns_if_it_listens_to_other_machines(host, says):
         assert requests.get(get, headers={"Authorization": f"Basic {key}"}, timeout=5).status_code == 403
         process.terminate()
         rest = process.stdout.read()
-    assert ("anyone who can reach this port" in rest) == says
+    assert ("anyone who can reach this port" in rest) == warns
     assert process.returncode == 0
 
 
 @pytest.fixture
 def run_main(monkeypatch, capsys):
-    """Return a function that runs the command in this process, until its host is there, and returns what it prints."""
+    """Return a function that runs the command in this process for a moment, and returns its output."""
 
     def run(*arguments):
         handlers = {}

@@ -78,7 +78,7 @@ def test_a_job_that_nothing_runs_changes_its_status_with_each_request(own_polari
     assert call("GET", f"jobs/{job_id}/metrics").json() == {"totals": {"numRowsProcessed": 5}}
     if seen[-1] == "completed":
         assert call("GET", "tables/by_sql").json()["totalRows"] == 5
-    assert statuses(call, spec, 3)[1] == ["pending"] * 3, "only the next one was asked for"
+    assert statuses(call, spec, 3)[1] == ["pending"] * 3, "the behaviour is only for the next job"
 
 
 @FACES

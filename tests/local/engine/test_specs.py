@@ -138,7 +138,7 @@ def test_a_hostile_spec_is_a_small_400_within_seconds(own_polaris, body):
     answer = call("POST", "jobs", data=body.encode(), headers=JSON)
     assert (answer.status_code, len(answer.content) < 10_000) == (400, True)
     assert time.monotonic() - start < 8
-    assert call("GET", "jobs").json()["values"] == [], "what is refused leaves no job behind"
+    assert call("GET", "jobs").json()["values"] == [], "a refused spec leaves no job behind"
 
 
 def test_overlapping_intervals_are_merged():

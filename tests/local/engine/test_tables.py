@@ -17,7 +17,7 @@ def test_a_table_may_have_a_slash_in_its_name(own_polaris):
 
 @pytest.fixture
 def loads():
-    """A local Polaris of its own, and a function that loads days into a table and returns the table after that."""
+    """Yield a local Polaris, raw requests to it, and a function that loads days and returns the table."""
     with LocalPolaris() as polaris:
         call = caller_of(polaris)
 

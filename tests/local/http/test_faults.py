@@ -72,7 +72,7 @@ def test_a_connection_is_cut_before_in_or_after_the_response(own_polaris, ask, c
     with pytest.raises(requests.RequestException):
         call("POST", "jobs", json=SQL)
     jobs = call("GET", "jobs").json()["values"]
-    assert len(jobs) == (cut == "after"), "the answer of a POST is lost after the job was made"
+    assert len(jobs) == (cut == "after"), "the response to a POST is lost after the job was created"
 
 
 @REQUESTS
@@ -86,4 +86,4 @@ def test_a_request_hangs_and_others_do_not(own_polaris, ask):
     assert call("GET", f"jobs/{job_id}").status_code == 200
     start = time.monotonic()
     polaris.__exit__()
-    assert time.monotonic() - start < 60, "what hangs does not keep it from stopping"
+    assert time.monotonic() - start < 60, "a request that hangs does not delay the end of the server"

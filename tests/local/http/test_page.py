@@ -26,7 +26,9 @@ def test_the_page_shows_jobs_requests_and_plans_and_escapes_them(own_polaris):
         assert text in answer.text
     for markup in ("<script", "<b>", "<i>"):
         assert markup not in answer.text
-    assert "completed" not in requests.get(polaris.page_url, timeout=5).text.partition("<h2>Jobs")[2], "it only looks"
+    assert "completed" not in requests.get(polaris.page_url, timeout=5).text.partition("<h2>Jobs")[2], (
+        "the page changes no job"
+    )
 
 
 def test_a_browser_is_asked_for_the_key(polaris):

@@ -42,7 +42,7 @@ def test_a_body_that_is_too_large_is_refused_while_it_arrives(call):
 
     try:
         status = call("POST", "jobs", data=endless(), headers={"Content-Type": "application/json"}).status_code
-    except requests.ConnectionError:  # the answer came, and the line was closed, before all was sent
+    except requests.ConnectionError:  # the response arrived, and the connection was closed, before all was sent
         status = 413
     assert status == 413
     large = " " * (MAX_JSON - 10) + "{}"
