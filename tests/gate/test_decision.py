@@ -1,4 +1,4 @@
-"""What a gate asks of a job: thresholds, warnings, and options that make no sense."""
+"""A gate decides by thresholds, warnings and states, gives its reason, and rejects invalid options."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def metrics(processed=None, warned=None, skipped=None) -> JobMetrics:
         ),
     ],
 )
-def test_thresholds(options, counters, verdict, told):
+def test_the_counters_are_compared_with_each_threshold(options, counters, verdict, told):
     decision = decide(job(), gate(**options), counters)
     assert decision.verdict is Verdict(verdict)
     assert told in decision.reason
@@ -91,10 +91,10 @@ def test_thresholds(options, counters, verdict, told):
         (["invalid_rows_found"], "no_rows_found", None, "pass"),
     ],
 )
-def test_warnings(fail_on_warnings, code, log_codes, verdict):
+def test_a_warning_refuses_if_fail_on_warnings_covers_it(fail_on_warnings, code, log_codes, verdict):
     decision = decide(job(health="warn", code=code), gate(fail_on_warnings=fail_on_warnings), None, log_codes)
     assert decision.verdict is Verdict(verdict)
-    assert decision.warn == (verdict == "pass"), "a gate that opens on a warning says so"
+    assert decision.warn == (verdict == "pass"), "a gate that opens despite a warning logs a warning"
 
 
 def test_a_warning_refuses_before_counters_are_known():
@@ -135,36 +135,36 @@ def test_a_job_of_no_known_type_does_not_pass_as_a_streaming_one():
 
 
 @pytest.mark.parametrize("status", ["suspended", "brand_new_status"])
-def test_what_may_wait_for_ever_is_said_as_a_warning(status):
+def test_a_state_that_may_last_for_ever_is_a_warning(status):
     assert decide(job(status), gate()).warn
 
 
-def test_a_refusal_says_who_canceled_and_when():
+def test_a_refusal_names_who_canceled_the_job_and_when():
     reason = decide(
         job("canceled", lastModifiedBy={"username": "kim"}, completedTimestamp="2026-11-01T00:00:00Z"), gate()
     ).reason
     assert reason == "was canceled by kim at 2026-11-01T00:00:00Z"
 
 
-def test_a_refusal_says_why_the_job_failed():
+def test_a_refusal_names_why_the_job_failed():
     failed = job("failed", health="error", code="row_too_large")
     assert decide(failed, gate()).reason == "failed: health error, row_too_large"
 
 
 @pytest.mark.parametrize("value", [5, "5", " 5 ", 5.0, "5.0"])
-def test_digits_as_text_will_do(value):
+def test_a_number_as_text_is_a_valid_threshold(value):
     assert gate(min_rows_processed=value).min_rows_processed == 5
 
 
 @pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning"])
 @pytest.mark.parametrize("value", [-1, "-1", "many", "", "None", 1.5, True, [], float("nan"), float("inf"), "{{ x }}"])
-def test_a_threshold_that_is_no_count_is_an_error(name, value):
+def test_a_threshold_that_is_not_a_count_is_an_error(name, value):
     with pytest.raises(PolarisUsageError, match=name):
         gate(**{name: value})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "2", "half", "", True, float("nan")])
-def test_a_ratio_that_is_none_is_an_error(value):
+def test_a_ratio_that_is_not_between_0_and_1_is_an_error(value):
     with pytest.raises(PolarisUsageError, match="max_error_ratio"):
         gate(max_error_ratio=value)
 
@@ -182,12 +182,12 @@ def test_a_ratio_that_is_none_is_an_error(value):
     ],
     ids=repr,
 )
-def test_options_that_make_no_sense_are_errors(options):
+def test_an_invalid_option_is_an_error(options):
     with pytest.raises(PolarisUsageError):
         gate(**options)
 
 
-#: What decide() says, to the letter: it stands in logs and in exceptions that people search for.
+#: The reasons of decide(), word for word: people search for them as they are in logs and exceptions.
 SAID = [
     ("completed", "pending", {"status": "ok"}, "wait", False, "is pending (health ok)"),
     ("completed", "unknown", None, "wait", False, "is unknown (no health given)"),
@@ -230,7 +230,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("wait_for", "status", "health", "verdict", "warn", "reason"), SAID)
-def test_what_is_said_of_each_state(wait_for, status, health, verdict, warn, reason):
+def test_the_reason_names_the_state(wait_for, status, health, verdict, warn, reason):
     kind = "streaming" if wait_for == "running" else "batch"
     it = Job.from_api({"id": "j", "type": kind, "executionStatus": status, "health": health})
     asked = Gate(wait_for="over") if wait_for == "over" else gate(wait_for=wait_for)
@@ -238,7 +238,7 @@ def test_what_is_said_of_each_state(wait_for, status, health, verdict, warn, rea
     assert (decision.verdict.value, decision.warn, decision.reason) == (verdict, warn, reason)
 
 
-def test_what_is_said_of_a_sick_job_that_runs():
+def test_the_reason_names_fail_on_unhealthy():
     decision = decide(job("running", "error", "c"), gate(fail_on_unhealthy=True))
     assert decision.reason == "is running (health error, c), and fail_on_unhealthy is set"
     assert not decision.warn
@@ -257,7 +257,7 @@ def test_what_is_said_of_a_sick_job_that_runs():
          "is completed (health warn, multiple); its logs name b, c, and so does fail_on_warnings"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_warnings(fail_on_warnings, code, log_codes, reason):
+def test_the_reason_names_the_warnings(fail_on_warnings, code, log_codes, reason):
     assert (
         decide(job("completed", "warn", code), gate(fail_on_warnings=fail_on_warnings), None, log_codes).reason
         == reason
@@ -288,7 +288,7 @@ def test_what_is_said_of_warnings(fail_on_warnings, code, log_codes, reason):
          "errors, a ratio of 0.3333, and max_error_ratio is 0.25")),
     ],
 )  # fmt: skip
-def test_what_is_said_of_counters(options, counters, reason):
+def test_the_reason_names_the_counters(options, counters, reason):
     decision = decide(job(), gate(**options), counters)
     assert decision.reason == reason
     assert not decision.warn
@@ -312,13 +312,13 @@ def test_what_is_said_of_counters(options, counters, reason):
         ({"max_error_ratio": "x"}, "max_error_ratio must be a ratio between 0 and 1; it is 'x'"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_options(options, message):
+def test_an_invalid_option_is_named_in_the_error(options, message):
     with pytest.raises(PolarisUsageError) as caught:
         gate(**options)
     assert str(caught.value) == message
 
 
-def test_what_is_said_of_a_gate_that_never_opens():
+def test_the_error_of_a_gate_that_never_opens_names_the_right_option():
     with pytest.raises(PolarisUsageError) as caught:
         decide(job("running", type="streaming"), gate())
     assert str(caught.value) == (
@@ -340,7 +340,7 @@ def test_what_is_said_of_a_gate_that_never_opens():
         ({"lastUpdatedTimestamp": "t1", "completedTimestamp": "t2"}, "was canceled at t2"),
     ],
 )
-def test_what_is_said_of_a_cancellation(fields, said):
+def test_the_reason_names_who_canceled_the_job_and_when(fields, said):
     assert decide(job("canceled", **fields), gate()).reason == said
 
 
@@ -353,13 +353,13 @@ def test_what_is_said_of_a_cancellation(fields, said):
         ("other", ("c",), False),
     ],
 )
-def test_when_the_logs_are_needed(health, fail_on_warnings, wanted):
+def test_the_logs_are_needed_only_if_they_name_the_warnings(health, fail_on_warnings, wanted):
     assert wants_logs(job("completed", "warn", health), gate(fail_on_warnings=fail_on_warnings)) is wanted
     nothing = Job.from_api({"id": "j", "executionStatus": "completed"})
     assert wants_logs(nothing, gate(fail_on_warnings=("c",))) is False
 
 
-def test_which_codes_nobody_documents():
+def test_the_unknown_warnings_are_the_codes_that_no_page_documents():
     assert gate(fail_on_warnings=("zzz", "multiple", "aaa")).unknown_warnings == ["aaa", "zzz"]
     assert gate(fail_on_warnings=True).unknown_warnings == []
     assert gate().unknown_warnings == []
@@ -385,7 +385,7 @@ def test_each_threshold_needs_the_counters_and_is_kept_under_its_name(name):
         ("max_error_ratio", 1, -0.5),
     ],
 )
-def test_a_threshold_by_itself_is_checked_against_its_own_range(name, good, bad):
+def test_a_single_threshold_is_checked_against_its_own_range(name, good, bad):
     check_threshold(name, good)
     with pytest.raises(PolarisUsageError, match=rf"^{name} must be") as caught:
         check_threshold(name, bad)

@@ -9,8 +9,9 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+#: A quoted name has at most 255 characters, as a table's name has, so a query of megabytes of quotes is read fast.
 _TOKEN = re.compile(
-    r'(?P<blank>\s+|--[^\r\n]*|/\*.*?\*/)|(?P<word>[^\W\d]\w*)|"(?P<quoted>[^"]*(?:""[^"]*)*)"|(?P<sign>.)', re.DOTALL
+    r'(?P<blank>\s+|--[^\r\n]*|/\*.*?\*/)|(?P<word>[^\W\d]\w*)|"(?P<quoted>(?:[^"]|""){1,255})"|(?P<sign>.)', re.DOTALL
 )
 #: Words that can follow ``INTO`` only if the table's name is missing.
 _NO_NAMES = {"SELECT", "WITH", "VALUES"}
