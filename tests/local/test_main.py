@@ -81,3 +81,8 @@ def test_a_host_name_other_than_localhost_may_be_another_machine():
     assert _is_loopback("localhost")
     assert _is_loopback("::1")
     assert not _is_loopback("polaris.example")
+
+
+def test_the_command_prints_a_warning_for_an_address_of_all_interfaces(run_main):
+    printed = run_main("--port", "0", "--host", "0.0.0.0")  # noqa: S104 - the test is about it
+    assert "anyone who can reach this port and has the key can use it" in printed
