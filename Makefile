@@ -24,10 +24,10 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants lint format constraints build clean
+.PHONY: help demo test smoke bench live mutants lint format constraints docs-diagram build clean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed  ## See a real Airflow hold a task until a real ingestion is done
 	@$(BIN)/python scripts/demo.py $(ARGS)
@@ -35,9 +35,13 @@ demo: $(VENV)/.installed  ## See a real Airflow hold a task until a real ingesti
 smoke:  ## Run the demo's two DAG runs on each Airflow between the oldest and the newest
 	@for series in 3.0 3.1 3.2; do $(MAKE) --no-print-directory demo AIRFLOW=$$series ARGS=--quick || exit 1; done
 
+# The branch coverage of the package, of a run of all tests only; its limit is in pyproject.toml.
+COVERAGE = --cov --cov-report=json:.venv/coverage-$(AIRFLOW).json -p tests.support.coverage_report
+
 # Three at once on two cores: the tests of real processes mostly wait.
-test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11 for the oldest Airflow
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(VENV)/.installed  ## Run all tests, and measure their coverage; AIRFLOW=2.11 for the oldest Airflow
+	@COVERAGE_FILE=.venv/coverage-$(AIRFLOW) \
+		$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(ARGS),$(ARGS),$(COVERAGE))
 
 bench: .venv/$(NEWEST)/.installed  ## Print what many waits cost, and what the local Polaris can bear
 	@$(NEWBIN)/python -m benchmarks.waits
@@ -62,6 +66,9 @@ format: .venv/$(NEWEST)/.installed  ## Put style right where a tool can
 
 constraints: $(UV)  ## Resolve the tested sets anew: names and versions only
 	@for series in 2.11 3.0 3.1 3.2 3.3; do AIRFLOW=$$series scripts/constraints.sh $(UV) $$series; done
+
+docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/house.svg from the imports of the package
+	@$(NEWBIN)/python -m scripts.diagram
 
 build: $(UV)  ## Build the wheel and the sdist into dist/
 	$(UV) build --quiet

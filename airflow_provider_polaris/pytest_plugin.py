@@ -1,7 +1,7 @@
-"""A pytest plugin for whoever tests DAGs: a local Polaris, and the connection that leads to it.
+"""A pytest plugin for tests of DAGs: a local Polaris, and an Airflow connection to it.
 
-pytest finds it by its entry point wherever this provider is installed; the fixtures need the extra ``local``. It loads
-nothing until a test asks for one of them.
+pytest finds the plugin by its entry point if this provider is installed. The fixtures need the extra ``local``. The
+plugin loads nothing until a test uses one of them.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ import pytest
 if TYPE_CHECKING:
     from airflow_provider_polaris.local import LocalPolaris
 
-#: The connection that the hook, the sensor and the operators use unless told otherwise.
+#: The default connection of the hook, the sensor and the operators.
 CONN_ID = "polaris_default"
 
 
 @pytest.fixture
 def local_polaris() -> Iterator[LocalPolaris]:
-    """Give a local Polaris of its own for each test: empty, on a free port of loopback, gone when the test is over."""
+    """Yield a new local Polaris for one test. It is empty and listens on a free port of loopback."""
     try:
         from airflow_provider_polaris.local import LocalPolaris
     except ImportError as error:
@@ -31,6 +31,6 @@ def local_polaris() -> Iterator[LocalPolaris]:
 
 @pytest.fixture
 def local_polaris_connection(local_polaris: LocalPolaris, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Define an Airflow connection to ``local_polaris`` for as long as the test runs; return its id."""
+    """Define an Airflow connection to ``local_polaris`` for one test, and return its id."""
     monkeypatch.setenv(f"AIRFLOW_CONN_{CONN_ID.upper()}", local_polaris.connection_json)
     return CONN_ID

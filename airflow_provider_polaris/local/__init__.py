@@ -1,6 +1,6 @@
-"""A local Polaris: a real HTTP server that speaks the Jobs API and really reads the data it is given.
+"""A local Polaris: an HTTP server that answers the Jobs API and reads the data of its jobs.
 
-For demos, for tests of DAGs and for this provider's own tests. Needs the extra ``local``.
+It is for demos, for tests of DAGs and for this provider's own tests. It needs the extra ``local``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from airflow_provider_polaris.local.server import LocalPolaris
 
 
 def main() -> None:
-    """Serve, and print how to connect."""
+    """Serve until a signal arrives, and print how to connect."""
     options = _options()
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -51,22 +51,26 @@ def _on_a_free_port(options: argparse.Namespace) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
-        raise SystemExit(f"Port {options.port} of {options.host} is taken; --port 0 takes any that is free") from None
+        raise SystemExit(f"Port {options.port} of {options.host} is taken. --port 0 takes a free port") from None
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_polaris.local", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8181, help="port to listen on, 0 for any (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8181, help="port to listen on, 0 for a free one (default: %(default)s)"
+    )
     parser.add_argument("--project-id", help="default: a new one")
     parser.add_argument("--api-key", help="default: a new one")
-    parser.add_argument("--rows-per-second", type=float, help="read no faster than that")
+    parser.add_argument(
+        "--rows-per-second", type=float, help="the most rows that a job reads per second (default: no limit)"
+    )
     parser.add_argument(
         "--available-after",
         type=float,
         default=1.0,
         metavar="SECONDS",
-        help="when a completed job's rows can be queried (default: %(default)s)",
+        help="seconds from a job's end until its rows can be queried (default: %(default)s)",
     )
     parser.add_argument(
         "--without",
@@ -74,7 +78,7 @@ def _options() -> argparse.Namespace:
         default=[],
         choices=sorted(PERMISSIONS),
         metavar="PERMISSION",
-        help=f"a permission that the key lacks, more than once if need be: {', '.join(sorted(PERMISSIONS))}",
+        help=f"a permission that the key lacks; the option can be repeated: {', '.join(sorted(PERMISSIONS))}",
     )
     return parser.parse_args()
 

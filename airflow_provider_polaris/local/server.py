@@ -1,4 +1,4 @@
-"""LocalPolaris: the local Polaris as a Python object, served from a thread."""
+"""LocalPolaris: the local Polaris as a Python object, served by a thread."""
 
 from __future__ import annotations
 
@@ -29,18 +29,19 @@ class LocalPolaris:
     """A Polaris project on this machine; use it as a context manager.
 
     It takes every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json, csv, tsv; plain or gz) are
-    read row by row, and deletions are carried out. Any other job waits to be told what becomes of it, by
-    :meth:`next_job`, :meth:`script` or :meth:`set_status`.
+    read row by row, and deletions are carried out. Any other job stays pending until :meth:`next_job`, :meth:`script`
+    or :meth:`set_status` changes it.
 
-    :param host: loopback unless you say otherwise; then anyone who reaches the port needs the key, and nothing else.
+    :param host: the address to listen on, loopback by default. On any other, the key is all that a caller needs.
     :param port: 0 picks a free one.
     :param permissions: what the key may do: some of ``ManageIngestionJobs``, ``ManageFiles``, ``ViewTables`` and
         ``ManageTables``; all by default.
-    :param rows_per_second: read no faster, so that there is something to wait for; ``None`` for full speed.
-    :param cancel_looks: how many looks a scripted job survives after its cancellation was taken.
-    :param available_after: how many seconds after a job completed its rows can be queried; the table says
-        ``unavailable`` until then.
-    :param certfile: serve https with this certificate; ``keyfile`` holds its key.
+    :param rows_per_second: the most rows that a job reads per second, so that a test has time to wait; ``None`` for no
+        limit.
+    :param cancel_looks: how many requests still see a scripted job running after its cancellation was accepted.
+    :param available_after: seconds from a job's end until its rows can be queried. The table is ``unavailable`` until
+        then.
+    :param certfile: the certificate with which to serve https; ``keyfile`` holds its key.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class LocalPolaris:
             ws="none",
             loop="asyncio",
             timeout_graceful_shutdown=1,
-            # As load balancers do: a client that polls each half minute keeps its line.
+            # As load balancers do: a client that polls each half minute keeps its connection.
             timeout_keep_alive=75,
             ssl_certfile=certfile,
             ssl_keyfile=keyfile,
@@ -94,7 +95,7 @@ class LocalPolaris:
     def _serve(self) -> None:
         try:
             self._server.run(sockets=[self._socket])
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - told where it was started
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - __enter__ reports it
             self._failure = error
 
     @property
@@ -105,7 +106,7 @@ class LocalPolaris:
 
     @property
     def api_key(self) -> str:
-        """The one key it takes; assign another to rotate it."""
+        """The one valid key. Assign another to rotate it."""
         return self._gatekeeper.api_key
 
     @api_key.setter
@@ -114,7 +115,7 @@ class LocalPolaris:
 
     @property
     def permissions(self) -> frozenset[str]:
-        """What the key may do; assign others to take some away, or give them back."""
+        """What the key may do. Assign other permissions to change it."""
         return self._gatekeeper.permissions
 
     @permissions.setter
@@ -126,12 +127,12 @@ class LocalPolaris:
 
     @property
     def page_url(self) -> str:
-        """A page that shows what goes on, for a browser: the key is in it."""
+        """The address of a page for a browser that shows the jobs and requests. The address has the key in it."""
         return self.url.replace("://", f"://{self.api_key}:@", 1)
 
     @property
     def cancel_looks(self) -> int:
-        """How many looks a scripted job survives after its cancellation was taken."""
+        """How many requests still see a scripted job running after its cancellation was accepted."""
         return self._store.cancel_looks
 
     @cancel_looks.setter
@@ -140,7 +141,7 @@ class LocalPolaris:
 
     @property
     def rows_per_second(self) -> float | None:
-        """How fast data is read at most, by jobs that start from now on."""
+        """The most rows per second that a job reads which starts from now on."""
         return self._runner.rows_per_second
 
     @rows_per_second.setter
@@ -149,7 +150,7 @@ class LocalPolaris:
 
     @property
     def connection_json(self) -> str:
-        """An Airflow connection to it, for ``AIRFLOW_CONN_POLARIS_DEFAULT``."""
+        """An Airflow connection to this server, for ``AIRFLOW_CONN_POLARIS_DEFAULT``."""
         return json.dumps(
             {
                 "conn_type": "imply_polaris",
@@ -176,11 +177,11 @@ class LocalPolaris:
         self._store.close()
 
     def add_job(self, *, metrics: Mapping[str, Any] | None = None, **body: Any) -> str:
-        """Script a job and return its id.
+        """Add a job that nothing runs, and return its id.
 
-        :param metrics: its counters, by the API's names.
-        :param body: the API's own fields (``executionStatus="running"``, ``type="streaming"``, …); a new job's by
-            default.
+        :param metrics: the job's counters, by the API's names.
+        :param body: the API's own fields (``executionStatus="running"``, ``type="streaming"``, …). A field that is
+            missing has the value of a new job.
         """
         return str(self._store.add_job(body, metrics).body["id"])
 
@@ -198,27 +199,27 @@ class LocalPolaris:
         metrics: Mapping[str, int] | None = None,
         health: Mapping[str, Any] | None = None,
     ) -> None:
-        """Say what becomes of the next jobs that are created.
+        """Choose how the next jobs that are created behave.
 
-        :param kind: ``"complete"``; ``"fail"`` after the share ``at`` of its rows; ``"hang"`` there until it is
-            canceled; ``"flap"`` between ``running`` and ``unknown`` for six looks before it completes.
-        :param times: of how many jobs.
-        :param table: only of jobs into this table.
+        :param kind: ``"complete"``; ``"fail"`` after the share ``at`` of the rows; ``"hang"`` there until it is
+            canceled; ``"flap"`` between ``running`` and ``unknown`` for six requests before it completes.
+        :param times: for how many jobs.
+        :param table: only for jobs into this table.
         :param metrics: the counters, by the API's names, of a job whose data is not read here.
-        :param health: with which it ends.
+        :param health: the health with which the job ends.
         """
         self._store.behaviours.add(Behaviour(kind, times, at, table, dict(metrics or {}), health))
 
     def script(self, job_id: str, *changes: Mapping[str, Any]) -> None:
-        """Let each further look at a job find it changed: one mapping of the API's fields for each look."""
+        """Change a job at each further request for it: one mapping of the API's fields for each request."""
         self._store.jobs[job_id].script = [dict(change) for change in changes]
 
     def set_fields(self, job_id: str, **fields: Any) -> None:
-        """Change fields of a job to anything, right or wrong."""
+        """Change fields of a job to any value, valid or not."""
         self._store.jobs[job_id].body.update(fields)
 
     def remove_field(self, job_id: str, name: str) -> None:
-        """Make a job lack a field."""
+        """Remove a field of a job."""
         self._store.jobs[job_id].body.pop(name, None)
 
     def set_metrics(self, job_id: str, **counters: int) -> None:
@@ -230,27 +231,27 @@ class LocalPolaris:
         self._store.jobs[job_id].logs = [dict(entry) for entry in entries]
 
     def remove_job(self, job_id: str) -> None:
-        """Forget a job, as the clean-up of old history does."""
+        """Remove a job, as the service removes old history."""
         with self._store.lock:
-            self._store.jobs.pop(job_id).canceled.set()  # nobody waits for what it reads any more
+            self._store.jobs.pop(job_id).canceled.set()  # its worker stops reading
 
     def add_table(self, name: str, **fields: Any) -> None:
-        """Make a table, empty and available; ``fields`` are the API's own."""
+        """Add a table that is empty and available; ``fields`` are the API's own."""
         with self._store.lock:
             self._store.tables.add(name, **fields)
 
     def set_table(self, name: str, **fields: Any) -> None:
-        """Change fields of a table to anything: ``availability="deleting"``."""
+        """Change fields of a table to any value: ``availability="deleting"``."""
         with self._store.lock:
             self._store.tables[name].fields.update(fields)
 
     def script_table(self, name: str, *changes: Mapping[str, Any]) -> None:
-        """Let each further look at a table find it changed: one mapping of the API's fields for each look."""
+        """Change a table at each further request for it: one mapping of the API's fields for each request."""
         with self._store.lock:
             self._store.tables[name].script = [dict(change) for change in changes]
 
     def remove_table(self, name: str) -> None:
-        """Forget a table."""
+        """Remove a table."""
         with self._store.lock:
             self._store.tables.drop(name)
 
@@ -271,7 +272,7 @@ class LocalPolaris:
         headers: Mapping[str, str] | None = None,
         match: str = "",
     ) -> None:
-        """Answer the next requests with any body, of type ``text/html`` unless the headers tell another."""
+        """Answer the next requests with any body, of type ``text/html`` unless the headers have another."""
         self._faults.add(
             Fault(
                 times,
@@ -283,11 +284,11 @@ class LocalPolaris:
         )
 
     def drop_next(self, times: int = 1, *, when: str = "before", match: str = "") -> None:
-        """Cut the line ``before`` the next requests are looked at, ``after`` they were carried out, or ``mid-body``."""
+        """Cut the connection ``before`` the next requests are read, ``after`` they are carried out, or ``mid-body``."""
         self._faults.add(Fault(times, match, cut=when))
 
     def delay_next(self, times: int = 1, *, seconds: float, match: str = "") -> None:
-        """Let the next requests wait before they are carried out."""
+        """Delay the next requests before they are carried out."""
         self._faults.add(Fault(times, match, delay=seconds))
 
     def hang_next(self, times: int = 1, *, match: str = "") -> None:
@@ -295,6 +296,6 @@ class LocalPolaris:
         self._faults.add(Fault(times, match, delay=FOR_EVER))
 
     def clear_faults(self) -> None:
-        """Let everything go right again, with requests and with jobs that will be created."""
+        """Remove all planned faults of requests and behaviours of jobs."""
         self._faults.clear()
         self._store.behaviours.clear()

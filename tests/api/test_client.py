@@ -18,7 +18,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from tests.support.job_specs import SPEC
+from tests.support.specs import SPEC
 
 
 def connection_to(polaris, **values) -> PolarisConnection:

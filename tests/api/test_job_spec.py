@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_polaris.api.job_spec import sql_target
 from tests.support.create_tasks import Task
-from tests.support.job_specs import SPEC, SQL
+from tests.support.specs import SPEC, SQL
 
 
 def test_a_large_spec_is_in_no_message():

@@ -52,7 +52,7 @@ def metrics(processed=None, warned=None, skipped=None) -> JobMetrics:
         ),
     ],
 )
-def test_thresholds(options, counters, verdict, told):
+def test_the_counters_are_compared_with_each_threshold(options, counters, verdict, told):
     decision = decide(job(), gate(**options), counters)
     assert decision.verdict is Verdict(verdict)
     assert told in decision.reason
@@ -78,10 +78,10 @@ def test_thresholds(options, counters, verdict, told):
         (["invalid_rows_found"], "no_rows_found", None, "pass"),
     ],
 )
-def test_warnings(fail_on_warnings, code, log_codes, verdict):
+def test_a_warning_refuses_if_fail_on_warnings_covers_it(fail_on_warnings, code, log_codes, verdict):
     decision = decide(job(health="warn", code=code), gate(fail_on_warnings=fail_on_warnings), None, log_codes)
     assert decision.verdict is Verdict(verdict)
-    assert decision.warn == (verdict == "pass"), "a gate that opens on a warning says so"
+    assert decision.warn == (verdict == "pass"), "a gate that opens despite a warning logs a warning"
 
 
 def test_a_warning_refuses_before_counters_are_known():
@@ -122,23 +122,23 @@ def test_a_job_of_no_known_type_does_not_pass_as_a_streaming_one():
 
 
 @pytest.mark.parametrize("status", ["suspended", "brand_new_status"])
-def test_what_may_wait_for_ever_is_said_as_a_warning(status):
+def test_a_state_that_may_last_for_ever_is_a_warning(status):
     assert decide(job(status), gate()).warn
 
 
-def test_a_refusal_says_who_canceled_and_when():
+def test_a_refusal_names_who_canceled_the_job_and_when():
     reason = decide(
         job("canceled", lastModifiedBy={"username": "kim"}, completedTimestamp="2026-11-01T00:00:00Z"), gate()
     ).reason
     assert reason == "was canceled by kim at 2026-11-01T00:00:00Z"
 
 
-def test_a_refusal_says_why_the_job_failed():
+def test_a_refusal_names_why_the_job_failed():
     failed = job("failed", health="error", code="row_too_large")
     assert decide(failed, gate()).reason == "failed: health error, row_too_large"
 
 
-#: What decide() says, to the letter: it stands in logs and in exceptions that people search for.
+#: The reasons of decide(), word for word: people search for them as they are in logs and exceptions.
 SAID = [
     ("completed", "pending", {"status": "ok"}, "wait", False, "is pending (health ok)"),
     ("completed", "unknown", None, "wait", False, "is unknown (no health given)"),
@@ -181,7 +181,7 @@ SAID = [
 
 
 @pytest.mark.parametrize(("wait_for", "status", "health", "verdict", "warn", "reason"), SAID)
-def test_what_is_said_of_each_state(wait_for, status, health, verdict, warn, reason):
+def test_the_reason_names_the_state(wait_for, status, health, verdict, warn, reason):
     kind = "streaming" if wait_for == "running" else "batch"
     it = Job.from_api({"id": "j", "type": kind, "executionStatus": status, "health": health})
     asked = UntilOver() if wait_for == "over" else gate(wait_for=wait_for)
@@ -189,7 +189,7 @@ def test_what_is_said_of_each_state(wait_for, status, health, verdict, warn, rea
     assert (decision.verdict.value, decision.warn, decision.reason) == (verdict, warn, reason)
 
 
-def test_what_is_said_of_a_sick_job_that_runs():
+def test_the_reason_names_fail_on_unhealthy():
     decision = decide(job("running", "error", "c"), gate(fail_on_unhealthy=True))
     assert decision.reason == "is running (health error, c), and fail_on_unhealthy is set"
     assert not decision.warn
@@ -208,7 +208,7 @@ def test_what_is_said_of_a_sick_job_that_runs():
          "is completed (health warn, multiple); its logs name b, c, and so does fail_on_warnings"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_warnings(fail_on_warnings, code, log_codes, reason):
+def test_the_reason_names_the_warnings(fail_on_warnings, code, log_codes, reason):
     assert (
         decide(job("completed", "warn", code), gate(fail_on_warnings=fail_on_warnings), None, log_codes).reason
         == reason
@@ -239,13 +239,13 @@ def test_what_is_said_of_warnings(fail_on_warnings, code, log_codes, reason):
          "errors, a ratio of 0.3333, and max_error_ratio is 0.25")),
     ],
 )  # fmt: skip
-def test_what_is_said_of_counters(options, counters, reason):
+def test_the_reason_names_the_counters(options, counters, reason):
     decision = decide(job(), gate(**options), counters)
     assert decision.reason == reason
     assert not decision.warn
 
 
-def test_what_is_said_of_a_gate_that_never_opens():
+def test_the_error_of_a_gate_that_never_opens_names_the_right_option():
     with pytest.raises(PolarisUsageError) as caught:
         decide(job("running", type="streaming"), gate())
     assert str(caught.value) == (
@@ -267,7 +267,7 @@ def test_what_is_said_of_a_gate_that_never_opens():
         ({"lastUpdatedTimestamp": "t1", "completedTimestamp": "t2"}, "was canceled at t2"),
     ],
 )
-def test_what_is_said_of_a_cancellation(fields, said):
+def test_the_reason_names_who_canceled_the_job_and_when(fields, said):
     assert decide(job("canceled", **fields), gate()).reason == said
 
 
@@ -280,7 +280,7 @@ def test_what_is_said_of_a_cancellation(fields, said):
         ("other", ("c",), False),
     ],
 )
-def test_when_the_logs_are_needed(health, fail_on_warnings, wanted):
+def test_the_logs_are_needed_only_if_they_name_the_warnings(health, fail_on_warnings, wanted):
     assert wants_logs(job("completed", "warn", health), gate(fail_on_warnings=fail_on_warnings)) is wanted
     nothing = Job.from_api({"id": "j", "executionStatus": "completed"})
     assert wants_logs(nothing, gate(fail_on_warnings=("c",))) is False

@@ -1,4 +1,4 @@
-"""Which failed polls a wait puts up with, to the second."""
+"""A wait tolerates some failed polls, each for a fixed time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ AWAY = PolarisUnauthorized("away", status=401)
 GONE = PolarisNotFound("gone", status=404, code="NotFound")
 
 
-def test_an_outage_is_borne_for_so_long_and_no_longer():
+def test_an_outage_is_tolerated_for_max_unreachable_seconds():
     tolerance = OutageTolerance(600.0, 30.0)
     assert tolerance.failed(DOWN, 1000.0) is None
     assert tolerance.failed(DOWN, 1599.9) is None
@@ -36,7 +36,7 @@ def test_an_outage_is_borne_for_so_long_and_no_longer():
     assert (caught.value.status, caught.value.code) == (503, "c")
 
 
-def test_an_answer_ends_an_outage():
+def test_a_successful_poll_ends_an_outage():
     tolerance = OutageTolerance(600.0, 30.0)
     tolerance.failed(DOWN, 1000.0)
     tolerance.succeeded()
@@ -45,12 +45,12 @@ def test_an_answer_ends_an_outage():
     assert tolerance.unreachable_since == 1600.0
 
 
-def test_a_zero_puts_up_with_nothing():
+def test_a_max_unreachable_of_zero_tolerates_no_failed_poll():
     with pytest.raises(PolarisUnreachable):
         OutageTolerance(0.0).failed(DOWN, 1.0)
 
 
-def test_without_memory_an_outage_never_ends_the_wait():
+def test_an_outage_never_ends_a_wait_that_cannot_know_when_it_began():
     tolerance = OutageTolerance(None)
     assert tolerance.failed(DOWN, 0.0) is None
     assert tolerance.failed(DOWN, 1e9) is None
@@ -60,16 +60,16 @@ def test_without_memory_an_outage_never_ends_the_wait():
     ("interval", "asked", "again"),
     [(5.0, 25.0, 25.0), (5.0, 9999.0, MAX_RETRY_AFTER), (60.0, 25.0, None), (25.0, 25.0, None), (5.0, None, None)],
 )
-def test_retry_after_counts_where_it_is_more_than_the_interval(interval, asked, again):
+def test_retry_after_delays_the_next_poll_if_it_is_more_than_the_interval(interval, asked, again):
     assert OutageTolerance(600.0, interval).failed(PolarisUnreachable("x", retry_after=asked), 0.0) == again
 
 
-def test_a_key_that_is_turned_away_at_first_is_wrong():
+def test_a_401_at_the_first_poll_ends_the_wait():
     with pytest.raises(PolarisUnauthorized):
         OutageTolerance(600.0, 30.0).failed(AWAY, 0.0)
 
 
-def test_a_key_that_had_worked_is_looked_at_again_for_five_minutes():
+def test_a_401_after_a_successful_poll_is_tolerated_for_five_minutes():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     assert tolerance.failed(AWAY, 1000.0) is None
     assert tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE - 0.1) is None
@@ -77,19 +77,19 @@ def test_a_key_that_had_worked_is_looked_at_again_for_five_minutes():
         tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE)
 
 
-def test_a_key_that_works_again_starts_anew():
+def test_a_successful_poll_restarts_the_five_minutes_of_a_401():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     tolerance.failed(AWAY, 0.0)
     tolerance.succeeded()
     assert tolerance.failed(AWAY, ROTATION_GRACE) is None
 
 
-def test_without_memory_a_wrong_key_ends_it_at_once():
+def test_a_401_ends_a_wait_at_once_that_cannot_know_when_it_began():
     with pytest.raises(PolarisUnauthorized):
         OutageTolerance(None, worked=True).failed(AWAY, 0.0)
 
 
-def test_a_401_is_an_answer_and_ends_an_outage():
+def test_a_401_ends_an_outage():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     tolerance.failed(DOWN, 0.0)
     tolerance.failed(AWAY, 100.0)
@@ -105,7 +105,7 @@ def test_an_outage_does_not_lengthen_the_grace_of_a_wrong_key():
         tolerance.failed(AWAY, ROTATION_GRACE)
 
 
-def test_a_job_is_gone_when_a_second_look_says_the_same():
+def test_a_second_404_after_ten_seconds_ends_the_wait():
     tolerance = OutageTolerance(600.0, 30.0)
     assert tolerance.failed(GONE, 100.0) == SECOND_LOOK
     assert tolerance.failed(GONE, 104.0) == SECOND_LOOK - 4.0
@@ -115,7 +115,7 @@ def test_a_job_is_gone_when_a_second_look_says_the_same():
     assert "gone" in str(caught.value)
 
 
-def test_a_job_that_was_there_after_all_is_looked_for_anew():
+def test_a_successful_poll_restarts_the_ten_seconds_of_a_404():
     tolerance = OutageTolerance(600.0, 30.0)
     tolerance.failed(GONE, 100.0)
     tolerance.succeeded()
@@ -123,13 +123,13 @@ def test_a_job_that_was_there_after_all_is_looked_for_anew():
 
 
 @pytest.mark.parametrize("error", [PolarisBadRequest("400"), PolarisForbidden("403"), PolarisConnectionMissing("c")])
-def test_what_no_patience_cures_is_raised(error):
+def test_an_error_that_no_wait_can_cure_is_raised_at_once(error):
     with pytest.raises(type(error)) as caught:
         OutageTolerance(600.0, 30.0, worked=True).failed(error, 0.0)
     assert caught.value is error
 
 
-def test_another_process_goes_on_with_the_same_patience():
+def test_another_process_resumes_the_same_tolerance():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     assert tolerance.to_dict(5.0) is None
     tolerance.failed(DOWN, 100.0)
@@ -146,7 +146,7 @@ def test_another_process_goes_on_with_the_same_patience():
     assert third.unauthorized_since == 140.0
 
 
-def test_what_is_too_old_is_not_gone_on_with():
+def test_a_tolerance_that_is_too_old_is_not_resumed():
     told = {"at": 1000.0, "unreachable_since": 900.0, "unauthorized_since": None}
     limit = 1000.0 + STALE + 3 * 30.0
     assert OutageTolerance(600.0, 30.0).resume(told, limit) is True
@@ -156,5 +156,5 @@ def test_what_is_too_old_is_not_gone_on_with():
 
 
 @pytest.mark.parametrize("told", [None, {}, {"at": None}, {"at": "x"}, {"unreachable_since": 1.0}])
-def test_nothing_or_nonsense_is_not_gone_on_with(told):
+def test_an_absent_or_invalid_tolerance_is_not_resumed(told):
     assert OutageTolerance(600.0, 30.0).resume(told, 0.0) is False

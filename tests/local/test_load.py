@@ -1,4 +1,4 @@
-"""What the local Polaris can bear, measured by the command that prints it: ``make bench``."""
+"""The local Polaris is fast, and needs little memory: limits for the figures of ``make bench``."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.support.airflow_versions import AIRFLOW_3
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads CPU time and memory from /proc"),
-    pytest.mark.skipif(not AIRFLOW_3, reason="no line of Airflow is in it: once is enough"),
+    pytest.mark.skipif(not AIRFLOW_3, reason="it does not depend on the version of Airflow"),
 ]
 
 
-def test_a_million_rows_in_bounded_memory_and_2000_jobs_beside_200_requests_a_second():
+def test_a_million_rows_need_little_memory_and_2000_jobs_leave_time_for_200_requests_per_second():
     command = [sys.executable, "-m", "benchmarks.local_polaris", "--json"]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240)
     figures = json.loads(run.stdout)

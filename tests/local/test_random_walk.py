@@ -1,4 +1,4 @@
-"""Whatever is asked of the local Polaris, in whatever order, the contract's invariants hold."""
+"""The invariants of the API hold after any requests in any order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from airflow_provider_polaris.local import LocalPolaris
-from tests.local.conftest import T, rows, spec_of
-from tests.local.test_jobs import S3, SQL, STREAMING
 from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.specs import S3, SQL, STREAMING, T, rows, spec_of
 
 OVER = {"completed", "failed", "canceled"}
 STATUSES = ["pending", "running", "idle", "suspended", "unknown", *sorted(OVER)]
@@ -32,7 +31,7 @@ SPECS = st.sampled_from(
 
 
 class Walk(RuleBasedStateMachine):
-    """A client that does what it likes."""
+    """A client that sends random requests."""
 
     jobs = Bundle("jobs")
 
@@ -60,7 +59,7 @@ class Walk(RuleBasedStateMachine):
         return answer
 
     def note(self, job: dict) -> None:
-        """A job that is over never comes back; what it was made with stays; time only goes forward."""
+        """Check that a job that is over stays over, keeps its type and target, and that its time only goes forward."""
         before = self.seen.setdefault(job["id"], job)
         assert job["createdTimestamp"] == before["createdTimestamp"]
         assert job["lastUpdatedTimestamp"] >= before["lastUpdatedTimestamp"]
@@ -96,12 +95,12 @@ class Walk(RuleBasedStateMachine):
         self.call("POST", f"jobs/{job_id}/reset")
 
     @rule(job_id=jobs)
-    def look(self, job_id):
+    def read(self, job_id):
         self.note(self.call("GET", f"jobs/{job_id}").json())
 
     @rule(job_id=jobs)
     def count(self, job_id):
-        """Counters only grow, and so does progress."""
+        """Check that counters and progress only grow."""
         totals = self.call("GET", f"jobs/{job_id}/metrics").json()["totals"]
         for name, value in self.counters.setdefault(job_id, totals).items():
             assert totals[name] >= value
@@ -118,7 +117,7 @@ class Walk(RuleBasedStateMachine):
         column=st.sampled_from(["created_date_time", "type", "target_table_name", "created_by_user_name"]),
     )
     def pages(self, limit, order, column):
-        """Pages partition the list, whatever it is sorted by, if that does not change."""
+        """Check that the pages of a list that is sorted by a constant field have each job once."""
         query = f"jobs?sortColumn={column}&sortOrder={order}"
         whole = [job["id"] for job in self.call("GET", f"{query}&paginationLimit=1000").json()["values"]]
         assert sorted(whole) == sorted(self.seen)
@@ -132,7 +131,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(statuses=st.lists(st.sampled_from(STATUSES), max_size=3), kinds=st.lists(st.sampled_from(["batch", "sql"])))
     def filters(self, statuses, kinds):
-        """What a filter lets through is a subset, and fits."""
+        """Check that each job in a filtered list matches the filter."""
         query = "&".join([*(f"executionStatus={one}" for one in statuses), *(f"type={kind}" for kind in kinds)])
         for job in self.call("GET", f"jobs?paginationLimit=1000&{query}").json()["values"]:
             self.note(job)
@@ -140,7 +139,7 @@ class Walk(RuleBasedStateMachine):
             assert not kinds or job["type"] in kinds
 
     @rule(body=st.one_of(st.binary(max_size=40), st.recursive(st.none() | st.integers(), st.lists).map(json.dumps)))
-    def talk_nonsense(self, body):
+    def send_an_invalid_body(self, body):
         answer = self.call("POST", "jobs", data=body, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400
 
@@ -152,18 +151,18 @@ class Walk(RuleBasedStateMachine):
         assert self.call("GET", f"jobs/{job_id}").status_code == 404
 
     @invariant()
-    def tables_hold_no_less_than_nothing(self):
+    def each_table_is_available_with_no_negative_number_of_rows(self):
         for table in self.call("GET", "tables").json()["values"]:
             assert table["totalRows"] >= 0
             assert table["availability"] == "available"
 
 
-TestWalk = pytest.mark.skipif(not AIRFLOW_3, reason="no line of Airflow is in it: once is enough")(Walk.TestCase)
+TestWalk = pytest.mark.skipif(not AIRFLOW_3, reason="it does not depend on the version of Airflow")(Walk.TestCase)
 TestWalk.settings = settings(
     max_examples=15,
     stateful_step_count=30,
     deadline=None,
-    derandomize=True,  # a gate fails for what changed, not by chance; take it away to search on
+    derandomize=True,  # without it, a run fails by chance, and not for a change
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

@@ -1,4 +1,4 @@
-"""The vendor's own client runs against the local Polaris unchanged, and knows no word that we don't."""
+"""The vendor's own client works with the local Polaris, and knows no status, health or type that the provider lacks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from airflow_provider_polaris.api.models import WARNING_CODES, ExecutionStatus, HealthStatus, JobType
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.local import LocalPolaris
-from tests.local.conftest import T, caller_of, rows, spec_of, uploaded
-from tests.local.test_jobs import S3, SQL, STREAMING
+from tests.support.local_calls import caller_of
+from tests.support.specs import S3, SQL, STREAMING, T, rows, spec_of, uploaded
 
 sdk = pytest.importorskip("polaris.sdk.client", reason="a test dependency: make test installs it")
 from azure.core.exceptions import ClientAuthenticationError, HttpResponseError, ResourceExistsError  # noqa: E402
@@ -22,12 +22,12 @@ from polaris.sdk.project_api import models  # noqa: E402
 from polaris.sdk.project_api._serialization import Model  # noqa: E402
 
 pytestmark = [
-    # The aio client's upload forgets to await its read; nothing that we answer can change that.
+    # The aio client's upload does not await its read. No response can change that.
     pytest.mark.filterwarnings("ignore:coroutine 'AsyncHttpResponseImpl.read' was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:.*AsyncHttpResponseImpl.read:pytest.PytestUnraisableExceptionWarning"),
 ]
 
-#: So that the body is there before the aio client's upload forgets to read it.
+#: Options that read the body at once: the aio client's upload does not await it.
 WHOLE = {"stream": False}
 NOWHERE = "00000000-0000-4000-8000-000000000000"
 CANCEL = {"desiredExecutionStatus": "canceled"}
@@ -35,7 +35,7 @@ CANCEL = {"desiredExecutionStatus": "canceled"}
 
 @pytest.fixture(scope="module")
 def world():
-    """A local Polaris with one job in each state that the calls need, by name."""
+    """Yield a local Polaris for all tests of this module, with the table cities."""
     with LocalPolaris(rows_per_second=None) as polaris:
         polaris.add_table("cities")
         yield polaris
@@ -66,7 +66,7 @@ CLIENTS = pytest.mark.parametrize("client", [sync_client, aio_client], ids=["syn
 
 
 def lacking(model, path="") -> list[str]:
-    """Return the paths of what a model requires and has not, down to the last field."""
+    """Return the paths of the required fields that a model lacks, nested ones included."""
     found = []
     for name, value in vars(model).items():
         here = f"{path}.{name}"
@@ -78,7 +78,7 @@ def lacking(model, path="") -> list[str]:
 
 
 def fresh(polaris, **fields):
-    """Add a job with all that the client requires, and return its id."""
+    """Add a job with all fields that the client requires, and return its id."""
     spec = {
         "type": fields.get("type", "batch"),
         "target": {"type": "table", "tableName": "cities"},
@@ -95,8 +95,7 @@ def staged(polaris):
     return name
 
 
-#: Of each call that the contract lists: how it is made to succeed, what it is decoded into, how it is made to fail,
-#: and what that is decoded into: ``ErrorResponse``, or an exception where the client models no such answer.
+#: For each call: its arguments, the class of its response, and the arguments for which it fails, if there are some.
 CALLS = {
     ("jobs", "list_jobs"): (lambda _: ((), {"sort_column": "created_date_time"}), "JobListResponse", None),
     ("jobs", "create_job"): (lambda _: ((spec_of(rows({"timestamp": T})),), {}), "BatchJobResponse", ({"type": "x"},)),
@@ -134,7 +133,7 @@ CALLS = {
 
 @CLIENTS
 @pytest.mark.parametrize(("group", "name"), CALLS, ids=[name for _, name in CALLS])
-def test_each_call_is_decoded_whole_and_so_is_its_error(world, client, group, name):
+def test_each_call_and_its_error_have_all_fields(world, client, group, name):
     right, expected, wrong = CALLS[group, name]
     arguments, options = right(world)
     answer = client(world)(group, name, *arguments, **options)
@@ -151,13 +150,13 @@ def test_each_call_is_decoded_whole_and_so_is_its_error(world, client, group, na
 
 @CLIENTS
 @pytest.mark.parametrize(("group", "name"), [("jobs", "list_jobs"), ("files", "list_files")])
-def test_a_wrong_list_is_an_error_of_its_own(world, client, group, name):
+def test_an_invalid_list_request_is_an_error_response(world, client, group, name):
     error = client(world)(group, name, sort_column="x")
     assert (error.code, error.target) == ("BadRequest", "sortColumn")
 
 
 @pytest.mark.parametrize("client", [sdk.ProjectClient, async_client.ProjectClient], ids=["sync", "aio"])
-def test_no_call_on_jobs_and_files_is_left_out(world, client):
+def test_the_calls_are_all_calls_on_jobs_and_files(world, client):
     it = client.from_endpoint(
         "p",
         "http://localhost",
@@ -179,11 +178,11 @@ def test_no_call_on_jobs_and_files_is_left_out(world, client):
     ],
     ids=["status", "status in an answer", "health", "type"],
 )
-def test_the_vendor_knows_no_value_that_we_do_not(ours, theirs):
+def test_the_vendor_knows_no_value_that_the_provider_lacks(ours, theirs):
     assert {value.value for value in theirs} - {"unknown"} == ours - {"unknown"}
 
 
-def test_the_warnings_that_refuse_by_default_are_codes_of_the_vendor():
+def test_the_default_warnings_that_refuse_are_codes_of_the_vendor():
     assert {code.value for code in models.JobWarningCodeV2} == WARNING_CODES
     assert Gate().fail_on_warnings <= WARNING_CODES
 
@@ -202,7 +201,7 @@ def test_the_warnings_that_refuse_by_default_are_codes_of_the_vendor():
     ],
     ids=["inline", "s3", "sql", "streaming", "delete_data", "restore_data", "drop_table"],
 )
-def test_jobs_of_all_types_are_decoded_whole_one_by_one_and_in_the_list(world, client, spec, kind):
+def test_a_job_of_each_type_has_all_fields_alone_and_in_the_list(world, client, spec, kind):
     world.add_table("dropped")
     call = client(world)
     created = call("jobs", "create_job", spec)
@@ -214,7 +213,7 @@ def test_jobs_of_all_types_are_decoded_whole_one_by_one_and_in_the_list(world, c
 
 
 @CLIENTS
-def test_it_sees_a_load_from_the_upload_to_the_table(world, client, wait_until):
+def test_the_client_follows_a_load_from_the_upload_to_the_table(world, client, wait_until):
     call = client(world)
     name = f"{client.__name__}.json.gz"
     call("files", "upload_file", {"file": (name, gzip.compress(rows({"timestamp": T}).encode()))}, **WHOLE)
@@ -231,7 +230,7 @@ def test_it_sees_a_load_from_the_upload_to_the_table(world, client, wait_until):
 
 
 @CLIENTS
-def test_it_sees_why_a_job_failed(world, client, wait_until):
+def test_the_client_reads_why_a_job_failed(world, client, wait_until):
     call = client(world)
     created = call("jobs", "create_job", spec_of("no row\n", maxParseExceptions=0))
     assert wait_until(lambda: call("jobs", "describe_job_status", created.id).execution_status == "failed")
@@ -243,7 +242,7 @@ def test_it_sees_why_a_job_failed(world, client, wait_until):
 
 
 @CLIENTS
-def test_what_cannot_be_updated_is_an_error_of_its_own(world, client):
+def test_an_update_of_a_job_that_is_over_is_an_error(world, client):
     over = fresh(world, executionStatus="completed")
     assert client(world)("jobs", "update_job", over, CANCEL).code == "BadRequest"
     with pytest.raises(HttpResponseError):  # the client models no 400 there
@@ -251,7 +250,7 @@ def test_what_cannot_be_updated_is_an_error_of_its_own(world, client):
 
 
 @CLIENTS
-def test_a_documented_warning_is_the_one_thing_that_it_cannot_read(world, client, wait_until):
+def test_the_client_does_not_read_the_code_of_a_warning(world, client, wait_until):
     call = client(world)
     created = call("jobs", "create_job", spec_of(rows({"timestamp": T}, "broken")))
     assert wait_until(lambda: call("jobs", "describe_job_status", created.id).execution_status == "completed")

@@ -12,8 +12,8 @@ from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.submission.submission_record import KEY
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException
 from tests.support.create_tasks import Task, jobs_of, posts
-from tests.support.job_specs import SPEC, SQL, STREAMING
 from tests.support.run_task import both_modes
+from tests.support.specs import SPEC, SQL, STREAMING
 
 ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
 

@@ -12,7 +12,7 @@ from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.support.airflow_versions import AIRFLOW_3, a_dag, run_dag
 from tests.support.create_tasks import posts
-from tests.support.job_specs import SPEC, SQL, query_into_a_new_table
+from tests.support.specs import SPEC, SQL, query_into_a_new_table
 
 pytestmark = [
     pytest.mark.usefixtures("airflow_db"),

@@ -12,8 +12,8 @@ from airflow_provider_polaris.submission.submission_record import KEY
 from airflow_provider_polaris.submission.submit_once import IN_FLIGHT_SECONDS, SEARCHED_JOBS
 from tests.support.airflow_versions import FakeTaskInstance
 from tests.support.create_tasks import LONG, FakeStore, Task, jobs_of, posts
-from tests.support.job_specs import SPEC, SQL, query_into_a_new_table, rows_into_a_new_table
 from tests.support.run_task import both_modes
+from tests.support.specs import SPEC, SQL, query_into_a_new_table, rows_into_a_new_table
 
 ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
 

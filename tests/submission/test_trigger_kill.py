@@ -19,8 +19,8 @@ from tests.support.airflow_versions import (
     trigger_through_the_database,
 )
 from tests.support.create_tasks import puts
-from tests.support.job_specs import SQL
 from tests.support.run_task import outcome_of
+from tests.support.specs import SQL
 from tests.support.triggers import trigger
 
 #: The states in which Airflow has a task that a user has killed.

@@ -11,8 +11,8 @@ from airflow_provider_polaris.submission import worker_kill
 from airflow_provider_polaris.submission.submission_record import KEY
 from tests.support.airflow_versions import AirflowTaskTimeout, FakeTaskInstance
 from tests.support.create_tasks import Running, jobs_of, posts, puts
-from tests.support.job_specs import SQL, STREAMING
 from tests.support.run_task import outcome_of
+from tests.support.specs import SQL, STREAMING
 
 #: The states in which Airflow has a task that a user has killed.
 KILLED = ["failed", "success", "skipped", "restarting", "removed", None]

@@ -8,8 +8,8 @@ import uuid
 
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from tests.support.airflow_versions import FakeTaskInstance, context_of
-from tests.support.job_specs import SQL
 from tests.support.run_task import outcome_of, run_task
+from tests.support.specs import SQL
 
 #: Options that leave enough time, with a moved clock, for rows that the local Polaris reads in real time.
 LONG = {"poll_interval": 1, "timeout": 10**8}

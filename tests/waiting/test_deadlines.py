@@ -13,8 +13,8 @@ from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator,
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.support.airflow_versions import AIRFLOW_3, DAG, AirflowTaskTimeout, FakeTaskInstance, a_dag, context_of
 from tests.support.create_tasks import Task, puts
-from tests.support.job_specs import SQL, query_into_a_new_table
 from tests.support.run_task import one_event, outcome_of
+from tests.support.specs import SQL, query_into_a_new_table
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])

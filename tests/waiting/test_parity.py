@@ -1,6 +1,7 @@
-"""One table: what every status and health means, in every mode, under every flag, on both Airflows.
+"""A task ends alike in each mode, with each flag, on both Airflows, whatever its job's status and health are.
 
-It holds for the sensor, and for the operator that creates the job it waits for.
+It holds for the sensor and for the operator that creates a job. tests/gate/test_states.py is the table of
+what every status means with every health; its rows need no Airflow.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ import pytest
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.local.test_jobs import SQL, STREAMING
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.run_task import run_task
+from tests.support.specs import SQL, STREAMING
 
 ABSENT = object()
 
@@ -38,7 +39,7 @@ HEALTHS = {
     "new": {"status": "brand_new_health"},
     "absent": ABSENT,
 }
-#: What a gate makes of it. All that is not listed waits.
+#: The states that run through Airflow, each with its verdict: every status and every health at least once.
 VERDICTS = {
     "completed": {
         ("completed", "ok"): "pass",
@@ -47,16 +48,47 @@ VERDICTS = {
         ("completed", "error"): "refuse",
         ("completed", "new"): "refuse",
         ("completed", "absent"): "refuse",
-        **{("failed", health): "refuse" for health in HEALTHS},
-        **{("canceled", health): "refuse" for health in HEALTHS},
+        ("failed", "error"): "refuse",
+        ("failed", "ok"): "refuse",
+        ("canceled", "absent"): "refuse",
+        ("pending", "absent"): "wait",
+        ("running", "ok"): "wait",
+        ("idle", "error"): "wait",
+        ("suspended", "warn"): "wait",
+        ("unknown", "new"): "wait",
+        ("new", "ok"): "wait",
+        ("absent", "ok"): "wait",
     },
     "running": {
-        **{(status, health): "pass" for status in ("running", "idle") for health in ("ok", "warn", "warning")},
-        **{(status, health): "refuse" for status in ("completed", "failed", "canceled") for health in HEALTHS},
+        ("running", "ok"): "pass",
+        ("running", "warning"): "pass",
+        ("idle", "warn"): "pass",
+        ("completed", "ok"): "refuse",
+        ("failed", "error"): "refuse",
+        ("canceled", "warn"): "refuse",
+        ("pending", "ok"): "wait",
+        ("running", "error"): "wait",
+        ("running", "new"): "wait",
+        ("idle", "absent"): "wait",
+        ("suspended", "ok"): "wait",
+        ("unknown", "absent"): "wait",
+        ("new", "ok"): "wait",
+        ("absent", "ok"): "wait",
     },
 }
-#: How the task ends: by mode, then by flag. Where two values stand, the first is Airflow 2.11's, the second 3.3's: on
-#: 2.11 never_fail does nothing for a task that resumes.
+#: The states that also run with the flags: one for each way on which a wait ends.
+WITH_FLAGS = {
+    "completed": {
+        ("completed", "warn"),
+        ("completed", "error"),
+        ("failed", "error"),
+        ("running", "ok"),
+        ("absent", "ok"),
+    },
+    "running": {("idle", "warn"), ("completed", "ok"), ("pending", "ok"), ("absent", "ok")},
+}
+#: How the task ends, by verdict, mode and flag. Of two values, the first is for Airflow 2.11, the second for 3.3: on
+#: 2.11, never_fail does nothing for a task that resumes.
 ENDINGS = {
     "pass": {
         "poke": {"plain": "success", "soft_fail": "success", "never_fail": "success"},
@@ -77,7 +109,7 @@ ENDINGS = {
     "wait": {
         "poke": {"plain": "timeout", "soft_fail": "skipped", "never_fail": "skipped"},
         "reschedule": {"plain": "rescheduled", "soft_fail": "rescheduled", "never_fail": "rescheduled"},
-        # The first look decides nothing, so it defers, and the wait times out there.
+        # The first poll decides nothing. The task defers, and the wait times out in the trigger.
         "first_look": {"plain": "timeout", "soft_fail": "skipped", "never_fail": ("timeout", "skipped")},
         "deferred": {"plain": "timeout", "soft_fail": "skipped", "never_fail": ("timeout", "skipped")},
     },
@@ -91,28 +123,46 @@ MODES = {
 FLAGS = {"plain": {}, "soft_fail": {"soft_fail": True}, "never_fail": {"never_fail": True}}
 COUNTERS = {"numRowsProcessed": 99_999, "numRowsSkippedByError": 2, "numRowsNewlyCounted": 7}
 
-#: Whether it also waits for the table, which is available: that changes nothing of how the task ends.
+#: Whether the task also waits for the table. The table is available, so the task ends alike.
 TABLE = {"": {}, "available": {"wait_until_available": True}}
 
 
 def rows_of(*columns: object) -> list:
-    """Every combination, but that a streaming job is waited for with its table: no such gate ever opens."""
-    rows = itertools.product(*columns)
-    return [pytest.param(*row, id="-".join(filter(None, row))) for row in rows if row[:: len(row) - 1] != BOTH]
+    """Return each state with each combination of the columns, as arguments of a test."""
+    rows = [
+        (wait_for, *state, *row)
+        for wait_for, verdicts in VERDICTS.items()
+        for state in verdicts
+        for row in itertools.product(*columns)
+    ]
+    # A gate never opens if a streaming job is waited for with its table.
+    return [pytest.param(*row, id="-".join(filter(None, row))) for row in rows if (row[0], row[-1]) != BOTH]
 
 
 BOTH = ("running", "available")
-ROWS = rows_of(VERDICTS, STATUSES, HEALTHS, MODES, FLAGS, TABLE)
+ROWS = [
+    row
+    for row in rows_of(MODES, FLAGS, TABLE)
+    if row.values[4] == "plain" or row.values[1:3] in WITH_FLAGS[row.values[0]]
+]
+
+
+@pytest.mark.parametrize("wait_for", VERDICTS)
+def test_the_rows_have_each_status_health_and_verdict(wait_for):
+    assert {status for status, _ in VERDICTS[wait_for]} == set(STATUSES)
+    assert {health for _, health in VERDICTS[wait_for]} == set(HEALTHS)
+    flagged = {VERDICTS[wait_for][state] for state in WITH_FLAGS[wait_for]}
+    assert flagged == set(VERDICTS[wait_for].values()) == set(ENDINGS)
 
 
 def expected_xcom(job_id: str, table: str, wait_for: str, status: str, health: str) -> dict:
-    told = {"warning": "warn"}.get(HEALTHS[health]["status"], HEALTHS[health]["status"])
+    health_status = {"warning": "warn"}.get(HEALTHS[health]["status"], HEALTHS[health]["status"])
     return {
         "job_id": job_id,
         "job_type": "batch" if wait_for == "completed" else "streaming",
         "table": table,
         "execution_status": STATUSES[status],
-        "health": {"status": told, "code": HEALTHS[health].get("code"), "message": None},
+        "health": {"status": health_status, "code": HEALTHS[health].get("code"), "message": None},
         "created_at": "2026-11-01T00:00:00.123456789Z",
         "started_at": "2026-11-01T00:00:01Z",
         "completed_at": "2026-11-01T00:01:01.5Z",
@@ -131,8 +181,8 @@ def expected_xcom(job_id: str, table: str, wait_for: str, status: str, health: s
 
 @pytest.mark.usefixtures("moved_clock")
 @pytest.mark.parametrize(("wait_for", "status", "health", "mode", "flag", "available"), ROWS)
-def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, status, health, mode, flag, available):
-    if not AIRFLOW_3:  # 2.11 looks the first reschedule up in its database
+def test_a_sensor_ends_alike_in_each_mode(polaris, monkeypatch, wait_for, status, health, mode, flag, available):
+    if not AIRFLOW_3:  # 2.11 reads the date of the first reschedule from its database
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
     table = f"{status}-{health}"
     polaris.add_table(table)
@@ -168,7 +218,7 @@ def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, st
         reach()
     outcome = run_task(make, between=reach if mode == "deferred" else None)
 
-    verdict = VERDICTS[wait_for].get((status, health), "wait")
+    verdict = VERDICTS[wait_for][status, health]
     expected = ENDINGS[verdict][mode][flag]
     if isinstance(expected, tuple):
         expected = expected[AIRFLOW_3]
@@ -185,16 +235,14 @@ def test_a_state_means_the_same_in_every_mode(polaris, monkeypatch, wait_for, st
 
 
 OPERATOR_MODES = {"worker": {"deferrable": False}, "first_look": {"deferrable": True}, "deferred": {"deferrable": True}}
-OPERATOR_ROWS = rows_of(VERDICTS, STATUSES, HEALTHS, OPERATOR_MODES, TABLE)
-#: What the operator raises where the gate refuses: only a job that failed has loaded nothing, and may be tried again.
+OPERATOR_ROWS = rows_of(OPERATOR_MODES, TABLE)
+#: What the operator raises if the gate refuses. Only a job that failed has loaded nothing, so only its task is retried.
 REFUSALS = {"failed": "PolarisJobFailed", "canceled": "PolarisJobCanceled"}
 
 
 @pytest.mark.usefixtures("moved_clock")
 @pytest.mark.parametrize(("wait_for", "status", "health", "mode", "available"), OPERATOR_ROWS)
-def test_it_means_the_same_to_the_task_that_created_the_job(
-    polaris, monkeypatch, wait_for, status, health, mode, available
-):
+def test_an_operator_ends_alike_in_each_mode(polaris, monkeypatch, wait_for, status, health, mode, available):
     created = []
 
     def reach() -> None:
@@ -229,7 +277,7 @@ def test_it_means_the_same_to_the_task_that_created_the_job(
 
     outcome = run_task(make, between=reach if mode == "deferred" else None)
 
-    verdict = VERDICTS[wait_for].get((status, health), "wait")
+    verdict = VERDICTS[wait_for][status, health]
     expected = {"pass": "success", "wait": "PolarisJobTimeout"}.get(verdict) or REFUSALS.get(
         status, "PolarisGateRefused"
     )

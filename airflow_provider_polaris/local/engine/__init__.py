@@ -1,1 +1,1 @@
-"""What the local Polaris does: jobs, tables, files and the rows that it reads."""
+"""The state and the work of the local Polaris: jobs, tables, files and the rows that jobs read."""

@@ -1,4 +1,4 @@
-"""How the next jobs behave, on demand: what a test or a rehearsal wants to become of jobs that a DAG will create."""
+"""Behaviours on demand: how the next jobs that a DAG creates complete, fail, hang or flap."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 Kind = Literal["complete", "fail", "hang", "flap"]
 KINDS: tuple[str, ...] = get_args(Kind)
-#: How a job that flaps looks, look by look, before it shows what it really is.
+#: The statuses that the next requests see of a job that flaps, before they see its real status.
 FLAPPING = ("running", "unknown") * 3
 _FAILURE = {
     "status": "error",
@@ -20,17 +20,17 @@ _FAILURE = {
 
 @dataclass
 class Behaviour:
-    """What becomes of the next ``times`` jobs that are created.
+    """How the next ``times`` jobs that are created behave.
 
-    A job whose data is read here (``inline``, ``uploaded``) is read as usual, up to where it fails or hangs. Any other
-    goes through its states look by look.
+    A job whose data is read here (``inline``, ``uploaded``) reads its rows as usual, until it fails or hangs. Any other
+    job changes its status with each request for it.
 
-    :param kind: ``complete``; ``fail`` after the share ``at`` of its rows; ``hang`` there until it is canceled;
-        ``flap`` between ``running`` and ``unknown`` for six looks before it completes.
+    :param kind: ``complete``; ``fail`` after the share ``at`` of the rows; ``hang`` there until it is canceled;
+        ``flap`` between ``running`` and ``unknown`` for six requests before it completes.
     :param at: a share of the rows, 0 to 1.
     :param table: only jobs into this table.
     :param metrics: the counters, by the API's names, of a job whose data is not read here.
-    :param health: with which it ends.
+    :param health: the health with which the job ends.
     """
 
     kind: Kind
@@ -54,11 +54,11 @@ class Behaviour:
 
     @property
     def final_health(self) -> dict[str, Any]:
-        """With which the job ends."""
+        """The health with which the job ends."""
         return dict(self.health or (_FAILURE if self.kind == "fail" else {"status": "ok"}))
 
-    def life(self, job_type: str) -> list[dict[str, Any]]:
-        """Return the states that a job whose data is not read here goes through, look by look."""
+    def states(self, job_type: str) -> list[dict[str, Any]]:
+        """Return the changes of a job whose data is not read here, one for each request for it."""
         running = {"executionStatus": "running"}
         if self.kind == "hang" or (job_type == "streaming" and self.kind != "fail"):
             return [{}, running]  # a streaming job never completes
@@ -67,24 +67,24 @@ class Behaviour:
 
 
 class Behaviours:
-    """The behaviours still to come, first in first out. Safe to fill from another thread."""
+    """The behaviours that no job has taken yet, first in first out. Other threads may add to them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.waiting: list[Behaviour] = []
 
     def add(self, behaviour: Behaviour) -> None:
-        """Queue one."""
+        """Add a behaviour."""
         with self._lock:
             self.waiting.append(behaviour)
 
     def clear(self) -> None:
-        """Let jobs be as they are."""
+        """Remove all behaviours."""
         with self._lock:
             self.waiting.clear()
 
     def take(self, table: str) -> Behaviour | None:
-        """Return the behaviour of a job that is created now, if one was asked for, and count it."""
+        """Return the behaviour for a job that is created now, ``None`` if no test asked for one, and count it."""
         with self._lock:
             for behaviour in self.waiting:
                 if behaviour.table in (None, table):

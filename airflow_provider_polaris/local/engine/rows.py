@@ -1,4 +1,4 @@
-"""Reading data as an ingestion job does: row by row, in bounded memory, counting what came of each row."""
+"""Reads data as an ingestion job does: row by row, in bounded memory, with a counter for each result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pendulum
 
 from airflow_provider_polaris.local.engine.specs import column_in, day_bounds, within
 
-#: A longer line is no row; it is skipped without being held in memory, in bytes.
+#: The longest line that is a row, in bytes. A longer line is skipped, and never held in memory.
 MAX_LINE = 1024 * 1024
-#: How much is read at once, in bytes.
+#: How many bytes are read at once.
 CHUNK = 256 * 1024
-#: The day of rows whose ``__time`` comes from an expression that is not understood here.
+#: The day of rows whose ``__time`` has an expression that the local Polaris does not evaluate.
 UNKNOWN_DAY = 0
 
 _NUMERIC: Mapping[str, Callable[[Any], Any]] = {"long": int, "float": float, "double": float}
@@ -27,14 +27,14 @@ Row = Mapping[str, Any]
 
 
 class OutOfBounds(ValueError):
-    """A row lies outside the intervals that its job replaces: Polaris fails the job."""
+    """A row is outside the intervals that its job replaces. Polaris fails such a job."""
 
 
 @dataclass
 class Counters:
-    """What came of the rows so far.
+    """The counters of the rows that were read.
 
-    :param aggregated: whether the table rolls up. Nothing rolls up here, so what it would keep is not reported.
+    :param aggregated: whether the job aggregates rows. The local Polaris does not, so it reports no persisted rows.
     """
 
     aggregated: bool = False
@@ -47,7 +47,7 @@ class Counters:
 
     @property
     def read(self) -> int:
-        """How many rows came by, good or bad."""
+        """How many rows were read, good or bad."""
         return self.processed + self.with_warning + self.skipped_by_error
 
     def totals(self) -> dict[str, int]:
@@ -63,11 +63,11 @@ class Counters:
 
 
 class RowReader:
-    """Judges rows by a job spec's format, ``inputSchema`` and ``mappings``.
+    """Checks rows against a job spec's format, ``inputSchema`` and ``mappings``.
 
-    A row is bad when its format cannot be read (no JSON object, another number of values than the header has), or when
-    it has no readable timestamp; it has a warning when a column that the schema calls a number holds none. Of the
-    mappings' expressions, plain columns and ``TIME_PARSE("column")`` are understood; any other is taken as given.
+    A row is skipped if its format cannot be read (no JSON object, another number of values than the header has), or if
+    it has no valid timestamp. A row has a warning if a column of a numeric type has no number. Of the mappings'
+    expressions, plain columns and ``TIME_PARSE("column")`` are evaluated; any other counts as valid.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -89,7 +89,7 @@ class RowReader:
         self._bounds = day_bounds(spec["target"].get("intervals") or [])
 
     def rows_of(self, lines: Iterable[bytes | None]) -> Iterator[Row | None]:
-        """Yield the rows of one file, ``None`` for each that cannot be read; empty lines are no rows."""
+        """Yield the rows of one file, ``None`` for each that cannot be read. Empty lines are no rows."""
         if self._settings["format"] == "nd-json":
             return _json_rows(lines)
         return _delimited_rows(lines, self._settings)
@@ -119,7 +119,7 @@ class RowReader:
                 counters.processed += 1
 
     def _day(self, row: Row) -> int | None:
-        """Return the ordinal of the row's day in UTC, ``None`` if it has no readable timestamp."""
+        """Return the ordinal of the row's day in UTC, ``None`` if it has no valid timestamp."""
         if self._time_column is None:
             return UNKNOWN_DAY
         return day_of(row.get(self._time_column))
@@ -136,7 +136,7 @@ def _parses(value: Any, kind: Callable[[Any], Any]) -> bool:
 
 
 def day_of(value: Any) -> int | None:
-    """Return the ordinal of the day, in UTC, that TIME_PARSE would read: ISO 8601 text. ``None`` if it is none."""
+    """Return the ordinal of the day in UTC of an ISO 8601 text, as TIME_PARSE reads it; ``None`` for another value."""
     if not isinstance(value, str) or not value.isascii() or not value[:1].isdigit() or "/" in value:
         return None
     try:
@@ -144,7 +144,7 @@ def day_of(value: Any) -> int | None:
     except ValueError:
         try:
             parsed: Any = pendulum.parse(value, exact=True)  # nanoseconds, and other ISO forms
-        except (ValueError, TypeError, OverflowError):  # the latter two are pendulum's own, at odd texts
+        except (ValueError, TypeError, OverflowError):  # pendulum raises the latter two for some texts
             return None
         if not isinstance(parsed, datetime):
             return parsed.toordinal() if isinstance(parsed, date) else None
@@ -153,7 +153,7 @@ def day_of(value: Any) -> int | None:
         return moment.toordinal()
     try:
         return moment.astimezone(timezone.utc).toordinal()
-    except (ValueError, OverflowError):  # an offset of a day, or the first or the last day there is, elsewhere
+    except (ValueError, OverflowError):  # an offset of a day, or a day before the first or after the last
         return None
 
 
@@ -208,11 +208,11 @@ def lines_of(
 ) -> Iterator[bytes | None]:
     """Yield the lines of a file, ``None`` for one that is too long; count the uncompressed bytes.
 
-    :param goes_on: asked before each chunk: reading ends where it says no.
-    :raises OSError, EOFError, zlib.error: for a file that is no gzip, or a broken one.
+    :param goes_on: called before each chunk. Reading ends if it returns false.
+    :raises OSError, EOFError, zlib.error: for a file that is no valid gzip.
     """
     stream = cast("IO[bytes]", gzip.GzipFile(fileobj=data)) if gzipped else data
-    rest: bytes | None = b""  # of a line that goes on; None within one that is too long
+    rest: bytes | None = b""  # the start of an unfinished line; None if that is too long
     first = True
     while goes_on() and (chunk := stream.read(CHUNK)):
         counters.bytes += len(chunk)

@@ -1,4 +1,4 @@
-"""Doing what a job says: reading its data into a table, or deleting from one."""
+"""Runs jobs: reads their data into a table, or deletes rows of one."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from airflow_provider_polaris.local.engine.rows import Counters, OutOfBounds, Ro
 from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
-#: Rows between two looks at whether the job is still wanted.
+#: How many rows a worker reads between two checks for a cancellation.
 BATCH = 500
-#: A job that may not read at full speed moves on about so often in a second.
+#: How often per second a job with a limited speed reads some rows.
 STEPS_PER_SECOND = 5
 
 
 class Runner:
-    """Two workers, which do one job after the other.
+    """Two workers, each of which runs one job after the other.
 
-    :param rows_per_second: read no faster, so that there is something to wait for; ``None`` for full speed.
+    :param rows_per_second: the most rows that a job reads per second; ``None`` for no limit.
     """
 
     def __init__(self, store: Store, *, rows_per_second: float | None = None) -> None:
@@ -33,11 +33,11 @@ class Runner:
         self.store = store
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="local-polaris-ingest")
         self._stopping = threading.Event()
-        self._started: list[StoredJob] = []  # one may be forgotten by the store while it runs
+        self._started: list[StoredJob] = []  # the store may remove a job while it runs
 
     @property
     def rows_per_second(self) -> float | None:
-        """How fast data is read at most."""
+        """The most rows per second that a job reads, ``None`` for no limit."""
         return self._rows_per_second
 
     @rows_per_second.setter
@@ -47,14 +47,14 @@ class Runner:
         self._rows_per_second = speed
 
     def close(self) -> None:
-        """Stop what runs."""
+        """Stop all jobs that run."""
         self._stopping.set()
         for job in list(self._started):
-            job.canceled.set()  # wakes the worker that reads for it
+            job.canceled.set()  # its worker stops waiting
         self._workers.shutdown(wait=True, cancel_futures=True)
 
     def start(self, job: StoredJob) -> None:
-        """Run a job when a worker gets free."""
+        """Run a job as soon as a worker is free."""
         if job.is_run:
             self._started.append(job)
             run = self._workers.submit(self._run, job, job.body["spec"])
@@ -70,36 +70,36 @@ class Runner:
                 if spec["type"] == "batch":
                     job.metrics = {"totals": counters.totals()}
                 self._end(job, spec, counters, failure)
-        except Exception as error:  # noqa: BLE001 - a job must end, whatever became of it in the meantime
+        except Exception as error:  # noqa: BLE001 - a job must end after any error
             with self.store.lock:
                 if job.status not in OVER:
                     self._fail(job, _failure("internal_error", f"{type(error).__name__}: {error}"))
 
     def _failure_of(self, job: StoredJob, spec: Mapping[str, Any], counters: Counters) -> dict[str, Any] | None:
-        """Read the data, if it has some; return the health with which the job fails, if it does."""
+        """Read the data of a batch job; return the health with which a job fails, ``None`` if it does not."""
         try:
             if spec["type"] == "batch":
                 return _Ingestion(self, job, spec, counters).read()
         except OutOfBounds as error:
             return _failure("timestamp_out_of_bounds", str(error))
-        except (OSError, EOFError, ValueError, zlib.error) as error:  # no gzip, a damaged one, no file any more
+        except (OSError, EOFError, ValueError, zlib.error) as error:  # an invalid gzip, or a file that was deleted
             return _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
         return job.behaviour.final_health if job.behaviour and job.behaviour.kind == "fail" else None
 
     def _end(self, job: StoredJob, spec: Mapping[str, Any], counters: Counters, failure: dict[str, Any] | None) -> None:
         if job.status in OVER:
-            return  # a test has ended it in the meantime
+            return  # a test has ended the job
         if job.canceled.is_set() or self._stopping.is_set():
             self.store.end_canceled(job)
         elif failure:
             self._fail(job, failure)
         elif job.behaviour and job.behaviour.kind == "hang":
-            job.is_run = False  # it goes on for ever, without a worker, until a cancellation ends it look by look
+            job.is_run = False  # it runs without a worker until it is canceled
         else:
             self._complete(job, spec, counters)
 
     def _fail(self, job: StoredJob, health: dict[str, Any]) -> None:
-        """End a failed job. Batch jobs do not log each row that did not parse; only streaming ones do."""
+        """End a failed job. Only streaming jobs log each row that cannot be parsed; batch jobs do not."""
         entry = _log_entry("error", health.get("code"), str(health.get("message", "")))
         job.logs = [entry]
         self.store.update(job, executionStatus="failed", health={**health, "log": entry})
@@ -120,12 +120,12 @@ class Runner:
         self.store.update(job, executionStatus="completed", health=health)
 
     def goes_on(self, job: StoredJob, seconds: float = 0.0) -> bool:
-        """Wait; return whether the job is still wanted after that."""
+        """Wait, and return whether the job may go on after that."""
         return not job.canceled.wait(max(0.0, seconds)) and not self._stopping.is_set()
 
 
 class _Ingestion:
-    """One job's data, read to its end or to where the job ends."""
+    """Reads one job's data, until the data or the job ends."""
 
     def __init__(self, runner: Runner, job: StoredJob, spec: Mapping[str, Any], counters: Counters) -> None:
         self._runner = runner
@@ -134,13 +134,13 @@ class _Ingestion:
         self._spec = spec
         self._counters = counters
         self._reader = RowReader(self._spec)
-        self._position = 0.0  # the share of the bytes that were read
+        self._position = 0.0  # the share of the bytes that is read
 
     def read(self) -> dict[str, Any] | None:
-        """Read every row; return the health with which the job fails, if it does."""
+        """Read all rows; return the health with which the job fails, ``None`` if it does not."""
         behaviour, counters, speed = self._job.behaviour, self._counters, self._runner.rows_per_second
         ends_early = behaviour is not None and behaviour.kind in ("fail", "hang")
-        # Counting costs a pass over the data. Without it, progress goes by the bytes of the file, in large steps.
+        # Counting reads the data twice. Otherwise progress is the share of bytes, which grows in large steps.
         total = sum(1 for _ in self._rows(Counters())) if ends_early or speed else None
         last = math.ceil(round(behaviour.at * (total or 0), 9)) if behaviour and ends_early else math.inf
         most = self._spec.get("maxParseExceptions", 2147483647)

@@ -1,6 +1,6 @@
-"""What the local Polaris makes of a job spec before it takes it: what each type requires, and where a fault lies.
+"""Checks a job spec before a job is created: the fields that each type requires, and the path of each wrong one.
 
-What is required comes from the vendor's client (polaris-sdk 20250425.14.0) and its documentation of the Jobs API.
+The required fields come from the vendor's client (polaris-sdk 20250425.14.0) and its documentation of the Jobs API.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from airflow_provider_polaris.api.job_spec import sql_target
+from airflow_provider_polaris.local.engine.queries import target_of
 
-#: Data that is here, and read row by row.
+#: The sources whose rows the local Polaris reads.
 READ_HERE = ("inline", "uploaded")
 _BATCH_SOURCES = (*READ_HERE, "s3", "azure", "table", "connection")
 _WITH_SCHEMA = (*READ_HERE, "s3", "azure")
@@ -24,16 +24,15 @@ _FORMATS = ("nd-json", "csv", "tsv")
 _PLAIN_COLUMN = re.compile(r'"([^"]+)"')
 _TIME_PARSE = re.compile(r'TIME_PARSE\(\s*"([^"]+)"\s*\)', re.IGNORECASE)
 
-
-#: So many faults are told at once.
+#: The most faults that one error names.
 MAX_FAULTS = 20
-#: So many intervals may be replaced or deleted at once.
+#: The most intervals that one job may replace or delete.
 MAX_INTERVALS = 10_000
 
 
 @dataclass(frozen=True)
 class SpecFault:
-    """What is wrong, and the path of the wrong field."""
+    """A message, and the path of the wrong field."""
 
     target: str
     message: str
@@ -43,10 +42,10 @@ Faults = Iterator[SpecFault]
 
 
 def faults_of(spec: Any, files: Mapping[str, Any], tables: Container[object]) -> list[SpecFault]:
-    """Return what is wrong with a spec, nothing if the job can be made.
+    """Return the faults of a spec, none if a job can be created.
 
-    :param files: what the API says of each uploaded file, by name.
-    :param tables: the names of the tables there are.
+    :param files: the metadata of each uploaded file, by name.
+    :param tables: the names of the existing tables.
     """
     if not isinstance(spec, dict):
         return [SpecFault("", "The body must be a job spec, a JSON object")]
@@ -57,15 +56,15 @@ def faults_of(spec: Any, files: Mapping[str, Any], tables: Container[object]) ->
 
 
 def column_in(expression: str) -> str | None:
-    """Return the input column that a mapping's expression takes as it is, or as the time; ``None`` for any other."""
+    """Return the input column of an expression that is a plain column or its TIME_PARSE; ``None`` for any other."""
     match = _TIME_PARSE.fullmatch(expression.strip()) or _PLAIN_COLUMN.fullmatch(expression.strip())
     return match.group(1) if match else None
 
 
 def day_bounds(intervals: list[str]) -> list[tuple[int, int]]:
-    """Return ISO 8601 intervals as pairs of day ordinals, the end excluded, in order and apart from each other.
+    """Return ISO 8601 intervals as pairs of day ordinals, the end excluded, sorted and merged.
 
-    :raises ValueError: if one is no interval, is empty, or does not begin and end with a day; or if they are too many.
+    :raises ValueError: if an interval is invalid, empty or not of whole days, or if there are too many.
     """
     if len(intervals) > MAX_INTERVALS:
         raise ValueError(f"more than {MAX_INTERVALS:,} intervals")
@@ -87,7 +86,7 @@ def _days_of(interval: str) -> tuple[int, int]:
 
 
 def within(bounds: list[tuple[int, int]], day: int) -> bool:
-    """Whether a day lies in one of the intervals that :func:`day_bounds` returned."""
+    """Return whether a day is in one of the intervals that :func:`day_bounds` returned."""
     place = bisect_right(bounds, (day, sys.maxsize)) - 1
     return place >= 0 and day < bounds[place][1]
 
@@ -115,7 +114,7 @@ def _batch(spec: Mapping[str, Any], files: Mapping[str, Any], tables: Container[
 
 
 def _sql(spec: Mapping[str, Any], _files: object, tables: Container[object]) -> Faults:
-    table = sql_target(spec.get("query"))
+    table = target_of(spec.get("query"))
     if table is None or len(table) > 255:
         yield SpecFault("query", "It must be an INSERT INTO or a REPLACE INTO, of a table of up to 255 characters")
     elif table not in tables and spec.get("createTableIfNotExists") is not True:
@@ -240,7 +239,7 @@ def _format(settings: Any) -> Faults:
 
 
 def _mappings_if_given(spec: Mapping[str, Any]) -> Faults:
-    """Check the mappings of a job whose input columns are not in its spec."""
+    """Check the mappings of a job whose spec has no input columns."""
     if spec.get("mappings") is not None:
         yield from _mappings(spec["mappings"], None)
 

@@ -1,4 +1,4 @@
-"""The jobs, files and tables of a local Polaris, and how a job moves from state to state."""
+"""The jobs, files and tables of a local Polaris, and how a job changes its status."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_polaris.api.job_spec import sql_target
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
+from airflow_provider_polaris.local.engine.queries import target_of
 from airflow_provider_polaris.local.engine.specs import READ_HERE
 from airflow_provider_polaris.local.engine.tables import Tables
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
 OVER = ("completed", "failed", "canceled")
-#: A summary, as the list gives it, has every field of a job but these, and of the source only the head.
+#: A summary, as the list of jobs has it, lacks these fields, and has only some of the source.
 NOT_IN_SUMMARY = {"spec", "mappings", "query", "context", "parameters"}
-#: What of a source its summary keeps; the vendor's client requires them there.
+#: The fields of a source that its summary has. The vendor's client requires them there.
 IN_SOURCE_SUMMARY = ("type", "data", "connectionName", "tableName")
-#: So much of inline data a summary shows, in characters.
+#: How much of inline data a summary has, in characters.
 SUMMARY_DATA = 1_000
-#: What of a job's spec the job itself shows too.
+#: The fields of a spec that the job has too.
 _SHOWN = {
     "type", "target", "source", "ingestionMode", "mappings", "query", "context", "parameters", "maxParseExceptions",
     "filterExpression", "readFromPoint", "interval", "deleteAll", "versions",
@@ -33,7 +33,7 @@ _SHOWN = {
 
 @dataclass
 class StoredFile:
-    """An uploaded file: where it lies, and what the API says of it."""
+    """An uploaded file: its path, and its metadata as the API has it."""
 
     path: Path
     metadata: dict[str, Any]
@@ -41,40 +41,40 @@ class StoredFile:
 
 @dataclass(eq=False)
 class StoredJob:
-    """A job: what the API answers for it, kept in the API's own form."""
+    """A job, kept in the API's own form."""
 
     body: dict[str, Any]
     metrics: dict[str, Any] | None = None
     logs: list[dict[str, Any]] = field(default_factory=list)
     progress: float = 0.0
-    #: Whether a worker does what it says; any other is moved on by its script, or by nobody.
+    #: Whether a worker runs the job. Any other job changes only by its script or by a test.
     is_run: bool = False
-    #: How it was asked to behave.
+    #: The behaviour that a test asked for.
     behaviour: Behaviour | None = None
-    #: Of a job that nothing runs: how many looks at it its cancellation still takes.
+    #: How many requests still see a job running that is being canceled and that nothing runs.
     looks_until_canceled: int = 0
     canceled: threading.Event = field(default_factory=threading.Event)
-    #: Changes of fields still to come, one for each further look at the job.
+    #: Changes of fields to make, one for each further request for the job.
     script: list[dict[str, Any]] = field(default_factory=list)
-    #: What the next looks at it see instead of its status.
+    #: The statuses that the next requests see instead of the job's own.
     masks: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> Any:
-        """Its ``executionStatus``: a test may have set it to anything."""
+        """The ``executionStatus``. A test may have set it to any value."""
         return self.body.get("executionStatus")
 
     @property
     def is_restless(self) -> bool:
-        """Whether a look at it moves it on, or sees something else than its body."""
+        """Whether a request for the job changes it, or sees something else than its body."""
         return bool(self.script or self.masks or self.canceled.is_set())
 
 
 class Store:
     """All state of one project, behind one lock.
 
-    :param cancel_looks: how many looks a scripted job survives after its cancellation was taken.
-    :param available_after: how many seconds after a job completed its rows can be queried.
+    :param cancel_looks: how many requests still see a scripted job running after its cancellation was accepted.
+    :param available_after: seconds from a job's end until its rows can be queried.
     """
 
     def __init__(self, *, cancel_looks: int = 1, available_after: float = 0.0) -> None:
@@ -87,18 +87,18 @@ class Store:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
-        """Forget all of it."""
+        """Remove the uploaded files."""
         if self._folder:
             self._folder.cleanup()
 
     def new_file_path(self) -> Path:
-        """Return where a file may be written; its name tells nothing of the name it is uploaded under."""
+        """Return a path for a new file. It does not depend on the name under which the file is uploaded."""
         with self.lock:
             self._folder = self._folder or tempfile.TemporaryDirectory(prefix="local-polaris-")
         return Path(self._folder.name) / uuid.uuid4().hex
 
     def add_job(self, body: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> StoredJob:
-        """Store a job as the API would show it; fields that are missing get what a new job has."""
+        """Store a job as the API would have it. A field that is missing gets the value of a new job."""
         now = timestamp()
         full = {
             "type": "batch",
@@ -119,9 +119,9 @@ class Store:
         return job
 
     def submit(self, spec: Mapping[str, Any]) -> StoredJob:
-        """Store the job that a spec asks for, and its table if it makes one."""
+        """Store the job of a spec, and the job's table if the job creates one."""
         is_sql = spec["type"] == "sql"
-        target: Any = {"type": "table", "tableName": sql_target(spec["query"])} if is_sql else spec["target"]
+        target: Any = {"type": "table", "tableName": target_of(spec["query"])} if is_sql else spec["target"]
         shown = {key: value for key, value in spec.items() if key in _SHOWN}
         with self.lock:
             job = self.add_job({**shown, "target": target, "spec": dict(spec)})
@@ -142,13 +142,13 @@ class Store:
             return
         if job.behaviour:
             job.metrics = {"totals": dict(job.behaviour.metrics)}
-            job.script = job.behaviour.life(job.body["type"])
+            job.script = job.behaviour.states(job.body["type"])
         else:
-            message = "The local Polaris does not do what this job asks for: it waits to be scripted"
+            message = "The local Polaris does not run jobs of this kind: this job stays pending until a test changes it"
             job.logs = [{"timestamp": timestamp(), "healthStatus": "ok", "message": message}]
 
     def update(self, job: StoredJob, **changes: Any) -> None:
-        """Change fields of a job's body. Of a job that is over, only scripts may."""
+        """Change fields of a job's body. Only scripts may change a job that is over."""
         now = timestamp()
         with self.lock:
             was, status = job.status, changes.get("executionStatus", job.status)
@@ -161,17 +161,17 @@ class Store:
                 self._load_scripted(job)
 
     def override(self, job: StoredJob, **changes: Any) -> None:
-        """Change a job from outside: one that is over by that stays so, whatever it was to become."""
+        """Change a job as a test asks. If the job is over by that, its script and its worker end."""
         with self.lock:
             if changes.get("executionStatus") in OVER:
                 job.script.clear()
                 job.masks.clear()
                 if job.is_run:
-                    job.canceled.set()  # whoever reads for it may stop
+                    job.canceled.set()  # its worker stops reading
             self.update(job, **changes)
 
     def _load_scripted(self, job: StoredJob) -> None:
-        """Put the rows that a job counts into its table, where nothing read them."""
+        """Add the rows that a job counts to its table if no worker read them."""
         totals = (job.metrics or {}).get("totals") or {}
         rows = sum(totals.get(name) or 0 for name in ("numRowsProcessed", "numRowsProcessedWithWarning"))
         table = job.body["target"].get("tableName") if isinstance(job.body.get("target"), dict) else None
@@ -179,19 +179,19 @@ class Store:
             self.tables.load(table, {0: rows} if rows else {}, 0, replaced=None)
 
     def cancel(self, job: StoredJob) -> None:
-        """Take the wish to cancel; the job ends later."""
+        """Accept a cancellation. The job ends later."""
         with self.lock:
             self.update(job, desiredExecutionStatus="canceled", lastModifiedBy=USER)
             job.canceled.set()
             job.looks_until_canceled = self.cancel_looks
 
     def end_canceled(self, job: StoredJob) -> None:
-        """Let a job be over because a user wanted it."""
+        """End a job that a user canceled."""
         health = {"status": "error", "code": "canceled", "message": "The job was canceled by a user"}
         self.update(job, executionStatus="canceled", health=health)
 
     def look(self, job: StoredJob) -> dict[str, Any]:
-        """Return the job's body as of now; a scripted job moves on, look by look."""
+        """Return the job's body as a request sees it. A scripted job changes with each request."""
         with self.lock:
             if job.script and (changes := job.script.pop(0)):
                 self.update(job, **changes)
@@ -208,7 +208,7 @@ class Store:
 
 
 def summary_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job as the list shows it."""
+    """Return a job as the list of jobs has it."""
     summary = {key: value for key, value in body.items() if key not in NOT_IN_SUMMARY}
     source = summary.get("source")
     if isinstance(source, dict):

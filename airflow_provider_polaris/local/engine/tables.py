@@ -1,4 +1,4 @@
-"""The tables of a local Polaris: what the jobs that completed have put into them."""
+"""The tables of a local Polaris, and how completed jobs change them."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 from airflow_provider_polaris.local.engine.specs import day_bounds, within
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
-#: What a summary, as the list gives it, lacks.
+#: The fields that a summary, as the list of tables has it, lacks.
 NOT_IN_SUMMARY = {"schema", "clusteringColumns"}
 
 
 @dataclass
 class StoredTable:
-    """A table: what the API says of it that does not change by itself, and its rows, by the ordinal of their day."""
+    """A table: its constant fields, and its number of rows by the ordinal of their day."""
 
     body: dict[str, Any]
     rows: dict[int, int] = field(default_factory=dict)
     bytes: int = 0
-    #: What the last job loaded can be queried from here on, by the clock that only goes forward.
+    #: When the rows of the last job can be queried, on the monotonic clock.
     available_at: float = 0.0
-    #: How many rows could be queried before that.
+    #: How many rows can be queried until then.
     rows_before: int = 0
-    #: What stands above all this: set by a test.
+    #: Fields that a test has set. They override all others.
     fields: dict[str, Any] = field(default_factory=dict)
-    #: Changes of those fields still to come, one for each further look at the table.
+    #: Changes of those fields to make, one for each further request for the table.
     script: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Tables:
-    """All tables of a project. Whoever calls holds the store's lock.
+    """All tables of a project. A caller holds the store's lock.
 
-    :param available_after: how many seconds after a job completed its rows can be queried.
+    :param available_after: seconds from a job's end until its rows can be queried.
     """
 
     def __init__(self, user: Mapping[str, Any], available_after: float) -> None:
@@ -54,7 +54,7 @@ class Tables:
         return self._tables[name].body["id"] if name in self._tables else None
 
     def add(self, name: str, **fields: Any) -> StoredTable:
-        """Make a table, empty and available, unless there is one."""
+        """Return the table of this name; add it, empty and available, if there is none."""
         if name in self._tables:
             return self._tables[name]
         now = timestamp()
@@ -76,13 +76,13 @@ class Tables:
         return table
 
     def drop(self, name: str) -> None:
-        """Forget a table."""
+        """Remove a table."""
         self._tables.pop(name, None)
 
     def load(self, name: str, rows: Mapping[int, int], size: int, *, replaced: list[str] | None) -> None:
-        """Put a completed job's rows into a table, where they can be queried a little later.
+        """Add a completed job's rows to a table. They can be queried some time later.
 
-        :param rows: how many for each day.
+        :param rows: the number of rows for each day.
         :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
         """
         table = self.add(name)
@@ -116,7 +116,7 @@ class Tables:
         return table.rows_before if time.monotonic() < table.available_at else sum(table.rows.values())
 
     def look(self, name: str) -> dict[str, Any]:
-        """Return a table as of now; a scripted one moves on, look by look."""
+        """Return a table as a request sees it. A scripted table changes with each request."""
         table = self._tables[name]
         if table.script:
             table.fields.update(table.script.pop(0))
@@ -141,5 +141,5 @@ class Tables:
         ]
 
     def peek_at_all(self) -> list[dict[str, Any]]:
-        """Return all tables, by name, as if nobody had looked."""
+        """Return all tables, by name, without a change of scripted ones."""
         return [self._as_of_now(self._tables[name]) for name in sorted(self._tables)]

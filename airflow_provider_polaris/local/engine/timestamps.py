@@ -1,4 +1,4 @@
-"""The time as Polaris writes it."""
+"""Timestamps in the form of Polaris."""
 
 from __future__ import annotations
 

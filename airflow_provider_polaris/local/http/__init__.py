@@ -1,1 +1,1 @@
-"""How the local Polaris speaks: its calls, its errors, its page, and the faults that a test asks for."""
+"""The HTTP side of the local Polaris: calls, errors, the page, and faults on demand."""

@@ -1,4 +1,4 @@
-"""The local Polaris's own paths: rehearse a bad night over HTTP, and a page that shows what goes on."""
+"""The paths that only the local Polaris has: faults and behaviours over HTTP, and the page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Thing = TypeVar("Thing", Fault, Behaviour)
 
 
 class AdminApi:
-    """Answers what has nothing to do with Polaris itself, from under ``/local``. It takes the key, as all does."""
+    """Answers the calls under ``/local`` and the page. They need the key, as all calls do."""
 
     def __init__(self, store: Store, faults: Faults, requests: list[SeenRequest]) -> None:
         self._store = store
@@ -62,7 +62,7 @@ class AdminApi:
 
     async def _list_requests(self, request: Request) -> Response:
         last = whole(request.query_params, "last", 100, 1, 10_000)
-        shown = ("method", "path", "query", "at", "status")  # bodies can be large, and are seen by the Python face
+        shown = ("method", "path", "query", "at", "status")  # without bodies, which can be large
         return JSONResponse(
             {"values": [{name: getattr(seen, name) for name in shown} for seen in self._requests[-last:]]}
         )
@@ -91,7 +91,7 @@ class AdminApi:
             )
         fault = _made(Fault, given)
         if not (fault.status or fault.delay or fault.cut):
-            raise ApiError(400, f"It must say what goes wrong, with one of {', '.join(_FAULT_FIELDS[2:])}")
+            raise ApiError(400, f"It must have one of {', '.join(_FAULT_FIELDS[2:])}")
         self._faults.add(fault)
         return Response(status_code=204)
 
@@ -136,7 +136,10 @@ class AdminApi:
 
 
 def _made(kind: Callable[..., Thing], given: dict[str, Any]) -> Thing:
-    """Return a fault or a behaviour, if what was given makes one."""
+    """Return a fault or a behaviour made of these fields.
+
+    :raises ApiError: if a field is invalid.
+    """
     for name, value in given.items():
         if name in _TYPES and (isinstance(value, bool) or not isinstance(value, _TYPES[name])):
             raise ApiError(400, "It is of the wrong type", name)
@@ -149,7 +152,7 @@ def _made(kind: Callable[..., Thing], given: dict[str, Any]) -> Thing:
 
 
 def _is_harmless(pattern: str) -> bool:
-    """Whether a pattern from outside can be searched for without holding everything up."""
+    """Return whether a search for this pattern of a caller is always fast."""
     return len(pattern) <= 200 and "(" not in pattern and sum(pattern.count(sign) for sign in "*+{?") <= 2
 
 

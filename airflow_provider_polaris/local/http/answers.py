@@ -1,4 +1,4 @@
-"""What all endpoints share: errors in the service's shape, and bodies and parameters read with bounds."""
+"""Shared by all endpoints: errors in the service's shape, and bodies and parameters read with limits."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message
 
-#: A JSON body may not be larger, in bytes: parsing holds up all other requests.
+#: The largest JSON body, in bytes. Parsing delays all other requests.
 MAX_JSON = 8 * 1024 * 1024
-#: A larger JSON body is parsed beside the event loop, in bytes.
+#: A JSON body of more bytes is parsed in a thread.
 LARGE_JSON = 64 * 1024
-#: A client that sends nothing of its body for so long is given up, in seconds.
+#: The longest pause within a request's body, in seconds.
 MAX_SILENCE = 30.0
 
 _CODES = {
@@ -37,7 +37,7 @@ _CODES = {
 
 
 class Endpoint(NamedTuple):
-    """A call of the API: where it is, what answers it, and one of which permissions the key must have."""
+    """A call of the API: its method and path, its function, and the permissions of which the key needs one."""
 
     method: str
     path: str
@@ -69,13 +69,13 @@ class ApiError(HTTPException):
 def error_body(
     status: int, message: str, target: str | None = None, details: list[dict[str, Any]] | None = None
 ) -> dict[str, Any]:
-    """Return an error as the service words it."""
+    """Return an error's body in the service's shape."""
     body: dict[str, Any] = {"code": _CODES.get(status, "InternalError"), "message": message}
     return body | ({"target": target} if target else {}) | ({"details": details} if details else {})
 
 
 async def on_error(_request: Request, error: Exception) -> Response:
-    """Answer an exception: every error is a JSON object, for unknown routes too."""
+    """Answer an exception with a JSON object, also for an unknown route."""
     if not isinstance(error, HTTPException):
         return JSONResponse(error_body(500, "The local Polaris failed; its output says why"), 500)
     body = error_body(
@@ -85,16 +85,16 @@ async def on_error(_request: Request, error: Exception) -> Response:
 
 
 def bounded(request: Request, limit: int) -> Request:
-    """Return the request with a body that ends with an error once it is too large, or too long in coming."""
+    """Return the request with a body that raises an error if it is too large or arrives too slowly."""
     seen = 0
-    close = {"Connection": "close"}  # what is still to come would be read to its end otherwise
+    close = {"Connection": "close"}  # otherwise the server reads the rest of the body
 
     async def receive() -> Message:
         nonlocal seen
         try:
             message = await asyncio.wait_for(request.receive(), MAX_SILENCE)
         except asyncio.TimeoutError:
-            raise ApiError(408, "The body did not come", headers=close) from None
+            raise ApiError(408, "The body did not arrive in time", headers=close) from None
         seen += len(message.get("body", b""))
         if seen > limit:
             raise ApiError(413, f"The body is larger than {limit:,} bytes", headers=close)
@@ -104,7 +104,7 @@ def bounded(request: Request, limit: int) -> Request:
 
 
 async def json_of(request: Request) -> Any:
-    """Return a JSON body, and note it with the request that was seen."""
+    """Return a JSON body, and keep it with the noted request."""
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "The body must be application/json")
     body = await bounded(request, MAX_JSON).body()
@@ -117,7 +117,7 @@ async def json_of(request: Request) -> Any:
 
 
 async def object_of(request: Request, known: Collection[str]) -> dict[str, Any]:
-    """Return a JSON object that has no other fields than these."""
+    """Return a JSON object. Any other field than the known ones is an error."""
     data = await json_of(request)
     if not isinstance(data, dict):
         raise ApiError(400, "The body must be a JSON object")
@@ -129,13 +129,13 @@ async def object_of(request: Request, known: Collection[str]) -> dict[str, Any]:
 
 def _parsed(body: bytes) -> Any:
     data = json.loads(body)
-    # What cannot be answered with is no JSON either: NaN, 1e999, half a surrogate pair.
+    # What a response cannot hold is an error here: NaN, 1e999, half a surrogate pair.
     json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
     return data
 
 
 def whole(query: QueryParams, name: str, default: int, least: int, most: int) -> int:
-    """Return a whole number of the query."""
+    """Return a whole number from the query."""
     text = query.get(name, str(default))
     if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
         raise ApiError(400, f"It must be a whole number, {least} to {most}", name)
@@ -143,7 +143,7 @@ def whole(query: QueryParams, name: str, default: int, least: int, most: int) ->
 
 
 def one_of(query: QueryParams, name: str, default: str, values: Collection[str]) -> str:
-    """Return a word of the query."""
+    """Return one of these values from the query."""
     value = query.get(name, default)
     if value not in values:
         raise ApiError(400, f"It must be one of {', '.join(values)}", name)
@@ -151,7 +151,7 @@ def one_of(query: QueryParams, name: str, default: str, values: Collection[str])
 
 
 def dig(body: Any, path: tuple[str, ...]) -> str:
-    """Return what a job, file or table has at a path, as text; nothing for nothing."""
+    """Return the value at a path of a job, file or table as text; an empty text if there is none."""
     for name in path:
         body = body.get(name) if isinstance(body, dict) else None
     return "" if body is None else str(body)

@@ -1,4 +1,4 @@
-"""The HTTP face of the local Polaris: routes, authentication, permissions."""
+"""Routes, authentication and permissions of the local Polaris."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, on_e
 from airflow_provider_polaris.local.http.files_api import MANAGE_FILES, SEE_TABLES
 from airflow_provider_polaris.local.http.jobs_api import PERMISSION
 
-#: What a key may be allowed to do.
+#: All permissions that a key can have.
 PERMISSIONS = frozenset({*PERMISSION, *MANAGE_FILES, *SEE_TABLES})
 
 
 class Gatekeeper:
-    """Lets a request through to its endpoint if key, project and permissions are right. One project, one key."""
+    """Passes a request to its endpoint if key, project and permissions are right. There is one project and one key."""
 
     def __init__(self, project_id: str, api_key: str) -> None:
         self.project_id = project_id
@@ -33,7 +33,7 @@ class Gatekeeper:
         """Return the application to serve.
 
         :param api: the service's endpoints, their paths under the project.
-        :param own: those that only the local Polaris has.
+        :param own: the endpoints that only the local Polaris has.
         """
         routes = [
             *(self._route(f"/v1/projects/{{project}}{endpoint.path}", endpoint) for endpoint in api),
@@ -56,11 +56,11 @@ class Gatekeeper:
         return checked
 
     def _authenticate(self, request: Request) -> None:
-        """Take the key itself, as the documentation sends it, or as a user name, as browsers and the client do."""
+        """Accept the plain key, as documented, or the key as a user name, as browsers and the client send it."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         user = f"{self.api_key}:".encode()
         right = (self.api_key.encode(), base64.urlsafe_b64encode(user), base64.b64encode(user))
         if scheme.lower() != "basic" or not any(secrets.compare_digest(given.encode(), one) for one in right):
-            # A browser asks for the key then: it is the user name, and the password stays empty.
+            # A browser then asks for the key: it is the user name, and the password stays empty.
             headers = {"WWW-Authenticate": 'Basic realm="local Polaris"'} if request.url.path == "/" else None
             raise ApiError(401, "The API key is missing or wrong", headers=headers)

@@ -1,4 +1,4 @@
-"""Bad answers on demand: what a test or a rehearsal wants to go wrong with the next requests."""
+"""Faults on demand: errors, delays and cut connections for the next requests."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-#: As long as a request that hangs would be answered after, in seconds.
+#: The delay of a request that hangs, in seconds.
 FOR_EVER = 7 * 24 * 3600.0
 
 
 @dataclass
 class Fault:
-    """What happens to the next ``times`` requests that match, instead of or around their right answer.
+    """A fault of the next ``times`` requests that match.
 
-    :param match: a regular expression searched for in ``"METHOD /path"``; everything by default.
-    :param status: answer this, with ``body`` or, without one, an error in the service's shape.
-    :param delay: wait so many seconds first.
-    :param cut: ``"before"`` the request is looked at, ``"after"`` it was carried out but not answered, or
-        ``"mid-body"``.
+    :param match: a regular expression searched for in ``"METHOD /path"``; it matches every request by default.
+    :param status: the status of the response, with ``body`` or, without one, an error in the service's shape.
+    :param delay: seconds to wait before the request is carried out.
+    :param cut: when the connection is cut: ``"before"`` the request is read, ``"after"`` it was carried out but not
+        answered, or ``"mid-body"``.
     """
 
     times: int = 1
@@ -35,30 +35,30 @@ class Fault:
         if self.times < 1:
             raise ValueError("times must be 1 or more")
         if self.cut not in (None, "before", "after", "mid-body"):
-            raise ValueError(f"A line is cut before, after or mid-body, not {self.cut!r}")
+            raise ValueError(f"A connection is cut before, after or mid-body, not {self.cut!r}")
         if not 0 <= self.delay <= FOR_EVER:
             raise ValueError(f"A delay is 0 to {FOR_EVER:.0f} seconds")
 
 
 class Faults:
-    """The faults still to come, first in first out. Safe to fill from another thread."""
+    """The faults that no request has had yet, first in first out. Other threads may add to them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.waiting: list[Fault] = []
 
     def add(self, fault: Fault) -> None:
-        """Queue one."""
+        """Add a fault."""
         with self._lock:
             self.waiting.append(fault)
 
     def clear(self) -> None:
-        """Let everything go right again."""
+        """Remove all faults."""
         with self._lock:
             self.waiting.clear()
 
     def take(self, method: str, path: str) -> Fault | None:
-        """Return the fault for this request, if there is one, and count it."""
+        """Return the fault of this request, ``None`` if there is none, and count it."""
         with self._lock:
             for fault in self.waiting:
                 if re.search(fault.match, f"{method} {path}"):

@@ -1,4 +1,4 @@
-"""The Files and Tables calls of the local Polaris."""
+"""The calls on files and tables of the local Polaris."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, boun
 
 MANAGE_FILES = ("ManageFiles",)
 SEE_TABLES = ("ViewTables", "ManageTables")
-#: How much can be staged, in bytes.
+#: The space for uploaded files, in bytes.
 SPACE = 10 * 1024**3
 
 _DATA_FORMATS = {
@@ -144,14 +144,14 @@ class FilesApi:
 
 
 def _checked(name: str) -> str:
-    """Return the name of a file; it is no path of this machine, but must be one of a URL."""
+    """Return the name of a file, which must be a valid path of a URL. It is no path of this machine."""
     if not 1 <= len(name) <= 1024 or not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
         raise ApiError(400, "It must be a name of 1 to 1,024 printable characters that a URL can end with", "file")
     return name
 
 
 def _formats(name: str) -> tuple[str, str]:
-    """Return what is in a file, and how it is compressed, by its name."""
+    """Return the data format and the compression of a file, by its name."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     compression = next((word for word, suffix in _COMPRESSIONS.items() if suffix in suffixes[-1:]), "none")
     data_format = next((word for word, ends in _DATA_FORMATS.items() if set(ends) & set(suffixes[-2:])), "nd-json")

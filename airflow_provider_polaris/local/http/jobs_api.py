@@ -1,4 +1,4 @@
-"""The Jobs calls of the local Polaris."""
+"""The calls on jobs of the local Polaris."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, dig,
 
 PERMISSION = ("ManageIngestionJobs",)
 
-#: What the list can be sorted by: where a job keeps it. What the service sorts by for ``source_name`` is not
-#: documented; here it is the connection's or the table's name.
+#: The path in a job of each column by which the list can be sorted. The service does not document ``source_name``; here
+#: it is the name of the connection.
 _SORT_KEYS: Mapping[str, tuple[str, ...]] = {
     "created_by_user_name": ("createdBy", "username"),
     "created_date_time": ("createdTimestamp",),
@@ -30,7 +30,7 @@ _SORT_KEYS: Mapping[str, tuple[str, ...]] = {
     "target_table_name": ("target", "tableName"),
     "type": ("type",),
 }
-#: What the list can be filtered by: where a job keeps it.
+#: The path in a job of each field by which the list can be filtered.
 _FILTERS: Mapping[str, tuple[str, ...]] = {
     "executionStatus": ("executionStatus",),
     "healthStatus": ("health", "status"),
@@ -42,7 +42,7 @@ _SEARCHED = (("id",), ("target", "tableName"), ("source", "connectionName"), ("s
 
 
 class JobsApi:
-    """Answers the Jobs calls from the store."""
+    """Answers the calls on jobs from the store."""
 
     def __init__(self, store: Store, runner: Runner) -> None:
         self._store = store
@@ -88,7 +88,7 @@ class JobsApi:
         return JSONResponse({"values": page, "moreResultsAvailable": offset + limit < len(fitting)})
 
     def _filter(self, query: QueryParams) -> Callable[[Mapping[str, Any]], bool]:
-        """Return what a job must be: values of one name are alternatives, different names must all hold."""
+        """Return the filter of a query: values of one name are alternatives, and all names must match."""
         wanted = [(path, set(query.getlist(name))) for name, path in _FILTERS.items() if name in query]
         table = query.get("targetTableName", "x")
         if not 1 <= len(table) <= 255:
@@ -143,7 +143,7 @@ class JobsApi:
             raise ApiError(400, "It must be running, suspended or canceled", "desiredExecutionStatus")
         with self._store.lock:
             if job.status in OVER:
-                job.masks.clear()  # it is known now
+                job.masks.clear()  # the caller knows the status now
                 raise ApiError(400, f"The job is {job.status} and cannot be updated")
             if job.body.get("type") in ("delete_data", "drop_table"):
                 raise ApiError(400, f"Jobs of type {job.body['type']} cannot be updated")
@@ -166,7 +166,7 @@ class JobsApi:
     async def _get_progress(self, request: Request) -> Response:
         job = self._job(request)
         if job.body.get("type") == "streaming":
-            raise ApiError(400, "A streaming job has no end, and so no progress")
+            raise ApiError(400, "A streaming job never ends, so it has no progress")
         return JSONResponse({"overallProgress": job.progress})
 
     async def _reset(self, request: Request) -> Response:

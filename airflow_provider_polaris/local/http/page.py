@@ -1,4 +1,4 @@
-"""A page for a person who plays with the local Polaris: its jobs, its tables, and the requests that came."""
+"""A page for a browser: the jobs, tables and requests of a local Polaris."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from airflow_provider_polaris.local.http.answers import dig
 from airflow_provider_polaris.local.http.faults import Faults
 from airflow_provider_polaris.local.http.shell import SeenRequest
 
-#: So many jobs and requests are shown, the newest first.
+#: How many jobs and requests are shown, the newest first.
 SHOWN = 50
 
 _STYLE = """
@@ -35,7 +35,7 @@ _COUNTERS = {
 
 
 def render(store: Store, faults: Faults, requests: Sequence[SeenRequest]) -> str:
-    """Return the page. It shows what is there without touching it: no job moves on because somebody looks."""
+    """Return the page. It changes no job: a scripted job keeps its place."""
     with store.lock:
         jobs = [_job_row(job) for job in islice(reversed(store.jobs.values()), SHOWN)]
         tables = [_table_row(table) for table in store.tables.peek_at_all()]
@@ -47,10 +47,10 @@ def render(store: Store, faults: Faults, requests: Sequence[SeenRequest]) -> str
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="2">',
         f"<title>Local Polaris</title><style>{_STYLE}</style></head><body><h1>Local Polaris</h1>",
         f'<p class="quiet">{len(store.jobs):,} jobs, {len(store.files):,} files, {len(requests):,} requests so far.',
-        " This page loads itself anew every two seconds.</p>",
+        " The page reloads every two seconds.</p>",
         _table("Jobs", ["job", "type", "table", "status", "health", "progress", *_COUNTERS], jobs, "No job yet."),
         _table("Tables", ["table", "availability", "rows"], tables, "No table yet."),
-        _table("Still to come", ["what", "how"], plans, "No fault and no behaviour was asked for."),
+        _table("Planned", ["what", "how"], plans, "No fault and no behaviour is planned."),
         _table("Requests", ["time", "request", "answer"], seen, "No request yet."),
         "</body></html>",
     ]

@@ -1,4 +1,4 @@
-"""Around the API: notes each request, and lets go wrong what was asked to."""
+"""Around the API: notes each request, and carries out the planned faults."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from airflow_provider_polaris.local.http.answers import error_body
 from airflow_provider_polaris.local.http.faults import Fault, Faults
 
-#: At least so many of the last requests are remembered.
+#: At least this many of the last requests are kept.
 REMEMBERED = 50_000
-#: Requests that are the local Polaris's own: no fault befalls them, and they are not noted.
+#: The paths that only the local Polaris has. Their requests have no faults, and are not noted.
 OWN = ("/", "/local")
 
 
 @dataclass
 class SeenRequest:
-    """A request that arrived, its path still quoted, without what would give the key away."""
+    """A request that arrived, with its path still quoted, and without its headers, which hold the key."""
 
     method: str
     path: str
     query: str
     body: Any = None
-    #: When it came, in seconds since the epoch.
+    #: When the request arrived, in seconds since the epoch.
     at: float = field(default_factory=time.time)
-    #: What it was answered with; ``None`` as long as it was not, or if the line was cut.
+    #: The status of the response; ``None`` if there is none yet, or if the connection was cut.
     status: int | None = None
 
 
 class Shell:
-    """The application that is served: the API behind its faults."""
+    """The application that is served: faults first, then the API."""
 
     def __init__(
         self, app: ASGIApp, faults: Faults, requests: list[SeenRequest], lines: dict[Any, asyncio.Transport]
@@ -81,7 +81,7 @@ class Shell:
     async def _cut(self, when: str, scope: Scope, receive: Receive, send: Send) -> None:
         line = self._lines.get(tuple(scope["client"]))
         if line is None:
-            return  # the client has hung up in the meantime
+            return  # the client has disconnected
         if when == "mid-body":
             start = {"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1000")]}
             await send(start)
@@ -96,7 +96,7 @@ class Shell:
             line.abort()
         else:
             line.abort()
-        # Let uvicorn see that the line is gone: it complains of an unfinished answer otherwise.
+        # uvicorn needs a moment to see the cut. Otherwise it logs an unfinished response.
         await asyncio.sleep(0.01)
 
 
@@ -107,14 +107,14 @@ def _answer(fault: Fault, status: int) -> Response:
 
 
 def protocol(lines: dict[Any, asyncio.Transport]) -> type[H11Protocol]:
-    """Return uvicorn's HTTP protocol, which here notes its line, so that it can be cut."""
+    """Return uvicorn's HTTP protocol with a record of its connections, so that they can be cut."""
 
     class Protocol(H11Protocol):
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             self._name = tuple(transport.get_extra_info("peername")[:2])
             lines[self._name] = transport
-            # asyncio does so itself only for sockets whose protocol number is set, which these do not have. Without it
-            # every answer on a kept-alive line takes 40 ms: head and body are two writes.
+            # asyncio sets it only for sockets with a protocol number, which these do not have. Without it
+            # every response on a kept-alive connection takes 40 ms, since head and body are two writes.
             transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             super().connection_made(transport)
 

@@ -1,4 +1,4 @@
-"""The local Polaris reads what it is given, row by row, and counts what came of it."""
+"""A job reads rows one by one, and counts those that are processed, have a warning or are skipped."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import pytest
 
 from airflow_provider_polaris.local.engine import rows as rows_module
 from airflow_provider_polaris.local.engine.rows import Counters, day_of, lines_of
-from tests.local.conftest import T, rows, spec_of, uploaded
-from tests.support.job_specs import SPEC
+from tests.support.specs import SPEC, T, rows, spec_of, uploaded
 
 NEW_YEAR = date(2026, 1, 1).toordinal()
 
@@ -48,7 +47,7 @@ NEW_YEAR = date(2026, 1, 1).toordinal()
     ],
     ids=lambda value: repr(value)[:30],
 )
-def test_what_becomes_of_a_row(ingest, row, counter):
+def test_each_row_is_processed_skipped_or_has_a_warning(ingest, row, counter):
     job, metrics = ingest(spec_of(rows({"timestamp": T}, row)))
     assert job.execution_status == "completed"
     assert metrics.rows_processed == 1 + (counter == "processed")
@@ -59,14 +58,14 @@ def test_what_becomes_of_a_row(ingest, row, counter):
     assert (job.health.status, job.health.code) == (("ok", None) if good else ("warn", "invalid_rows_found"))
 
 
-def test_no_rows_is_a_warning(ingest):
+def test_a_job_without_rows_has_a_warning(ingest):
     job, metrics = ingest(spec_of(""))
     assert (job.execution_status, job.health.status, job.health.code) == ("completed", "warn", "no_rows_found")
     assert metrics.rows_processed == 0
 
 
 @pytest.mark.parametrize(("most", "status"), [(1, "failed"), (2, "completed")])
-def test_max_parse_exceptions(ingest, hook, most, status):
+def test_a_job_fails_after_more_than_max_parse_exceptions(ingest, hook, most, status):
     job, metrics = ingest(spec_of(rows("{", "{", {"timestamp": T}), maxParseExceptions=most))
     assert job.execution_status == status
     assert metrics.rows_skipped_by_error == 2
@@ -76,7 +75,7 @@ def test_max_parse_exceptions(ingest, hook, most, status):
         assert [entry.message for entry in hook.get_job_logs(job.id)] == [job.health.message]
 
 
-def test_an_aggregating_job_does_not_say_what_it_stored(ingest):
+def test_an_aggregating_job_reports_no_persisted_rows(ingest):
     mappings = [*SPEC["mappings"], {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True}]
     _, metrics = ingest(spec_of(rows({"timestamp": T}), mappings=mappings))
     assert metrics.rows_persisted is None
@@ -99,7 +98,7 @@ def test_an_aggregating_job_does_not_say_what_it_stored(ingest):
         ({"format": "csv"}, "timestamp,count,amount\n", (0, 0, 0)),
     ],
 )
-def test_delimited_rows(ingest, settings, data, counted):
+def test_csv_and_tsv_are_read_with_their_settings(ingest, settings, data, counted):
     job, metrics = ingest(spec_of(data, format_settings=settings))
     assert job.execution_status == "completed"
     assert (metrics.rows_processed, metrics.rows_processed_with_warning, metrics.rows_skipped_by_error) == counted
@@ -119,14 +118,14 @@ def test_uploaded_files_are_read_each_with_its_own_header(ingest, call, name, se
         call("DELETE", f"files/{one}")
 
 
-def test_a_gzip_that_breaks_off_fails_the_job(ingest, call):
+def test_a_truncated_gzip_fails_the_job(ingest, call):
     whole = gzip.compress(rows(*({"timestamp": T, "n": n} for n in range(5000))).encode())
     call("POST", "files", files={"file": ("broken.json.gz", whole[:-2000])})
     job, _ = ingest(uploaded("broken.json.gz"))
     assert (job.execution_status, job.health.code) == ("failed", "cannot_parse_source")
 
 
-def test_a_job_ends_whatever_becomes_of_its_file(ingest, call):
+def test_a_damaged_gzip_fails_the_job(ingest, call):
     whole = gzip.compress(rows(*({"timestamp": T, "n": n} for n in range(5000))).encode())
     call("POST", "files", files={"file": ("damaged.json.gz", whole[:500] + b"\xff" * 500 + whole[1000:])})
     job, _ = ingest(uploaded("damaged.json.gz"))
@@ -145,8 +144,8 @@ def test_a_file_that_is_deleted_while_its_job_waits_fails_the_job(hook, polaris,
 
 
 @pytest.mark.parametrize("size", [1, 7, 50])
-def test_lines_are_the_same_however_they_are_cut(monkeypatch, size):
-    assert rows_module.CHUNK < rows_module.MAX_LINE, "only what goes on over several chunks can be too long"
+def test_lines_do_not_depend_on_the_size_of_chunks(monkeypatch, size):
+    assert rows_module.CHUNK < rows_module.MAX_LINE, "only a line of several chunks can be too long"
     monkeypatch.setattr(rows_module, "CHUNK", size)
     monkeypatch.setattr(rows_module, "MAX_LINE", 50)
     data = b"\xef\xbb\xbf"[: 3 if size >= 3 else 0] + b"one\n\n" + b"x" * 51 + b"\ntwo\n" + b"y" * 50 + b"\nlast"
@@ -173,11 +172,11 @@ def test_lines_are_the_same_however_they_are_cut(monkeypatch, size):
         (None, None),
     ],
 )
-def test_the_day_of_a_row_is_that_in_utc(text, day):
+def test_the_day_of_a_row_is_its_day_in_utc(text, day):
     assert day_of(text) == day
 
 
-def test_a_row_outside_the_intervals_that_are_replaced_fails_the_job(ingest):
+def test_a_row_outside_the_replaced_intervals_fails_the_job(ingest):
     spec = spec_of(rows({"timestamp": "2026-11-01"}, {"timestamp": "2026-11-03"}), ingestionMode="replace")
     spec["target"] = {**spec["target"], "intervals": ["2026-11-01/2026-11-03"]}
     job, metrics = ingest(spec)

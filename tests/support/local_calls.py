@@ -1,0 +1,21 @@
+"""Raw requests to a local Polaris, without the provider's code."""
+
+from __future__ import annotations
+
+import requests
+
+
+def caller_of(polaris):
+    """Return a function that sends any request to a local Polaris, with the right key by default."""
+
+    def send(method, path, **kwargs):
+        headers = {"Authorization": f"Basic {polaris.api_key}", **kwargs.pop("headers", {})}
+        base = polaris.url if path.startswith("/") else f"{polaris.url}/v1/projects/{polaris.project_id}/"
+        return requests.request(method, f"{base}{path}", headers=headers, timeout=10, **kwargs)
+
+    return send
+
+
+def status_of(call, job_id):
+    """Return the status of a job as one request sees it."""
+    return call("GET", f"jobs/{job_id}").json()["executionStatus"]

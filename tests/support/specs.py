@@ -1,0 +1,84 @@
+"""Job specifications that the local Polaris takes, and what the tests make specifications of."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+ROWS = (
+    '{"timestamp": "2026-11-01T00:00:00Z", "city": "Sydney"}\n{"timestamp": "2026-11-01T00:00:01Z", "city": "Perth"}\n'
+)
+#: Two inline rows, loaded into the table cities.
+SPEC = {
+    "type": "batch",
+    "ingestionMode": "append",
+    "createTableIfNotExists": True,
+    "target": {"type": "table", "tableName": "cities"},
+    "source": {
+        "type": "inline",
+        "data": ROWS,
+        "formatSettings": {"format": "nd-json"},
+        "inputSchema": [{"name": "timestamp", "dataType": "string"}, {"name": "city", "dataType": "string"}],
+    },
+    "mappings": [{"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'}],
+}
+#: Jobs that the local Polaris takes and does not run.
+SQL = {"type": "sql", "createTableIfNotExists": True, "query": 'INSERT INTO "by_sql" SELECT 1 PARTITIONED BY ALL'}
+STREAMING = {
+    "type": "streaming",
+    "createTableIfNotExists": True,
+    "target": {"type": "table", "tableName": "clicks"},
+    "source": {"type": "connection", "connectionName": "kafka"},
+}
+S3 = {
+    **SPEC,
+    "source": {
+        **{key: SPEC["source"][key] for key in ("formatSettings", "inputSchema")},
+        "type": "s3",
+        "connectionName": "lake",
+        "prefixes": ["day=1/"],
+    },
+}
+DROP = {"type": "drop_table", "target": SPEC["target"]}
+DELETE = {**DROP, "type": "delete_data", "deleteAll": True}
+#: The time of a row.
+T = "2026-11-01T00:00:00Z"
+
+
+def rows(*rows) -> str:
+    """Return rows as nd-json; text is taken as it is."""
+    return "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+
+
+def spec_of(data: str, *, format_settings=None, **changes):
+    """Return the spec of a batch job that reads these rows."""
+    source = {
+        **SPEC["source"],
+        "data": data,
+        "formatSettings": format_settings or {"format": "nd-json"},
+        "inputSchema": [
+            {"name": "timestamp", "dataType": "string"},
+            {"name": "count", "dataType": "long"},
+            {"name": "amount", "dataType": "double"},
+        ],
+    }
+    return {**SPEC, "source": source, **changes}
+
+
+def uploaded(*names: str, **changes):
+    """Return the spec of a batch job that reads these files."""
+    spec = spec_of("", **changes)
+    spec["source"] = {**spec["source"], "type": "uploaded", "fileList": list(names)}
+    del spec["source"]["data"]
+    return spec
+
+
+def query_into_a_new_table():
+    """Return the name of a table, and the spec of a query that creates it."""
+    table = f"t-{uuid.uuid4()}"
+    return table, {**SQL, "query": f'INSERT INTO "{table}" SELECT 1 PARTITIONED BY ALL'}
+
+
+def rows_into_a_new_table():
+    """Return a spec with rows, which has no place for a marker."""
+    return {**SPEC, "target": {"type": "table", "tableName": f"b-{uuid.uuid4()}"}}
