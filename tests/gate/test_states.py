@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_polaris.api.models import WARNING_CODES, ExecutionStatus, HealthStatus, Job
-from airflow_provider_polaris.gate.decision import Gate, decide
+from airflow_provider_polaris.gate.decision import UntilOver, decide
+from airflow_provider_polaris.gate.options import Gate
 
 #: The columns of each matrix. ``new`` is a status that the provider does not know. A job without a
 #: status is no job: its response counts as unreachable, before any gate sees it.
@@ -158,7 +159,7 @@ MATRICES = {
     ),
     # What a cancellation waits for: any end of the job passes.
     "over": (
-        Gate(wait_for="over"),
+        UntilOver(),
         """
         ok        . . . . . P P P .
         warn      . . . . . P P P .
@@ -192,7 +193,7 @@ def states_in(name):
 def test_a_gate_decides_on_each_state_as_the_matrix_says(gate, status, health, letter):
     job = {
         "id": "j",
-        "type": "streaming" if gate.wait_for == "running" else "batch",
+        "type": "streaming" if getattr(gate, "wait_for", None) == "running" else "batch",
         "executionStatus": {"new": "brand_new_status"}.get(status, status),
         "health": HEALTHS[health],
     }

@@ -381,7 +381,7 @@ class TestAClearedTaskMayHaveAnotherSpec:
         first = task.run(old_spec, timeout=60)
         task.clear()
         running_yet = task.run(new_spec)
-        assert running_yet.kind == "PolarisJobLost"
+        assert running_yet.kind == "PolarisJobStillRunning"
         assert "from another spec" in str(running_yet.error)
         assert first.pushed["job_id"] in str(running_yet.error)
         polaris.set_status(first.pushed["job_id"], "completed")

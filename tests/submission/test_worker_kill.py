@@ -90,7 +90,7 @@ def test_a_task_that_is_killed_before_it_begins_creates_no_job(running, state):
     """Airflow 3 renders and calls listeners before execute, and lets the task continue after on_kill."""
     state.value = "failed"
     running.kill()
-    assert running.run(kill_at=None).kind == "PolarisJobCanceled"
+    assert running.run(kill_at=None).kind == "PolarisTaskKilled"
     assert not posts(running.polaris)
 
 
@@ -153,7 +153,7 @@ def test_a_task_that_is_killed_before_it_sent_its_spec_does_not_send_it(running,
     right = running.store.get
     running.store.get = lambda *args: (running.kill(), right(*args))[1]
     outcome = running.run(kill_at=None)
-    assert outcome.kind == "PolarisJobCanceled"
+    assert outcome.kind == "PolarisTaskKilled"
     assert "before it created its job" in str(outcome.error)
     assert not posts(running.polaris)
     assert running.on_kill_took < 2, "on_kill does not wait for the task itself"

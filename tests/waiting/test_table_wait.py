@@ -6,8 +6,7 @@ import uuid
 
 import pytest
 
-from airflow_provider_polaris.api.errors import PolarisUnreachable, PolarisUsageError
-from airflow_provider_polaris.gate.availability import APART, Table
+from airflow_provider_polaris.gate.availability import APART
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -294,25 +293,6 @@ def test_wait_until_available_requires_wait_for_completed(load):
 @pytest.mark.parametrize("given", ["True", None, 1])
 def test_wait_until_available_must_be_true_or_false(load, given):
     assert load.gate("poke", wait_until_available=given).kind == "PolarisOptionInvalid"
-
-
-def test_a_name_with_spaces_and_slashes_is_one_segment(polaris, hook):
-    polaris.add_table("Koalas / Subset?")
-    table = hook.get_table("Koalas / Subset?")
-    assert (table.name, table.availability, table.total_rows) == ("Koalas / Subset?", "available", 0)
-
-
-@pytest.mark.parametrize("name", [".", "..", "", "x" * 256, None])
-def test_an_impossible_table_name_is_not_requested(polaris, hook, name):
-    with pytest.raises(PolarisUsageError):
-        hook.get_table(name)
-    assert not polaris.requests
-
-
-@pytest.mark.parametrize("answer", [None, [], "table", {"availability": "available"}, {"name": 5}])
-def test_a_response_that_is_not_a_table_counts_as_unreachable(answer):
-    with pytest.raises(PolarisUnreachable):
-        Table.from_api(answer)
 
 
 @pytest.mark.parametrize("interval", [5, 30, 600])
