@@ -14,8 +14,9 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.polling.poll_plan import AskJob, AskList, PollPlan
-from airflow_provider_polaris.polling.polled_wait import Notice, Pace, PolledWait
+from airflow_provider_polaris.polling.messages import AskJob, AskList, Notice
+from airflow_provider_polaris.polling.poll_plan import PollPlan
+from airflow_provider_polaris.polling.polled_wait import Pace, PolledWait
 
 log = logging.getLogger(__name__)
 

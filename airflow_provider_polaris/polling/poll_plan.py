@@ -9,41 +9,22 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import PolarisTransientError
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.id_queue import IdQueue, is_service_wide
 from airflow_provider_polaris.polling.list_policy import JobListPolicy
-from airflow_provider_polaris.polling.polled_wait import Notice, PolledWait
+from airflow_provider_polaris.polling.list_reading import ListReading, Row
+from airflow_provider_polaris.polling.messages import AskJob, AskList, Notice
+from airflow_provider_polaris.polling.polled_wait import PolledWait
 
 #: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop serves others in between.
 ROWS_AT_ONCE = 100
 
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class AskJob:
-    """A request for one job by id."""
-
-    key: str
-    job_id: str
-    at: float
-
-
-@dataclass(frozen=True)
-class AskList:
-    """A request for one page of the list of jobs that are not over.
-
-    :param wanted: ids in lower case.
-    """
-
-    wanted: frozenset[str]
-    offset: int
+Notices = Iterator[tuple[PolledWait, Notice]]
 
 
 class Step(NamedTuple):
@@ -52,22 +33,6 @@ class Step(NamedTuple):
     questions: list[AskJob | AskList]
     notices: list[tuple[PolledWait, Notice]]
     wake_at: float
-
-
-@dataclass
-class _Reading:
-    """One reading of the list, with one job requested by id beside it, as a check."""
-
-    keys: list[str]
-    sample: str
-    interval: float
-    next_page: AskList | None
-    rows: dict[str, Row] = field(default_factory=dict)
-    pages: int = 0
-    is_whole: bool = False
-    is_too_long: bool = False
-    failure: Exception | None = None
-    answer: Job | Exception | None = None
 
 
 class PollPlan:
@@ -80,7 +45,7 @@ class PollPlan:
         self._jobs: dict[str, list[PolledWait]] = {}
         self._ids = IdQueue(slots)
         self._list = JobListPolicy()
-        self._reading: _Reading | None = None
+        self._reading: ListReading | None = None
         self._rows: deque[tuple[str, Row | None]] = deque()
         #: Wall-clock time minus monotonic time: deadlines are wall-clock time.
         self._wall_offset = 0.0
@@ -121,9 +86,8 @@ class PollPlan:
                 questions += self._begin_reading(now, interval)
             else:
                 wake_at = min(wake_at, due_at)
-        if self._reading and self._reading.next_page:
-            questions.append(self._reading.next_page)
-            self._reading.next_page = None
+        if self._reading:
+            questions += self._reading.take_next_page()
         for key in self._ids.take(now, interval, self._jobs.__contains__):
             questions.append(AskJob(key, self._jobs[key][0].job_id, now))
         return Step(questions, notices, min(wake_at, self._ids.wake_at))
@@ -161,21 +125,19 @@ class PollPlan:
     def _begin_reading(self, now: float, interval: float) -> list[AskJob | AskList]:
         keys = list(self._jobs)
         sample = self._list.begin([key for key in keys if not self._ids.is_pending(key)] or keys, now, interval)
-        # Nobody may wait any more for the sample, if it is a job that the list was wrong about.
-        page = AskList(frozenset([*keys, sample]), 0)
-        self._reading = _Reading([key for key in keys if key != sample], sample, interval, page)
+        self._reading = ListReading(keys, sample, interval)
         job_id = self._jobs[sample][0].job_id if sample in self._jobs else sample
         return [AskJob(sample, job_id, now)] if self._ids.ask_now(sample) else []
 
-    def _heard_job(self, question: AskJob, answer: Job | Exception, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+    def _heard_job(self, question: AskJob, answer: Job | Exception, now: float) -> Notices:
         shared_by = self._ids.heard(question.key, answer, now)
         if self._reading and self._reading.sample == question.key:
-            self._reading.answer = answer
+            self._reading.heard_sample(answer)
         yield from self._notify(question.key, answer, question.at, now)
         for key in shared_by:
             yield from self._notify(key, answer, now, now)
 
-    def _notify(self, key: str, answer: Job | Exception, at: float, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+    def _notify(self, key: str, answer: Job | Exception, at: float, now: float) -> Notices:
         self._list.heard_by_id(key, answer)
         for wait in self._jobs.get(key, []):
             yield wait, wait.heard_by_id(answer, at, now, self._wall_offset)
@@ -184,44 +146,34 @@ class PollPlan:
         reading = self._reading
         if reading is None:
             return
-        if isinstance(answer, Exception):
-            reading.failure = answer
-            return
-        reading.rows.update(answer.rows)
-        reading.pages += 1
-        if not answer.more:
-            reading.is_whole = True
+        reading.heard_page(question, answer)
+        if reading.is_whole:
             self._list.was_read(reading.pages, now)
         # Compare with the waits of now: many may have come since the first page was requested.
-        elif self._list.is_too_long(reading.pages, len(self._jobs)):
-            reading.is_too_long = True
+        elif not reading.failure and self._list.is_too_long(reading.pages, len(self._jobs)):
+            reading.stop()
             self._list.was_too_long(reading.pages, len(self._jobs), now)
-        else:
-            reading.next_page = AskList(question.wanted, question.offset + answer.size)
 
-    def _end_reading(self, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+    def _end_reading(self, now: float) -> Notices:
         """Use the list, as soon as both the list and the job beside it have responses."""
-        reading = self._reading
-        if reading is None or reading.answer is None:
-            return
-        if not (reading.is_whole or reading.is_too_long or reading.failure):
+        reading, answer = self._reading, self._reading and self._reading.answer
+        if reading is None or not reading.is_done:
             return
         self._reading = None
         self._list.end(now, reading.interval)
-        answer = reading.answer
         if reading.failure:
             yield from self._do_without_list(reading.failure, reading.keys, now, responds=not is_service_wide(answer))
-        elif reading.is_whole and isinstance(answer, Job):
-            if self._list.is_trusted(answer, reading.rows.get(reading.sample)):
-                self._rows.extend((key, reading.rows.get(key)) for key in reading.keys)
-            else:
-                self._give_up_list("it differs from the response for a job by id", now)
-        elif reading.is_whole:
-            if not is_service_wide(answer):
-                self._list.drop_suspect()
-            self._rows.extend((key, reading.rows.get(key)) for key in reading.keys)
+            return
+        if reading.is_too_long:
+            return
+        if isinstance(answer, Job) and not self._list.is_trusted(answer, reading.sample_row):
+            self._give_up_list("it differs from the response for a job by id", now)
+            return
+        if not isinstance(answer, Job) and not is_service_wide(answer):
+            self._list.drop_suspect()
+        self._rows.extend(reading.rows())
 
-    def _compare_rows(self, now: float) -> Iterator[tuple[PolledWait, Notice]]:
+    def _compare_rows(self, now: float) -> Notices:
         """Compare rows with what their waits know. Queue the jobs that the list says too little, or too much, about."""
         to_ask = []
         for _ in range(min(ROWS_AT_ONCE, len(self._rows))):
@@ -240,9 +192,7 @@ class PollPlan:
                     yield wait, notice
         self._ids.add(dict.fromkeys(to_ask))
 
-    def _do_without_list(
-        self, error: Exception, keys: list[str], now: float, *, responds: bool
-    ) -> Iterator[tuple[PolledWait, Notice]]:
+    def _do_without_list(self, error: Exception, keys: list[str], now: float, *, responds: bool) -> Notices:
         """Notify the waits of the failed poll; or poll by id, if only the list does not work."""
         is_busy = isinstance(error, PolarisTransientError) and error.status == 429
         if not is_service_wide(error) or (responds and not is_busy and self._list.has_failed_twice()):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+from airflow_provider_polaris.polling.messages import Notice
 
 #: If responses take longer than the interval, pause for this fraction of the interval after each response.
 SLOW_SERVICE_PAUSE_RATIO = 0.1
@@ -39,18 +40,6 @@ class Pace:
         if self._backoff:
             self.interval = min(self.interval * 2, self._most)
         return pause
-
-
-@dataclass(frozen=True)
-class Notice:
-    """What a wait is told.
-
-    :param answer: the job; why a poll failed; or ``None`` if the job has not changed for a long time.
-    :param silent_polls: how many polls without news preceded this one since the last notice.
-    """
-
-    answer: Job | Exception | None
-    silent_polls: int = 0
 
 
 class PolledWait:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import PolarisForbidden, PolarisUnreachable
-from airflow_provider_polaris.polling.poll_plan import AskJob
+from airflow_provider_polaris.polling.messages import AskJob
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.poll_simulation import Service, Simulation

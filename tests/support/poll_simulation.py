@@ -19,7 +19,8 @@ from airflow_provider_polaris.api.models import ACTIVE_STATUSES, Job
 from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
-from airflow_provider_polaris.polling.poll_plan import AskJob, PollPlan
+from airflow_provider_polaris.polling.messages import AskJob
+from airflow_provider_polaris.polling.poll_plan import PollPlan
 from airflow_provider_polaris.polling.polled_wait import Pace, PolledWait
 from tests.support.virtual_time import EPOCH
 

@@ -1,0 +1,73 @@
+"""One reading of the list of jobs, page by page, with one job requested by id beside it as a check. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.polling.messages import AskList
+
+Row = Mapping[str, Any]
+
+
+class ListReading:
+    """What is known of the list so far.
+
+    :param keys: the jobs that are waited for.
+    :param sample: the job requested by id. Nobody may wait for it any more, if the list was wrong about it before.
+    :param interval: the shortest interval of all waits, in seconds.
+    """
+
+    def __init__(self, keys: Sequence[str], sample: str, interval: float) -> None:
+        self.keys = [key for key in keys if key != sample]
+        self.sample = sample
+        self.interval = interval
+        self.pages = 0
+        #: The response for the sample, and the error that has ended the reading.
+        self.answer: Job | Exception | None = None
+        self.failure: Exception | None = None
+        self.is_whole = False
+        self.is_too_long = False
+        self._rows: dict[str, Row] = {}
+        self._next_page: AskList | None = AskList(frozenset([*keys, sample]), 0)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether both the list and the sample have responses."""
+        return self.answer is not None and (self.is_whole or self.is_too_long or self.failure is not None)
+
+    @property
+    def sample_row(self) -> Row | None:
+        """The sample's row, ``None`` if the list does not show the sample."""
+        return self._rows.get(self.sample)
+
+    def rows(self) -> Iterator[tuple[str, Row | None]]:
+        """Yield each job and its row, ``None`` if the list does not show the job. The sample is left out."""
+        return ((key, self._rows.get(key)) for key in self.keys)
+
+    def take_next_page(self) -> list[AskList]:
+        """Return the request for the next page, once."""
+        page, self._next_page = self._next_page, None
+        return [page] if page else []
+
+    def heard_sample(self, answer: Job | Exception) -> None:
+        """Take the response for the sample."""
+        self.answer = answer
+
+    def heard_page(self, question: AskList, answer: ActivePage | Exception) -> None:
+        """Take a page, or the error with which its request ended."""
+        if isinstance(answer, Exception):
+            self.failure = answer
+            return
+        self._rows.update(answer.rows)
+        self.pages += 1
+        self.is_whole = not answer.more
+        if answer.more:
+            self._next_page = AskList(question.wanted, question.offset + answer.size)
+
+    def stop(self) -> None:
+        """Read no further page: the list is too long."""
+        self.is_too_long = True
+        self._next_page = None

@@ -1,0 +1,45 @@
+"""What a PollPlan sends and notifies: requests for its driver, and notices for its waits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from airflow_provider_polaris.api.models import Job
+
+
+@dataclass(frozen=True)
+class AskJob:
+    """A request for one job by id.
+
+    :param key: the id in lower case, as the plan names the job.
+    :param job_id: the id as the task gave it.
+    :param at: when the request was due, in monotonic seconds.
+    """
+
+    key: str
+    job_id: str
+    at: float
+
+
+@dataclass(frozen=True)
+class AskList:
+    """A request for one page of the list of jobs that are not over.
+
+    :param wanted: ids in lower case. The client drops all other rows.
+    :param offset: how many jobs precede the page.
+    """
+
+    wanted: frozenset[str]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What a wait is told.
+
+    :param answer: the job; why a poll failed; or ``None`` if the job has not changed for a long time.
+    :param silent_polls: how many polls without news preceded this one since the last notice.
+    """
+
+    answer: Job | Exception | None
+    silent_polls: int = 0
