@@ -11,10 +11,10 @@ from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import JobType, Table
 from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.gate.decision import Decision, Verdict
-from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
+from airflow_provider_polaris.gate.outage_tolerance import SECOND_CHECK_SECONDS
 
 #: ``available`` counts if it is seen twice, at least so many seconds apart, without another state in between.
-APART = 30.0
+CHECKS_APART_SECONDS = 30.0
 
 AVAILABLE = "available"
 UNAVAILABLE = "unavailable"
@@ -66,7 +66,7 @@ class Readiness:
 
     def second_look_in(self, now: float) -> float:
         """Return after how many seconds a second check decides; 0 if the usual interval is soon enough."""
-        needed = {AVAILABLE: APART, MISSING: SECOND_LOOK}.get(self.state or "", 0.0)
+        needed = {AVAILABLE: CHECKS_APART_SECONDS, MISSING: SECOND_CHECK_SECONDS}.get(self.state or "", 0.0)
         # Capped, since a clock may be set back.
         return 0.0 if self._since is None else min(needed, max(0.0, self._since + needed - now))
 

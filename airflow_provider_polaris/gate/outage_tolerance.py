@@ -15,13 +15,13 @@ from airflow_provider_polaris.api.errors import (
 )
 
 #: How long a wait that has worked before tolerates a 401, in seconds: keys are rotated while jobs run.
-ROTATION_GRACE = 300.0
+KEY_ROTATION_SECONDS = 300.0
 #: A 404 counts only if a second poll, at least so many seconds later, returns it too.
-SECOND_LOOK = 10.0
+SECOND_CHECK_SECONDS = 10.0
 #: The longest delay of a poll that ``Retry-After`` can ask for, in seconds.
-MAX_RETRY_AFTER = 30.0
+MAX_RETRY_AFTER_SECONDS = 30.0
 #: An outage before a deferral is forgotten after so many seconds and three intervals.
-STALE = 60.0
+STALE_OUTAGE_SECONDS = 60.0
 
 
 @dataclass
@@ -83,7 +83,7 @@ class OutageTolerance:
         for one that has not ended.
         """
         at = failing.get("at") if failing else None
-        if not failing or not isinstance(at, (int, float)) or now - at > STALE + 3 * self.interval:
+        if not failing or not isinstance(at, (int, float)) or now - at > STALE_OUTAGE_SECONDS + 3 * self.interval:
             return False
         self.unreachable_since = failing.get("unreachable_since")
         self.unauthorized_since = failing.get("unauthorized_since")
@@ -100,7 +100,7 @@ class OutageTolerance:
                 status=error.status,
                 code=error.code,
             )
-        asked = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
+        asked = min(error.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
         return asked if asked > self.interval else None
 
     def _unauthorized(self, error: PolarisUnauthorized, now: float) -> None:
@@ -108,13 +108,13 @@ class OutageTolerance:
             raise error
         if self.unauthorized_since is None:
             self.unauthorized_since = now
-        if now - self.unauthorized_since >= ROTATION_GRACE:
+        if now - self.unauthorized_since >= KEY_ROTATION_SECONDS:
             raise error
 
     def _not_found(self, error: PolarisNotFound, now: float) -> float:
         if self.not_found_since is None:
             self.not_found_since = now
-        left = self.not_found_since + SECOND_LOOK - now
+        left = self.not_found_since + SECOND_CHECK_SECONDS - now
         if left > 0:
             return left
         raise no_such_job(error)

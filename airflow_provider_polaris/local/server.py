@@ -19,7 +19,7 @@ from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.store import Store
 from airflow_provider_polaris.local.http.admin import AdminApi
 from airflow_provider_polaris.local.http.app import PERMISSIONS, Gatekeeper
-from airflow_provider_polaris.local.http.faults import FOR_EVER, Fault, Faults
+from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
 from airflow_provider_polaris.local.http.files_api import FilesApi
 from airflow_provider_polaris.local.http.jobs_api import JobsApi
 from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protocol
@@ -293,7 +293,7 @@ class LocalPolaris:
 
     def hang_next(self, times: int = 1, *, match: str = "") -> None:
         """Never answer the next requests."""
-        self._faults.add(Fault(times, match, delay=FOR_EVER))
+        self._faults.add(Fault(times, match, delay=HANG_SECONDS))
 
     def clear_faults(self) -> None:
         """Remove all planned faults of requests and behaviours of jobs."""

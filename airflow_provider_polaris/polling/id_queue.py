@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from airflow_provider_polaris.api.errors import PolarisConnectionMissing, PolarisTransientError, PolarisUnauthorized
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
 
 #: Treat the service as down after this many different jobs fail in a row. One job alone may have a fault of its own.
 OUTAGE_JOBS = 2
@@ -90,7 +90,7 @@ class IdQueue:
             self._held.clear()
             return []
         self._failing.add(key)
-        asked_pause = min(getattr(answer, "retry_after", None) or 0.0, MAX_RETRY_AFTER)
+        asked_pause = min(getattr(answer, "retry_after", None) or 0.0, MAX_RETRY_AFTER_SECONDS)
         self._next_probe = max(self._next_probe, now + asked_pause)
         if not self._in_outage:
             return []

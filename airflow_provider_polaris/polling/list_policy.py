@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class JobListPolicy:
 
     def put_off(self, now: float, seconds: float) -> None:
         """Do not read the list before so many seconds have passed."""
-        self._not_before = now + min(seconds, MAX_RETRY_AFTER)
+        self._not_before = now + min(seconds, MAX_RETRY_AFTER_SECONDS)
 
     def is_too_long(self, pages: int, waits: int) -> bool:
         """Whether to read on after so many pages costs more than to request so many jobs by id."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
 
 #: If responses take longer than the interval, pause for this fraction of the interval after each response.
 SLOW_SERVICE_PAUSE_RATIO = 0.1
@@ -115,7 +115,7 @@ class PolledWait:
         if now - asked_at > self.pace.interval:
             self._next_at = max(self._next_at, now + SLOW_SERVICE_PAUSE_RATIO * self.pace.interval)
         if isinstance(answer, PolarisTransientError):
-            self._next_at = max(self._next_at, asked_at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
+            self._next_at = max(self._next_at, asked_at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
         self._check_at = math.inf
         self._was_last_asked = asked_at + wall_offset >= self.deadline
         return self._notice(answer, now)

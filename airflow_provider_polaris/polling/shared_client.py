@@ -29,7 +29,7 @@ from airflow_provider_polaris.polling.threads import DaemonThreadPool
 T = TypeVar("T")
 
 #: Looking a connection up costs a triggerer some 150 ms, one after another: at most this often, in seconds.
-LOOK_UP_EVERY = 10.0
+LOOKUP_INTERVAL_SECONDS = 10.0
 
 #: How many of the pool's threads one connection may hold: a service that hangs leaves some to the others.
 SLOTS = 6
@@ -128,7 +128,7 @@ class SharedClient:
 
     async def _look_up_if_due(self) -> None:
         now = clock.monotonic()
-        if now - self._looked_up_at < LOOK_UP_EVERY:
+        if now - self._looked_up_at < LOOKUP_INTERVAL_SECONDS:
             return
         before, self._looked_up_at = self._looked_up_at, now
         try:

@@ -18,7 +18,7 @@ from airflow_provider_polaris.api.errors import (
 from airflow_provider_polaris.api.job_spec import can_be_marked, marked, table_of
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobStillRunning, PolarisJobTimeout
-from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
+from airflow_provider_polaris.gate.outage_tolerance import SECOND_CHECK_SECONDS
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.submission_record import State, SubmissionNote, SubmissionRecord
 from airflow_provider_polaris.waiting.progress_log import Log
@@ -114,7 +114,7 @@ class JobSubmission:
         try:
             return self._hook.get_job(job_id)
         except PolarisNotFound:
-            clock.sleep(SECOND_LOOK)  # as in every wait, one 404 is no proof
+            clock.sleep(SECOND_CHECK_SECONDS)  # as in every wait, one 404 is no proof
         try:
             return self._hook.get_job(job_id)
         except PolarisNotFound:

@@ -13,7 +13,7 @@ from airflow_provider_polaris.gate.decision import Decision, Verdict
 from airflow_provider_polaris.waiting.crossing import WaitEvent
 
 #: A wait logs that it is still waiting this often, in seconds.
-HEARTBEAT = 900.0
+HEARTBEAT_SECONDS = 900.0
 
 
 class Log(Protocol):
@@ -114,7 +114,7 @@ class ProgressLog:
     def _is_due(self, subject: str, news: Any) -> bool:
         now = clock.now()
         logged, logged_at = self._logged.get(subject, (None, 0.0))
-        is_due = news != logged or now - logged_at >= HEARTBEAT
+        is_due = news != logged or now - logged_at >= HEARTBEAT_SECONDS
         if is_due:
             self._logged[subject] = (news, now)
         return is_due

@@ -12,7 +12,7 @@ import pytest
 import requests
 import urllib3.util.connection
 
-from airflow_provider_polaris.gate.outage_tolerance import ROTATION_GRACE
+from airflow_provider_polaris.gate.outage_tolerance import KEY_ROTATION_SECONDS
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.support.run_task import run_task
 
@@ -242,7 +242,7 @@ def test_a_key_that_becomes_invalid_is_tolerated_for_five_minutes(polaris, wait,
     start = moved_clock.time
     outcome = wait(mode, **rotate)
     assert outcome.kind == "PolarisUnauthorized"
-    assert ROTATION_GRACE <= moved_clock.time - start <= ROTATION_GRACE + 120
+    assert KEY_ROTATION_SECONDS <= moved_clock.time - start <= KEY_ROTATION_SECONDS + 120
 
 
 def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_clock):

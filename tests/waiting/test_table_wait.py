@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from airflow_provider_polaris.gate.availability import APART
+from airflow_provider_polaris.gate.availability import CHECKS_APART_SECONDS
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -66,7 +66,7 @@ def test_a_table_must_be_available_in_two_checks_some_time_apart(load, moved_clo
     outcome = load.gate(mode)
     assert outcome.kind == "success", outcome.error
     assert len(load.looks) == 2
-    assert moved_clock.time - began >= APART
+    assert moved_clock.time - began >= CHECKS_APART_SECONDS
     assert outcome.deferrals == (mode == "deferred")
     assert outcome.xcom["execution_status"] == "completed"
 
@@ -81,7 +81,7 @@ def test_another_state_between_two_checks_starts_the_count_again(load, moved_clo
         outcome = load.gate(mode, poke_interval=10)
     assert outcome.kind == "success", outcome.error
     assert len(load.looks) == 4
-    assert moved_clock.time - began >= 2 * APART
+    assert moved_clock.time - began >= 2 * CHECKS_APART_SECONDS
 
 
 @EACH
@@ -302,7 +302,7 @@ def test_the_second_check_comes_after_exactly_the_needed_time(load, moved_clock,
     began = moved_clock.time
     (event,) = run(trigger)
     assert event.payload["outcome"] == "table"
-    assert moved_clock.time - began == pytest.approx(APART)
+    assert moved_clock.time - began == pytest.approx(CHECKS_APART_SECONDS)
     assert len(load.looks) == 2
 
 
@@ -363,7 +363,7 @@ class TestTheOperator:
         began = moved_clock.time
         outcome = self.load(mode)
         assert outcome.kind == "success", outcome.error
-        assert moved_clock.time - began >= APART + 60
+        assert moved_clock.time - began >= CHECKS_APART_SECONDS + 60
         assert outcome.deferrals == (2 if mode == "deferred" else 0)
 
     @pytest.mark.parametrize("mode", ["worker", "deferred"])

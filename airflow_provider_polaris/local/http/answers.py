@@ -19,7 +19,7 @@ MAX_JSON = 8 * 1024 * 1024
 #: A JSON body of more bytes is parsed in a thread.
 LARGE_JSON = 64 * 1024
 #: The longest pause within a request's body, in seconds.
-MAX_SILENCE = 30.0
+MAX_BODY_PAUSE_SECONDS = 30.0
 
 _CODES = {
     400: "BadRequest",
@@ -92,7 +92,7 @@ def bounded(request: Request, limit: int) -> Request:
     async def receive() -> Message:
         nonlocal seen
         try:
-            message = await asyncio.wait_for(request.receive(), MAX_SILENCE)
+            message = await asyncio.wait_for(request.receive(), MAX_BODY_PAUSE_SECONDS)
         except asyncio.TimeoutError:
             raise ApiError(408, "The body did not arrive in time", headers=close) from None
         seen += len(message.get("body", b""))
