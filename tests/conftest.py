@@ -56,7 +56,7 @@ def polaris(_server, monkeypatch):
     for job_id in list(_server._store.jobs):  # some are malformed, some of a time to come (moved_clock)
         _server.remove_job(job_id)
     _server.api_key = API_KEY
-    _server.cancel_looks = 1
+    _server.cancel_checks = 1
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ class LocalPolaris:
         ``ManageTables``; all by default.
     :param rows_per_second: the most rows that a job reads per second, so that a test has time to wait; ``None`` for no
         limit.
-    :param cancel_looks: how many requests still see a scripted job running after its cancellation was accepted.
+    :param cancel_checks: how many requests still see a scripted job running after its cancellation was accepted.
     :param available_after: seconds from a job's end until its rows can be queried. The table is ``unavailable`` until
         then.
     :param certfile: the certificate with which to serve https; ``keyfile`` holds its key.
@@ -53,7 +53,7 @@ class LocalPolaris:
         api_key: str | None = None,
         permissions: Iterable[str] = PERMISSIONS,
         rows_per_second: float | None = None,
-        cancel_looks: int = 1,
+        cancel_checks: int = 1,
         available_after: float = 0.0,
         certfile: str | None = None,
         keyfile: str | None = None,
@@ -63,7 +63,7 @@ class LocalPolaris:
         self.requests: list[SeenRequest] = []
         self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
         self.permissions = permissions
-        self._store = Store(cancel_looks=cancel_looks, available_after=available_after)
+        self._store = Store(cancel_checks=cancel_checks, available_after=available_after)
         self._runner = Runner(self._store, rows_per_second=rows_per_second)
         self._faults = Faults()
         self._lines: dict[Any, asyncio.Transport] = {}
@@ -131,13 +131,13 @@ class LocalPolaris:
         return self.url.replace("://", f"://{self.api_key}:@", 1)
 
     @property
-    def cancel_looks(self) -> int:
+    def cancel_checks(self) -> int:
         """How many requests still see a scripted job running after its cancellation was accepted."""
-        return self._store.cancel_looks
+        return self._store.cancel_checks
 
-    @cancel_looks.setter
-    def cancel_looks(self, looks: int) -> None:
-        self._store.cancel_looks = looks
+    @cancel_checks.setter
+    def cancel_checks(self, checks: int) -> None:
+        self._store.cancel_checks = checks
 
     @property
     def rows_per_second(self) -> float | None:

@@ -53,7 +53,7 @@ def test_an_operator_that_does_not_wait_never_defers(polaris, monkeypatch):
 
 def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
-    polaris.cancel_looks = 99
+    polaris.cancel_checks = 99
     limit = timedelta(seconds=60)
     outcome = run_task(
         lambda: PolarisCancelJobOperator(task_id="t", job_id=job_id, deferrable=True, execution_timeout=limit)
@@ -127,7 +127,7 @@ def test_a_deletion_cannot_be_canceled(polaris, cancel, kind):
 
 def test_a_job_that_is_not_over_in_time_is_a_retryable_error(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
-    polaris.cancel_looks = 99
+    polaris.cancel_checks = 99
     start = moved_clock.time
     outcome = cancel(job_id, timeout=100, poll_interval=30)
     assert outcome.kind == "PolarisCancelTimeout"

@@ -78,7 +78,7 @@ def test_a_refusal_says_what_is_in_the_table(polaris, deferrable, stored, says):
 @both_modes
 def test_a_job_that_a_person_canceled_is_not_loaded_again(polaris, hook, moved_clock, deferrable):
     polaris.next_job("hang")
-    polaris.cancel_looks = 0
+    polaris.cancel_checks = 0
     moved_clock.on_sleep = lambda: hook.cancel_job(jobs_of(hook)[-1].id) if moved_clock.slept == [60] else None
     outcome = Task().run(deferrable=deferrable, between=lambda: hook.cancel_job(jobs_of(hook)[-1].id))
     assert outcome.kind == "PolarisJobCanceled"

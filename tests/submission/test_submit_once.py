@@ -239,7 +239,7 @@ class TestARetryBefore33:
 def test_a_retry_while_the_job_is_still_being_canceled_comes_back_later(polaris, hook):
     task = Task()
     polaris.next_job("hang")
-    polaris.cancel_looks = 99
+    polaris.cancel_checks = 99
     job_id = task.run(cancel_on_timeout=True).pushed["job_id"]
     assert task.run().kind == "PolarisJobTimeout"
     polaris.set_status(job_id, "completed")

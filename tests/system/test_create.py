@@ -151,7 +151,7 @@ def airflow(polaris, tmp_path_factory):
 
 def rows_of(polaris, run_id):
     with polaris._store.lock:
-        return polaris._store.tables.look(run_id)["totalRows"] if run_id in polaris._store.tables else 0
+        return polaris._store.tables.poll(run_id)["totalRows"] if run_id in polaris._store.tables else 0
 
 
 def jobs_of(polaris, run_id):

@@ -115,7 +115,7 @@ class Tables:
     def _visible(self, table: StoredTable) -> int:
         return table.rows_before if time.monotonic() < table.available_at else sum(table.rows.values())
 
-    def look(self, name: str) -> dict[str, Any]:
+    def poll(self, name: str) -> dict[str, Any]:
         """Return a table as a request sees it. A scripted table changes with each request."""
         table = self._tables[name]
         if table.script:
@@ -133,13 +133,13 @@ class Tables:
             **table.fields,
         }
 
-    def look_at_all(self) -> list[dict[str, Any]]:
+    def poll_all(self) -> list[dict[str, Any]]:
         """Return the summaries of all tables, by name."""
         return [
-            {key: value for key, value in self.look(name).items() if key not in NOT_IN_SUMMARY}
+            {key: value for key, value in self.poll(name).items() if key not in NOT_IN_SUMMARY}
             for name in sorted(self._tables)
         ]
 
-    def peek_at_all(self) -> list[dict[str, Any]]:
+    def list_all(self) -> list[dict[str, Any]]:
         """Return all tables, by name, without a change of scripted ones."""
         return [self._as_of_now(self._tables[name]) for name in sorted(self._tables)]

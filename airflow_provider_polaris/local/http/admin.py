@@ -132,7 +132,7 @@ class AdminApi:
             if name not in self._store.tables:
                 raise ApiError(404, "There is no such table", "tableName")
             self._store.tables[name].fields.update(changes)
-            return JSONResponse(self._store.tables.look(name))
+            return JSONResponse(self._store.tables.poll(name))
 
 
 def _made(kind: Callable[..., Thing], given: dict[str, Any]) -> Thing:
