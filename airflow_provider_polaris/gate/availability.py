@@ -54,17 +54,17 @@ class Readiness:
         self.state: str | None = None
         self._since: float | None = None
 
-    def saw(self, table: Table | None, now: float) -> Decision:
+    def table_polled(self, table: Table | None, now: float) -> Decision:
         """Note a response, ``None`` for a 404, and return what the gate decides."""
         state = table.availability if table else MISSING
         if self._since is None or state != self.state:
             self.state, self._since = state, now
         decision = judge(self.name, state)
-        if self.second_look_in(now) > 0:
+        if self.second_check_in(now) > 0:
             return Decision(Verdict.WAIT, f"{decision.reason}. It is checked once more before that counts")
         return decision
 
-    def second_look_in(self, now: float) -> float:
+    def second_check_in(self, now: float) -> float:
         """Return after how many seconds a second check decides; 0 if the usual interval is soon enough."""
         needed = {AVAILABLE: CHECKS_APART_SECONDS, MISSING: SECOND_CHECK_SECONDS}.get(self.state or "", 0.0)
         # Capped, since a clock may be set back.

@@ -100,7 +100,7 @@ class PolarisCancelJobOperator(WaitingTask):
         self.log.info("%s: Polaris accepted the cancellation; the job was %s", job, job.state)
         if not self.wait_for_completion:
             return self.finish(job_wait.outcome_of(job), context)
-        job_wait.notes.resume(job)
+        job_wait.progress.resume(job)
         if self.deferrable and not job.is_over:
             self.defer_wait(job_wait, deadline_of(self, context, clock.now(), self.timeout), context)
         deadline = clock.now() + self.timeout

@@ -186,7 +186,7 @@ class PolarisCreateJobOperator(GatedTask):
 
     def leave_job(self, job_wait: JobWait) -> str:
         """Cancel the job if the task's options ask for that. Return what happened."""
-        if job_wait.notes.is_over or not self.cancel_on_timeout:
+        if job_wait.progress.is_over or not self.cancel_on_timeout:
             return super().leave_job(job_wait)
         if self._record:
             self._record.note_cancellation(job_wait.job_id, self.log)
@@ -243,7 +243,7 @@ class PolarisCreateJobOperator(GatedTask):
             self.check_table_can_be_read(hook, table_of(spec))
         job = JobSubmission(hook, record, spec, self.log, kill.check).job()
         job_wait = self._wait_for_job(job.id, deferrable=self.deferrable, hook=hook)
-        job_wait.notes.resume(job)
+        job_wait.progress.resume(job)
         job_wait.tolerance.worked = True
         if self.do_xcom_push:
             context["ti"].xcom_push(key="job_id", value=job.id)

@@ -86,11 +86,11 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         if job_wait is None:
             job_wait = self._start(deferrable=self.deferrable)
             self.note_job_url(job_wait.hook, job_wait.job_id, context)
-        seen_before = job_wait.notes.last
+        seen_before = job_wait.progress.last
         outcome = job_wait.poll()
         if outcome:
             return PokeReturnValue(True, self.report(outcome, context))
-        job = job_wait.notes.last
+        job = job_wait.progress.last
         if job and not seen_before and not job.is_over and self._sees_whole_wait:
             self.check_table_can_be_read(job_wait.hook, job.table)
         if self.deferrable:

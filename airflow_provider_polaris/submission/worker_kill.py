@@ -109,7 +109,7 @@ class WorkerKill:
             self._log.warning("The task has no job that could be canceled")
 
     def _cancel(self, job_wait: JobWait) -> None:
-        last = job_wait.notes.last
+        last = job_wait.progress.last
         if last and last.is_over:
             return
         self._record.note_cancellation(job_wait.job_id, self._log)

@@ -64,16 +64,16 @@ class PolarisTrigger(BaseTrigger):
 
     async def _wait_for_event(self) -> WaitEvent:
         args = self.args
-        notes = ProgressLog(args.job_id, self.log)
-        notes.resume(args.last_job)
+        progress = ProgressLog(args.job_id, self.log)
+        progress.resume(args.last_job)
         tolerance = OutageTolerance(args.max_unreachable, args.poll_interval, worked=True)
         outcome: EventOutcome = "error"
         error: PolarisError | None = None
         try:
             async with shared_client(args.polaris_conn_id, args.project_id) as client:
-                outcome = await self.wait(client, tolerance, notes)
+                outcome = await self.wait(client, tolerance, progress)
         except PolarisApiError as failure:
-            error = explain(failure, args.job_id, notes.last)
+            error = explain(failure, args.job_id, progress.last)
         except PolarisError as failure:
             error = failure
         except Exception as failure:
@@ -84,17 +84,17 @@ class PolarisTrigger(BaseTrigger):
         return WaitEvent(
             outcome=outcome,
             deadline=args.deadline,
-            job=notes.last,
+            job=progress.last,
             table=self.table_seen(),
             error=error,
             failing=tolerance.to_dict(clock.now()),
-            trouble=notes.trouble,
-            polls=notes.polls,
-            failed_polls=notes.failed_polls,
+            trouble=progress.trouble,
+            polls=progress.polls,
+            failed_polls=progress.failed_polls,
         )
 
     async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["job", "table", "timeout"]:
         """Return why the task must continue. Raise a PolarisError if the wait cannot continue."""
         raise NotImplementedError

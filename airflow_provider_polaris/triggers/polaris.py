@@ -37,23 +37,23 @@ class PolarisJobTrigger(PolarisTrigger):
         return self.args.condition
 
     async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["job", "timeout"]:
         """Listen to the poll until the gate would stop waiting."""
         pace = self.pace()
         first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         with client.poller.subscribe(
-            self.job_id, self._is_decided, pace, self.deadline, first=first, known=notes.last
+            self.job_id, self._is_decided, pace, self.deadline, first=first, known=progress.last
         ) as poll:
             while True:
                 answer, silent_polls = await poll.next()
-                notes.polls += silent_polls
+                progress.polls += silent_polls
                 if isinstance(answer, PolarisApiError):
                     delay = tolerance.failed(answer, clock.now())
-                    notes.failed(answer)
+                    progress.failed(answer)
                     if isinstance(answer, PolarisNotFound) and delay is not None:
                         poll.check_in(delay)
-                elif self._ends_with(answer or notes.last, notes):
+                elif self._ends_with(answer or progress.last, progress):
                     return "job"
                 else:
                     tolerance.succeeded()
@@ -63,11 +63,11 @@ class PolarisJobTrigger(PolarisTrigger):
     def _is_decided(self, job: Job) -> bool:
         return decide(job, self.gate).verdict is not Verdict.WAIT
 
-    def _ends_with(self, job: Job | None, notes: ProgressLog) -> bool:
+    def _ends_with(self, job: Job | None, progress: ProgressLog) -> bool:
         if job is None:
             return False
         decision = decide(job, self.gate)
-        notes.saw(job, decision)
+        progress.job_polled(job, decision)
         return decision.verdict is not Verdict.WAIT
 
     async def on_kill(self) -> None:
@@ -101,7 +101,7 @@ class PolarisTableTrigger(PolarisTrigger):
         return TableSeen(self.table, self._readiness.state, str(self._readiness))
 
     async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["table", "timeout"]:
         """Look until the table's state is one that ends the wait, twice where it takes that."""
         pace = self.pace()
@@ -112,20 +112,20 @@ class PolarisTableTrigger(PolarisTrigger):
                 if left <= 0:
                     return "timeout"
                 # A second look that is under way may end a little later: Airflow's backstop leaves time for it.
-                await clock.sleep_async(pause if self._readiness.second_look_in(clock.now()) else min(pause, left))
+                await clock.sleep_async(pause if self._readiness.second_check_in(clock.now()) else min(pause, left))
             pause = pace.pause()
             try:
                 table = await self._ask(client)
             except PolarisApiError as error:
                 pause = tolerance.failed(error, clock.now()) or pause
-                notes.failed(error)
+                progress.failed(error)
             else:
-                decision = self._readiness.saw(table, clock.now())
-                notes.saw_table(str(self._readiness), decision)
+                decision = self._readiness.table_polled(table, clock.now())
+                progress.table_polled(str(self._readiness), decision)
                 if decision.verdict is not Verdict.WAIT:
                     return "table"
                 tolerance.succeeded()
-                pause = self._readiness.second_look_in(clock.now()) or pause
+                pause = self._readiness.second_check_in(clock.now()) or pause
 
     async def _ask(self, client: SharedClient) -> Table | None:
         """Request the table. A service that hangs past the deadline counts as unreachable."""

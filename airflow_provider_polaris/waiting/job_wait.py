@@ -83,7 +83,7 @@ class JobWait:
         self.table_wait = table_wait
         #: The job, if the task only waits for its table.
         self.loaded: Job | None = None
-        self.notes = ProgressLog(job_id, log, logs_end=False)
+        self.progress = ProgressLog(job_id, log, logs_end=False)
         self._readiness: Readiness | None = None
         #: The outcome of the job, while the wait for its table continues.
         self._job_outcome: Outcome | None = None
@@ -96,7 +96,7 @@ class JobWait:
             job = self._request_job()
             return self._judge(job) if job else None
         except PolarisApiError as error:
-            raise explain(error, self.job_id, self.notes.last) from None
+            raise explain(error, self.job_id, self.progress.last) from None
 
     def wait_until(self, deadline: float) -> Outcome | None:
         """Poll until the wait ends. Return ``None`` if the deadline passes before that.
@@ -115,7 +115,7 @@ class JobWait:
     @property
     def awaited(self) -> str:
         """What the task still waits for, as a clause."""
-        if self.notes.is_over:
+        if self.progress.is_over:
             return "the job's table was available"
         is_running_enough = isinstance(self.condition, Gate) and self.condition.wait_for == "running"
         return "the job was running" if is_running_enough else "the job was over"
@@ -128,7 +128,7 @@ class JobWait:
         try:
             return self._judge(job, table_state)
         except PolarisApiError as error:
-            raise explain(error, self.job_id, self.notes.last) from None
+            raise explain(error, self.job_id, self.progress.last) from None
 
     def outcome_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
         """Return the outcome for the job as it is now. Counters that cannot be read are left out."""
@@ -151,7 +151,7 @@ class JobWait:
 
     def _tolerate(self, error: PolarisApiError) -> float | None:
         delay = self.tolerance.failed(error, clock.now())
-        self.notes.failed(error)
+        self.progress.failed(error)
         return delay
 
     def _judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
@@ -161,7 +161,7 @@ class JobWait:
         self.tolerance.worked = True
         self.tolerance.not_found_since = None
         decision = decide(job, self.condition)
-        self.notes.saw(job, decision)
+        self.progress.job_polled(job, decision)
         if decision.verdict is Verdict.WAIT:
             self.tolerance.succeeded()
             return None
@@ -213,7 +213,7 @@ class JobWait:
         """Check the table, twice if one check does not decide. A rescheduled poke would not know of the first check."""
         readiness = self._readiness = self._readiness or Readiness(name)
         decision = self._check_table_once(readiness)
-        pause = readiness.second_look_in(clock.now())
+        pause = readiness.second_check_in(clock.now())
         if pause:
             clock.sleep(pause)
             decision = self._check_table_once(readiness)
@@ -224,8 +224,8 @@ class JobWait:
             table = self.hook.get_table(readiness.name, retry=False)
         except PolarisNotFound:
             table = None
-        decision = readiness.saw(table, clock.now())
-        self.notes.saw_table(str(readiness), decision)
+        decision = readiness.table_polled(table, clock.now())
+        self.progress.table_polled(str(readiness), decision)
         return decision
 
     def _judge_with_counters(self, job: Job) -> Outcome:
@@ -251,7 +251,7 @@ class JobWait:
         except (PolarisTransientError, PolarisUnauthorized):
             raise
         except PolarisApiError as error:
-            self.notes.log.warning("Job %s: %s", self.job_id, error)
+            self.progress.log.warning("Job %s: %s", self.job_id, error)
             return None
 
     def _log_lines_if_possible(self) -> tuple[LogEntry, ...]:
@@ -263,5 +263,5 @@ class JobWait:
         try:
             return read(self.job_id)
         except PolarisApiError as error:
-            self.notes.log.warning("Job %s: %s", self.job_id, error)
+            self.progress.log.warning("Job %s: %s", self.job_id, error)
             return None

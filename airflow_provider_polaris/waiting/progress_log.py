@@ -47,7 +47,7 @@ class ProgressLog:
     #: What was last logged of a subject, and when.
     _logged: dict[str, tuple[Any, float]] = field(default_factory=dict, repr=False)
 
-    def saw(self, job: Job, decision: Decision) -> None:
+    def job_polled(self, job: Job, decision: Decision) -> None:
         """Note a response. Log it if it is news, or if nothing was logged for a while."""
         self.polls += 1
         self.last = job
@@ -57,7 +57,7 @@ class ProgressLog:
         line = f"{job} {decision.reason if is_settled else f'is {job.state}'}"
         self._answered("job", _news(job), line, warn=decision.warn)
 
-    def saw_table(self, state: str, decision: Decision) -> None:
+    def table_polled(self, state: str, decision: Decision) -> None:
         """Note the state of the job's table, as a clause that does not tell what the state means for the wait."""
         self.polls += 1
         self.table = state

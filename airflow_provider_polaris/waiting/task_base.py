@@ -128,7 +128,7 @@ class WaitingTask(LinksToJob, BaseOperator):
 
     def leave_job(self, job_wait: JobWait) -> str:
         """Do what the task's options ask for when a wait ends early. Return a sentence about the job, or nothing."""
-        return "" if job_wait.notes.is_over else "The job was not canceled"
+        return "" if job_wait.progress.is_over else "The job was not canceled"
 
     def backoff(self) -> dict[str, Any]:
         """Return the arguments of a trigger whose interval grows."""
@@ -156,7 +156,7 @@ class WaitingTask(LinksToJob, BaseOperator):
             "deadline": deadline,
             "max_unreachable": job_wait.tolerance.max_unreachable,
             "failing": job_wait.tolerance.to_dict(clock.now()),
-            "last_job": job_wait.notes.last,
+            "last_job": job_wait.progress.last,
             **self.backoff(),
         }
         args: TriggerArgs
@@ -193,7 +193,7 @@ class WaitingTask(LinksToJob, BaseOperator):
         :param option: the option that has ended the wait after ``limit`` seconds.
         """
         passed = f"The task's {option} of {limit:,.0f} s passed before {job_wait.awaited}"
-        known, left = job_wait.notes.last_known, self.leave_job(job_wait)
+        known, left = job_wait.progress.last_known, self.leave_job(job_wait)
         return self.with_url(sentences(passed, known, left) if left else sentences(passed, known))
 
     def with_url(self, message: str) -> str:
@@ -202,7 +202,7 @@ class WaitingTask(LinksToJob, BaseOperator):
 
     def _judge_event(self, job_wait: JobWait, event: WaitEvent) -> Outcome | None:
         job_wait.tolerance.resume(event.failing, clock.now())
-        job_wait.notes.resume_event(event)
+        job_wait.progress.resume_event(event)
         if event.job is None or event.outcome not in ("job", "table"):
             return None
         table_state = event.table.state if event.table and event.outcome == "table" else None
@@ -331,7 +331,7 @@ class GatedTask(WaitingTask):
             context["ti"].xcom_push(key="metrics", value=result["metrics"])
         if not outcome.passed:
             raise self.refusal(outcome, self.with_url(str(outcome)))
-        polls = self._job_wait.notes if self._job_wait else ""
+        polls = self._job_wait.progress if self._job_wait else ""
         if outcome.decision.warn:
             self.log.warning("The gate opens, with a warning. %s %s", outcome, polls)
         else:

@@ -14,8 +14,8 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.gate.outage_tolerance import (
-    MAX_RETRY_AFTER_SECONDS,
     KEY_ROTATION_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
     SECOND_CHECK_SECONDS,
     STALE_OUTAGE_SECONDS,
     OutageTolerance,
