@@ -135,7 +135,7 @@ def _decide_completed(job: Job, gate: Gate, metrics: JobMetrics | None, log_code
         objection = _object_to_warning(health.code, gate, log_codes)
         if objection:
             return Decision(objection.verdict, f"is {job.state}; {objection.reason}")
-    decision = _weigh(metrics, gate)
+    decision = _check_thresholds(metrics, gate)
     if decision is None:
         return Decision(Verdict.PASS, f"is {job.state}", warn=health.is_warning)
     return decision
@@ -157,13 +157,13 @@ def _object_to_warning(code: str | None, gate: Gate, log_codes: Collection[str] 
     return None
 
 
-def _weigh(metrics: JobMetrics | None, gate: Gate) -> Decision | None:
+def _check_thresholds(metrics: JobMetrics | None, gate: Gate) -> Decision | None:
     """Hold the counters against the thresholds; ``None`` if nothing speaks against passing."""
     if not gate.needs_metrics:
         return None
     if metrics is None:
         return Decision(Verdict.UNDECIDED, "completed, and its counters could not be read")
-    objections = [*_weigh_maxima(metrics, gate), *_weigh_minimum(metrics, gate), *_weigh_ratio(metrics, gate)]
+    objections = [*_check_maxima(metrics, gate), *_check_minimum(metrics, gate), *_check_ratio(metrics, gate)]
     if not objections:
         return None
     refused = any(objection.verdict is Verdict.REFUSE for objection in objections)
@@ -173,7 +173,7 @@ def _weigh(metrics: JobMetrics | None, gate: Gate) -> Decision | None:
     )
 
 
-def _weigh_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
+def _check_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     for option, most, counter, value in (
         (
             "max_rows_skipped_by_error",
@@ -196,7 +196,7 @@ def _weigh_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
             yield _refuse(f"{counter} is {value:,}, and {option} is {most:,}")
 
 
-def _weigh_minimum(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
+def _check_minimum(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     least = gate.min_rows_processed
     if least is None:
         return
@@ -205,12 +205,12 @@ def _weigh_minimum(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     if counted < least or metrics.rows_processed is metrics.rows_processed_with_warning is None:
         yield Decision(
             Verdict.UNDECIDED,
-            f"numRowsProcessed is {_told(metrics.rows_processed)}, numRowsProcessedWithWarning is "
-            f"{_told(metrics.rows_processed_with_warning)}, and min_rows_processed is {least:,}",
+            f"numRowsProcessed is {_counter_text(metrics.rows_processed)}, numRowsProcessedWithWarning is "
+            f"{_counter_text(metrics.rows_processed_with_warning)}, and min_rows_processed is {least:,}",
         )
 
 
-def _weigh_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
+def _check_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     most = gate.max_error_ratio
     if most is None:
         return
@@ -229,5 +229,5 @@ def _weigh_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
         )
 
 
-def _told(counter: int | None) -> str:
+def _counter_text(counter: int | None) -> str:
     return "not reported" if counter is None else f"{counter:,}"

@@ -118,7 +118,7 @@ class JobListPolicy:
         before, self._has_failed = self._has_failed, True
         return before
 
-    def is_missing(self, key: str) -> None:
+    def add_missing(self, key: str) -> None:
         """Note a job that the list does not show."""
         self._missing.add(key)
 

@@ -229,7 +229,7 @@ class PollPlan:
             if key not in self._jobs:
                 continue
             if row is None:
-                self._list.is_missing(key)
+                self._list.add_missing(key)
                 to_ask.append(key)
                 continue
             for wait in self._jobs[key]:
