@@ -19,18 +19,18 @@ CHECKS_APART_SECONDS = 30.0
 AVAILABLE = "available"
 UNAVAILABLE = "unavailable"
 DELETING = "deleting"
-#: What stands for a 404; no value of the service's.
+#: Stands for a 404. The service has no such value.
 MISSING = "no such table"
 
 
 def check_leaves_table(job_type: JobType | None) -> None:
-    """Raise PolarisUsageError for a type of job that leaves no loaded data to wait for."""
+    """Raise PolarisUsageError for a type of job that leaves no table to wait for."""
     if job_type is not None and job_type.drops_table:
         raise PolarisUsageError("wait_until_available is for jobs that leave a table: a drop_table job does not")
 
 
 def judge(name: str, state: str | None) -> Decision:
-    """Return what a gate decides for a table whose state does not change."""
+    """Return what a gate decides if all checks of the table return this state."""
     table = f"table {clip(name, 100)!r}"
     if state == AVAILABLE:
         return Decision(Verdict.PASS, f"{table} is available")
@@ -46,7 +46,7 @@ def judge(name: str, state: str | None) -> Decision:
 
 
 class Readiness:
-    """The states of a table that one wait has seen since its job completed."""
+    """The states of a table during one wait, since its job completed."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -55,13 +55,16 @@ class Readiness:
         self._since: float | None = None
 
     def table_polled(self, table: Table | None, now: float) -> Decision:
-        """Note a response, ``None`` for a 404, and return what the gate decides."""
+        """Record a response. Return what the gate decides.
+
+        :param table: ``None`` for a 404.
+        """
         state = table.availability if table else MISSING
         if self._since is None or state != self.state:
             self.state, self._since = state, now
         decision = judge(self.name, state)
         if self.second_check_in(now) > 0:
-            return Decision(Verdict.WAIT, f"{decision.reason}. It is checked once more before that counts")
+            return Decision(Verdict.WAIT, f"{decision.reason}. A second check must confirm that")
         return decision
 
     def second_check_in(self, now: float) -> float:

@@ -1,7 +1,7 @@
 """The shared poll without I/O: which requests to send when, and whom to notify. Pure.
 
-Few jobs are requested by id. Many jobs are looked up in the list of all jobs that are not over: one request for a
-thousand of them. The list only ever shows that nothing happened. A job that the list does not show, or shows in a
+Few jobs are requested by id. For many jobs, the plan reads the list of all jobs that are not over: one request returns
+a thousand jobs. The list can only show that a job has not changed. A job that the list does not show, or shows in a
 state that would end a wait, is requested by id, and that response decides.
 """
 
@@ -20,7 +20,7 @@ from airflow_provider_polaris.polling.id_queue import IdQueue, is_service_wide
 from airflow_provider_polaris.polling.list_policy import JobListPolicy
 from airflow_provider_polaris.polling.polled_wait import Notice, PolledWait
 
-#: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop serves others in between.
+#: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop runs other tasks in between.
 ROWS_AT_ONCE = 100
 
 Row = Mapping[str, Any]
@@ -47,7 +47,7 @@ class AskList:
 
 
 class Step(NamedTuple):
-    """What a poll does next: send the requests, notify the waits, and call :meth:`PollPlan.due` again."""
+    """The next actions of a poll: send the requests, notify the waits, and call :meth:`PollPlan.due` at ``wake_at``."""
 
     questions: list[AskJob | AskList]
     notices: list[tuple[PolledWait, Notice]]
@@ -56,7 +56,7 @@ class Step(NamedTuple):
 
 @dataclass
 class _Reading:
-    """One reading of the list, with one job requested by id beside it, as a check."""
+    """One reading of the list. At the same time one job is requested by id, as a check."""
 
     keys: list[str]
     sample: str
@@ -71,7 +71,7 @@ class _Reading:
 
 
 class PollPlan:
-    """All state and all decisions of one poll. It is told the time and the responses.
+    """All state and all decisions of one poll. Its caller passes the time and the responses.
 
     :param slots: the most requests by id at once.
     """
@@ -86,12 +86,12 @@ class PollPlan:
         self._wall_offset = 0.0
 
     def add(self, wait: PolledWait, now: float) -> None:
-        """Begin to serve a wait."""
+        """Add a wait."""
         self._jobs.setdefault(wait.key, []).append(wait)
         self._list.hurry(now, wait.pace.interval)
 
     def remove(self, wait: PolledWait) -> None:
-        """Stop to serve a wait."""
+        """Remove a wait."""
         waits = self._jobs.get(wait.key, [])
         if wait in waits:
             waits.remove(wait)
@@ -99,7 +99,7 @@ class PollPlan:
             self._jobs.pop(wait.key, None)
 
     def due(self, now: float, wall: float) -> Step:
-        """Return what to send and whom to notify now, and when to ask again.
+        """Return what to send and whom to notify now, and when to call again.
 
         :param now: monotonic seconds.
         :param wall: seconds since the epoch.
@@ -131,7 +131,7 @@ class PollPlan:
     def heard(
         self, question: AskJob | AskList, answer: Job | ActivePage | Exception, now: float
     ) -> list[tuple[PolledWait, Notice]]:
-        """Take the response to a request. Return whom to notify; then :meth:`due` is worth calling.
+        """Take the response to a request. Return whom to notify. Call :meth:`due` after that.
 
         :param answer: a Job to an AskJob, an ActivePage to an AskList, or the error with which the request ended.
         """
@@ -161,7 +161,7 @@ class PollPlan:
     def _begin_reading(self, now: float, interval: float) -> list[AskJob | AskList]:
         keys = list(self._jobs)
         sample = self._list.begin([key for key in keys if not self._ids.is_pending(key)] or keys, now, interval)
-        # Nobody may wait any more for the sample, if it is a job that the list was wrong about.
+        # The sample may be a job without a wait, if list and response disagreed on the job before.
         page = AskList(frozenset([*keys, sample]), 0)
         self._reading = _Reading([key for key in keys if key != sample], sample, interval, page)
         job_id = self._jobs[sample][0].job_id if sample in self._jobs else sample
@@ -192,7 +192,7 @@ class PollPlan:
         if not answer.more:
             reading.is_whole = True
             self._list.was_read(reading.pages, now)
-        # Compare with the waits of now: many may have come since the first page was requested.
+        # Compare with the current number of waits: many may have begun since the first page was requested.
         elif self._list.is_too_long(reading.pages, len(self._jobs)):
             reading.is_too_long = True
             self._list.was_too_long(reading.pages, len(self._jobs), now)
@@ -200,7 +200,7 @@ class PollPlan:
             reading.next_page = AskList(question.wanted, question.offset + answer.size)
 
     def _end_reading(self, now: float) -> Iterator[tuple[PolledWait, Notice]]:
-        """Use the list, as soon as both the list and the job beside it have responses."""
+        """Use the list as soon as both the list and the sample have responses."""
         reading = self._reading
         if reading is None or reading.answer is None:
             return
@@ -222,7 +222,7 @@ class PollPlan:
             self._rows.extend((key, reading.rows.get(key)) for key in reading.keys)
 
     def _compare_rows(self, now: float) -> Iterator[tuple[PolledWait, Notice]]:
-        """Compare rows with what their waits know. Queue the jobs that the list says too little, or too much, about."""
+        """Compare rows with the last states of their waits. Queue jobs that are missing, or whose row ends a wait."""
         to_ask = []
         for _ in range(min(ROWS_AT_ONCE, len(self._rows))):
             key, row = self._rows.popleft()
@@ -243,7 +243,7 @@ class PollPlan:
     def _do_without_list(
         self, error: Exception, keys: list[str], now: float, *, responds: bool
     ) -> Iterator[tuple[PolledWait, Notice]]:
-        """Notify the waits of the failed poll; or poll by id, if only the list does not work."""
+        """Notify the waits of the failed poll. If only the list does not work, poll by id instead."""
         is_busy = isinstance(error, PolarisTransientError) and error.status == 429
         if not is_service_wide(error) or (responds and not is_busy and self._list.has_failed_twice()):
             self._give_up_list(f"it cannot be read: {error}", now)

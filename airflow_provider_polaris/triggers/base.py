@@ -1,4 +1,4 @@
-"""What the provider's triggers share: their stored arguments, and the one event that they fire."""
+"""The base class of the provider's triggers: stored arguments, and the one event that a trigger fires."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from airflow_provider_polaris.waiting.progress_log import ProgressLog, explain
 
 
 class PolarisTrigger(BaseTrigger):
-    """A wait in the triggerer that fires one :class:`WaitEvent`, and returns. It never raises, and only reads.
+    """Wait in the triggerer, fire one :class:`WaitEvent`, and return. A trigger never raises, and only reads.
 
     :param stored: the arguments, as :class:`TriggerArgs` describes them. Arguments of a newer release are ignored.
         If an argument is missing, the trigger fires an event that says so.
     """
 
-    #: Airflow's database holds this path while a task is deferred. It stays the same if the class moves.
+    #: Airflow's database holds this path while a task is deferred. The path stays the same if the class moves.
     class_path: ClassVar[str]
     #: The type of the stored arguments.
     args_type: ClassVar[type[TriggerArgs]]
@@ -77,10 +77,13 @@ class PolarisTrigger(BaseTrigger):
         except PolarisError as failure:
             error = failure
         except Exception as failure:
-            # If a trigger raises, Airflow makes a TaskDeferralError of it, which soft_fail hides. The event fails the
-            # task, and says why.
+            # If a trigger raises, Airflow fails the task with a TaskDeferralError, which soft_fail turns into a skip.
+            # This event fails the task instead, and says why.
             self.log.exception("Job %s: the trigger failed", args.job_id)
-            error = PolarisError(f"Job {args.job_id}: the trigger failed: {type(failure).__name__}: {failure}")
+            error = PolarisError(
+                f"Job {args.job_id}: the trigger failed: {type(failure).__name__}: {failure}. "
+                "The triggerer's log has the traceback"
+            )
         return WaitEvent(
             outcome=outcome,
             deadline=args.deadline,
@@ -100,7 +103,7 @@ class PolarisTrigger(BaseTrigger):
         raise NotImplementedError
 
     def table_seen(self) -> TableSeen | None:
-        """Return what the event says of a table."""
+        """Return the table for the event, ``None`` if the trigger waits for a job."""
         return None
 
     def pace(self) -> Pace:

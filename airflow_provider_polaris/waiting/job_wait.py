@@ -1,4 +1,4 @@
-"""A task's wait for a job on a worker: poll, judge, and read what the verdict needs."""
+"""A task's wait for a job on a worker: poll the job, judge it, and read its counters and log if needed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOG_LINES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a wait ended: the job, the decision, and what the decision was based on."""
+    """How a wait ended: the job, the decision, the counters, and the end of the job's log."""
 
     job: Job
     decision: Decision
@@ -61,8 +61,8 @@ class JobWait:
     :param condition: what the task waits for.
     :param tolerance: which failed polls the wait tolerates, and for how long.
     :param interval: seconds between polls. Missing counters are read again for up to three intervals.
-    :param table_wait: where the task waits until the table of a good job is available: not at all, in this process, or
-        in a trigger. In the last case :attr:`loaded` is set when it is time to defer.
+    :param table_wait: where the task waits until the table of a good job is available: nowhere, in this process, or in
+        a trigger. In the last case :attr:`loaded` is set when the task must defer.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class JobWait:
 
     @property
     def awaited(self) -> str:
-        """What the task still waits for, as a clause."""
+        """The clause that a timeout message needs: "… passed before …"."""
         if self.progress.is_over:
             return "the job's table was available"
         is_running_enough = isinstance(self.condition, Gate) and self.condition.wait_for == "running"
@@ -155,7 +155,7 @@ class JobWait:
         return delay
 
     def _judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
-        """Judge the job, and read what that needs. Return ``None`` to continue waiting."""
+        """Judge the job. Read its counters, log and table if the verdict needs them. Return ``None`` to continue."""
         if self.table_wait:
             check_leaves_table(job.type)
         self.tolerance.worked = True
@@ -168,7 +168,7 @@ class JobWait:
         return self._tolerating(partial(self._complete_outcome, job, decision, table_state))
 
     def _tolerating(self, judge: Callable[[], Outcome | None]) -> Outcome | None:
-        """Call the function. A request in it that fails is one more failed poll, as the decision needs its response."""
+        """Call the function. A request in it that fails counts as a failed poll: the decision needs the response."""
         try:
             outcome = judge()
         except (PolarisTransientError, PolarisUnauthorized) as error:
@@ -191,7 +191,7 @@ class JobWait:
         return self.outcome_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
 
     def _with_table(self, outcome: Outcome, state: str | None) -> Outcome | None:
-        """Return the outcome once the table can be queried; ``None`` to continue waiting."""
+        """Return the outcome if the table ends the wait; ``None`` to continue waiting."""
         name = outcome.job.table
         if not name:
             reason = "Polaris does not name its table, and wait_until_available is set"
@@ -210,7 +210,7 @@ class JobWait:
         return replace(outcome, decision=Decision(decision.verdict, reason, outcome.decision.warn))
 
     def _check_table(self, name: str) -> Decision:
-        """Check the table, twice if one check does not decide. A rescheduled poke would not know of the first check."""
+        """Check the table, twice if needed. A rescheduled poke is a new process, and does not know the first check."""
         readiness = self._readiness = self._readiness or Readiness(name)
         decision = self._check_table_once(readiness)
         pause = readiness.second_check_in(clock.now())
@@ -245,7 +245,7 @@ class JobWait:
             clock.sleep(pause)
 
     def _read_or_refused(self, read: Callable[[str], T]) -> T | None:
-        """Return what Polaris reports of the job, ``None`` if Polaris refuses. Raise only errors that may pass."""
+        """Return the response, ``None`` if Polaris refuses it. Raise only an error that may be temporary."""
         try:
             return read(self.job_id)
         except (PolarisTransientError, PolarisUnauthorized):
@@ -255,7 +255,7 @@ class JobWait:
             return None
 
     def _log_lines_if_possible(self) -> tuple[LogEntry, ...]:
-        # One request, without retries: the reason of a refusal is in the job itself.
+        # One request, without retries: the job itself has the reason of a refusal.
         return tuple((self._read_best_effort(partial(self.hook.get_job_logs, retry=False)) or [])[-LOG_LINES:])
 
     def _read_best_effort(self, read: Callable[[str], T]) -> T | None:

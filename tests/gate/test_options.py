@@ -51,8 +51,8 @@ def test_options_that_make_no_sense_are_errors(options):
         ({"wait_for": "x"}, "wait_for must be 'completed' or 'running', not 'x'"),
         ({"fail_on_unhealthy": "x"}, "fail_on_unhealthy must be True or False, not 'x'"),
         ({"fail_on_warnings": 1}, "fail_on_warnings must be True, or a tuple of warning codes, not 1"),
-        ({"wait_for": "running", "max_error_ratio": 1}, ("Thresholds on row counters go with wait_for='completed' "
-         "only: a running job still counts")),
+        ({"wait_for": "running", "max_error_ratio": 1}, ("Thresholds on row counters need wait_for='completed': "
+         "the counters of a running job still change")),
         ({"min_rows_processed": -1}, "min_rows_processed must be a whole number of rows, 0 or more; it is -1"),
         ({"max_rows_with_warning": 1.5}, "max_rows_with_warning must be a whole number of rows, 0 or more; it is 1.5"),
         ({"max_rows_skipped_by_error": "x" * 200}, "max_rows_skipped_by_error must be a whole number of rows, 0 or "

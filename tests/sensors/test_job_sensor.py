@@ -268,7 +268,7 @@ def test_a_timeout_message_in_an_outage_has_the_last_error(polaris, deferrable):
     polaris.fail_next(9999, status=503)
     outcome = run_task(sensor_for("some-job", deferrable=deferrable, timeout=300))
     assert outcome.kind == "timeout"
-    assert "some-job was not seen yet. The last poll failed: GET" in str(outcome.error)
+    assert "Polaris has not reported job some-job yet. The last poll failed: GET" in str(outcome.error)
     assert "503" in str(outcome.error)
 
 

@@ -200,7 +200,7 @@ class TestEvents:
         assert moved_clock.slept == [10.0]
         event = one_event(trigger("not-there")).payload
         assert event["error"]["type"] == "PolarisJobNotFound"
-        assert "history was cleaned up" in event["error"]["message"]
+        assert "Polaris has removed the job" in event["error"]["message"]
 
     @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisForbidden")])
     def test_a_final_response_ends_the_wait_at_once(self, polaris, moved_clock, status, kind):

@@ -222,7 +222,7 @@ def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, stat
     for part in (JOB_ID, advice):
         assert part in str(outcome.error)
     if mode != "reschedule":  # where a poke does not know of the pokes before
-        assert ("not seen it yet" if when == "at_first" else "running") in str(outcome.error)
+        assert ("has not reported the job to this task" if when == "at_first" else "running") in str(outcome.error)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -284,7 +284,7 @@ def test_a_job_that_does_not_exist_is_requested_twice(polaris, wait, moved_clock
     else:
         outcome = wait(mode, **{when: lambda: polaris.remove_job(JOB_ID)})
     assert outcome.kind == "PolarisJobNotFound"
-    for part in (JOB_ID, "id or the project is wrong", "history was cleaned up"):
+    for part in (JOB_ID, "id or the project is wrong", "Polaris has removed the job"):
         assert part in str(outcome.error)
     assert moved_clock.slept[-1] == pytest.approx(10)
     assert [request.path.endswith(JOB_ID) for request in polaris.requests[-2:]] == [True, True]
@@ -327,9 +327,9 @@ def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_still_be_runnin
         outcome = wait(mode, later=lambda: polaris.fail_next(999, status=503))
     assert outcome.kind == "PolarisUnreachable"
     message = str(outcome.error)
-    assert re.search(r"out of reach for 3,6\d\d s", message)
+    assert re.search(r"unreachable for 3,6\d\d s", message)
     assert "may still be running" in message
-    assert "When last seen it was running" in message
+    assert "When last seen, the job was running" in message
 
 
 def test_in_reschedule_mode_only_the_timeout_ends_an_outage(polaris, wait, monkeypatch, moved_clock, airflow_3):

@@ -203,7 +203,7 @@ def test_a_key_that_may_not_read_tables_ends_the_wait(load, mode):
         load.polaris.permissions = PERMISSIONS
     assert outcome.kind == "PolarisForbidden"
     assert "ViewTables or ManageTables" in str(outcome.error)
-    assert "When last seen it was completed" in str(outcome.error)
+    assert "When last seen, the job was completed" in str(outcome.error)
     assert "may still be running" not in str(outcome.error)
 
 
@@ -255,7 +255,7 @@ def test_an_outage_of_the_tables_is_logged_once(load, task_log, mode):
     for _ in range(5 if mode == "reschedule" else 1):
         outcome = load.gate(mode)
     assert outcome.kind == "success", outcome.error
-    assert sum("no usable response" in line for line in task_log()) == (4 if mode == "reschedule" else 1)
+    assert sum("No usable response" in line for line in task_log()) == (4 if mode == "reschedule" else 1)
 
 
 @EACH
