@@ -142,7 +142,7 @@ def test_a_job_that_is_not_over_in_time_is_a_retryable_error(polaris, cancel, mo
 def test_without_an_id_there_is_nothing_to_cancel(polaris, cancel, job_id):
     outcome = cancel(job_id)
     assert outcome.kind == "skipped"
-    assert "Nothing to cancel" in str(outcome.error)
+    assert "There is no job to cancel" in str(outcome.error)
     assert not polaris.requests
 
 

@@ -220,7 +220,7 @@ class TestARetryBefore33:
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "PolarisJobFailed"
         outcome = task.run(spec)
         assert outcome.kind == "PolarisJobLost"
-        assert "Before Airflow 3.3 a task cannot store which" in str(outcome.error)
+        assert "Before Airflow 3.3 a task cannot store the id of its job" in str(outcome.error)
         task.clear()
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
 
