@@ -1,8 +1,8 @@
 """Whether loaded data can be queried: the ``availability`` of a job's table. Pure.
 
-The vendor documents ``available`` as "all data can be queried". The documentation does not say how soon after a load a
-table becomes ``unavailable``, so one ``available`` may be older than the load. The gate therefore needs two, some time
-apart. That is the best evidence there is, not proof.
+The vendor documents ``available`` as "all data can be queried". How soon after a load a table becomes ``unavailable``
+is not documented, so one ``available`` may describe the table before the load. The gate therefore needs two checks,
+some time apart. Two checks are the best available evidence, not proof.
 """
 
 from __future__ import annotations

@@ -26,14 +26,14 @@ from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protoc
 
 
 class LocalPolaris:
-    """A Polaris project on this machine; use it as a context manager.
+    """A Polaris project on this machine, as a context manager.
 
-    It takes every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json, csv, tsv; plain or gz) are
-    read row by row, and deletions are carried out. Any other job stays pending until :meth:`next_job`, :meth:`script`
-    or :meth:`set_status` changes it.
+    The server accepts every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json, csv, tsv; plain
+    or gz) are read row by row, and deletions are carried out. Any other job stays pending until :meth:`next_job`,
+    :meth:`script` or :meth:`set_status` changes it.
 
-    :param host: the address to listen on, loopback by default. On any other, the key is all that a caller needs.
-    :param port: 0 picks a free one.
+    :param host: the address to listen on, loopback by default. On any other address, only the key protects the server.
+    :param port: the port to listen on; 0 takes a free port.
     :param permissions: what the key may do: some of ``ManageIngestionJobs``, ``ManageFiles``, ``ViewTables`` and
         ``ManageTables``; all by default.
     :param rows_per_second: the most rows that a job reads per second, so that a test has time to wait; ``None`` for no
@@ -106,7 +106,7 @@ class LocalPolaris:
 
     @property
     def api_key(self) -> str:
-        """The one valid key. Assign another to rotate it."""
+        """The one valid key. Assign another key to rotate it."""
         return self._gatekeeper.api_key
 
     @api_key.setter
@@ -115,7 +115,7 @@ class LocalPolaris:
 
     @property
     def permissions(self) -> frozenset[str]:
-        """What the key may do. Assign other permissions to change it."""
+        """The permissions of the key. Assign other permissions to change them."""
         return self._gatekeeper.permissions
 
     @permissions.setter

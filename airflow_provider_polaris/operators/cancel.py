@@ -95,7 +95,7 @@ class PolarisCancelJobOperator(WaitingTask):
         try:
             job = job_wait.hook.cancel_job(job_wait.job_id)
         except PolarisBadRequest as error:
-            # The job may have ended since the last request. If it has not, the error says why Polaris rejects this.
+            # The job may have ended since the last request. If the job still runs, the error explains the rejection.
             job = job_wait.hook.get_job(job_wait.job_id)
             if not job.is_over:
                 raise type(error)(f"{job} is {job.state} and was not canceled: {error}", status=error.status) from None

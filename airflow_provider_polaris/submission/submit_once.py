@@ -93,7 +93,7 @@ class JobSubmission:
             return None  # the error told the user to check the table before the clear
         is_other_spec = is_cleared and note.spec not in (None, self._record.spec)
         if note.state in ("sending", "lost"):
-            # Another spec does not tell where to find the job of the spec that was sent.
+            # The job of the spec that was sent cannot be found with the marker of another spec.
             marker = None if is_other_spec else note.marker or self._record.marker
             return self._find_or_report_lost(note.at, marker)
         if note.job_id is None:

@@ -77,7 +77,7 @@ class TriggerKill:
             self._log.info("The task was killed: its state is %s. Canceling job %s", state, job_id)
         else:
             self._log.info(
-                "Airflow reports this wait as killed, but nobody killed the task: its state is %s. "
+                "Airflow reports this wait as killed, but no user killed the task: its state is %s. "
                 "Job %s is left running",
                 state,
                 job_id,

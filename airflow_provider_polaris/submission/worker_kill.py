@@ -93,7 +93,7 @@ class WorkerKill:
             return
         if state in CONTINUES:
             self._log.info(
-                "This process must end, but nobody killed the task: its state is %s. %s is left running",
+                "This process must end, but no user killed the task: its state is %s. %s is left running",
                 state,
                 self._job,
             )

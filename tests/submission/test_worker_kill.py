@@ -37,7 +37,7 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(running, state, told,
     state.value = told
     assert running.run().kind == "PolarisJobTimeout"
     assert not puts(running.polaris)
-    assert "nobody killed the task" in " ".join(task_log())
+    assert "no user killed the task" in " ".join(task_log())
 
 
 def test_a_worker_that_cannot_get_the_task_state_leaves_the_job_running(running, state, task_log):

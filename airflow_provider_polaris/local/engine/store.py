@@ -49,7 +49,7 @@ class StoredJob:
     progress: float = 0.0
     #: Whether a worker runs the job. Any other job changes only by its script or by a test.
     is_run: bool = False
-    #: The behaviour that a test asked for.
+    #: The behaviour that a test has set.
     behaviour: Behaviour | None = None
     #: How many requests still see a job running that is being canceled and that nothing runs.
     checks_until_canceled: int = 0
@@ -161,7 +161,7 @@ class Store:
                 self._load_scripted(job)
 
     def override(self, job: StoredJob, **changes: Any) -> None:
-        """Change a job as a test asks. If the job is over by that, its script and its worker end."""
+        """Change a job for a test. If the new status is final, the job's script and worker end."""
         with self.lock:
             if changes.get("executionStatus") in OVER:
                 job.script.clear()
@@ -191,7 +191,7 @@ class Store:
         self.update(job, executionStatus="canceled", health=health)
 
     def poll(self, job: StoredJob) -> dict[str, Any]:
-        """Return the job's body as a request sees it. A scripted job changes with each request."""
+        """Return the job's body for a request. A scripted job changes with each request."""
         with self.lock:
             if job.script and (changes := job.script.pop(0)):
                 self.update(job, **changes)

@@ -77,7 +77,7 @@ def error_body(
 async def on_error(_request: Request, error: Exception) -> Response:
     """Answer an exception with a JSON object, also for an unknown route."""
     if not isinstance(error, HTTPException):
-        return JSONResponse(error_body(500, "The local Polaris failed; its output says why"), 500)
+        return JSONResponse(error_body(500, "The local Polaris failed. Its output has the traceback"), 500)
     body = error_body(
         error.status_code, str(error.detail), getattr(error, "target", None), getattr(error, "details", None)
     )
