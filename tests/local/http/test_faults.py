@@ -48,10 +48,10 @@ REQUESTS = pytest.mark.parametrize("ask", [ask_python, ask_http])
 @pytest.mark.parametrize(
     ("asked", "status", "body", "retry_after"),
     [
-        ({"status": 503}, 503, "asked to fail", None),
-        ({"status": 429, "retry_after": 7}, 429, "asked to fail", "7"),
+        ({"status": 503}, 503, "planned fault", None),
+        ({"status": 429, "retry_after": 7}, 429, "planned fault", "7"),
         ({"status": 200, "body": "<html>"}, 200, "<html>", None),
-        ({"status": 500, "match": "GET .*/jobs$"}, 500, "asked to fail", None),
+        ({"status": 500, "match": "GET .*/jobs$"}, 500, "planned fault", None),
         ({"delay": 0.05}, 200, "moreResults", None),
     ],
 )
