@@ -18,7 +18,7 @@ from tests.support.virtual_time import EPOCH, play
 pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="uses nothing of one Airflow version: one version is enough")
 
 
-def test_a_connection_that_cannot_be_looked_up_is_tried_again_though_the_wall_clock_is_set_back():
+def test_a_failed_lookup_of_the_connection_is_repeated_after_the_wall_clock_is_set_back():
     async def story(loop):
         client, looked_up = SharedClient("x", None), []
         client.join()

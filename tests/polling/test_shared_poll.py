@@ -80,8 +80,8 @@ def polaris(monkeypatch):
 
 
 @pytest.mark.usefixtures("moved_clock")
-class TestWhatIsSent:
-    def test_a_thousand_waits_are_a_handful_of_requests(self, polaris, moved_clock, monkeypatch):
+class TestRequestsOfThePoll:
+    def test_a_thousand_waits_cost_a_few_requests_per_interval(self, polaris, moved_clock, monkeypatch):
         looked_up = []
         right = PolarisHook.get_connection
         monkeypatch.setattr(PolarisHook, "get_connection", lambda *args: looked_up.append(1) or right(args[-1]))
@@ -97,13 +97,13 @@ class TestWhatIsSent:
         assert len(waits.sent[10]) <= 4 + 993
         assert looked_up == [1]
 
-    def test_few_are_asked_for_by_id(self, polaris, moved_clock):
+    def test_few_jobs_are_requested_by_id(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, PAGE_COST)
         waits.then(5, waits.end)
         waits.run()
         assert not lists(itertools.chain(*waits.sent))
 
-    def test_the_list_is_asked_for_what_is_not_over_the_oldest_first(self, polaris, moved_clock):
+    def test_the_list_is_requested_with_active_jobs_only_and_the_oldest_first(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, PAGE_COST + 1)
         waits.then(3, waits.end)
         waits.run()
@@ -113,7 +113,7 @@ class TestWhatIsSent:
             "executionStatus=unknown&sortColumn=created_date_time&sortOrder=ASC&paginationLimit=1000&paginationOffset=0"
         )
 
-    def test_each_is_asked_for_by_id_in_its_turn(self, polaris, moved_clock):
+    def test_one_job_per_interval_is_requested_by_id_in_turn(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 20)
         waits.then(30, waits.end)
         waits.run()
@@ -121,7 +121,9 @@ class TestWhatIsSent:
         assert all(len(one) == 1 for one in asked)
         assert len({one[0] for one in asked}) == 20
 
-    def test_it_goes_at_the_shortest_interval_but_not_below_five_seconds(self, polaris, moved_clock):
+    def test_the_list_is_read_at_the_shortest_interval_of_all_waits_and_at_most_every_five_seconds(
+        self, polaris, moved_clock
+    ):
         waits = Waits(polaris, moved_clock, 20, poll_interval=1.0)
         waits.then(10, waits.end)
         waits.run()
@@ -132,14 +134,14 @@ class TestWhatIsSent:
         waits.run()
         assert all(36 <= pause <= 40 for pause in moved_clock.slept[1:])
 
-    def test_with_many_others_in_the_project_ids_are_cheaper(self, polaris, moved_clock, caplog):
+    def test_jobs_are_requested_by_id_if_the_project_has_many_other_active_jobs(self, polaris, moved_clock, caplog):
         waits = Waits(polaris, moved_clock, 15, others=1500)
         waits.then(100, waits.end)
         waits.run()
         assert sum(map(len, map(lists, waits.sent))) <= 4, "it tries again every ten minutes"
         assert sum("so many other active jobs" in record.message for record in caplog.records) == 1
 
-    def test_nothing_is_logged_per_poll(self, polaris, moved_clock, caplog):
+    def test_a_poll_without_news_is_not_logged(self, polaris, moved_clock, caplog):
         caplog.set_level(logging.DEBUG, "airflow_provider_polaris")
         waits = Waits(polaris, moved_clock, 30)
         waits.then(10, waits.end)
@@ -147,7 +149,7 @@ class TestWhatIsSent:
         said = [record for record in caplog.records if record.name.startswith("airflow_provider_polaris")]
         assert len(said) <= 2 * 30 + 1, "each says that it runs, and that it is over"
 
-    def test_two_triggers_of_one_job_are_one_request(self, polaris, moved_clock):
+    def test_triggers_of_one_job_share_one_request(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 1)
         waits.ids *= 5
         waits.then(3, waits.end)
@@ -157,14 +159,14 @@ class TestWhatIsSent:
 
 
 @pytest.mark.usefixtures("moved_clock")
-class TestWhenTheListIsOfNoUse:
+class TestAUselessListOfJobs:
     @pytest.fixture
     def waits(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 12)
         return waits.then(40, waits.end)
 
     @pytest.mark.parametrize("status", [403, 404, 400])
-    def test_one_that_is_forbidden_is_done_without(self, waits, caplog, status):
+    def test_waits_continue_by_id_if_the_list_is_forbidden(self, waits, caplog, status):
         waits.polaris.fail_next(9999, status=status, match=r"GET .*/jobs$")
         events = waits.run()
         assert {event["outcome"] for event in events.values()} == {"job"}
@@ -175,14 +177,14 @@ class TestWhenTheListIsOfNoUse:
     @pytest.mark.parametrize(
         "body", ["<html>", '{"values": 5}', '{"values": [7]}', '{"values": [], "moreResultsAvailable": true}']
     )
-    def test_so_is_one_that_is_broken_twice(self, waits, caplog, body):
+    def test_waits_continue_by_id_if_the_list_is_broken_twice(self, waits, caplog, body):
         waits.polaris.answer_next(9999, body=body, match=r"GET .*/jobs$")
         events = waits.run()
         assert {event["outcome"] for event in events.values()} == {"job"}
         assert {event["failed_polls"] for event in events.values()} <= {0, 1}
         assert sum("cannot be read" in record.message for record in caplog.records) == 1
 
-    def test_one_bad_answer_is_one_failed_poll(self, waits, caplog):
+    def test_one_failed_response_of_the_list_is_one_failed_poll(self, waits, caplog):
         waits.then(5, lambda: waits.polaris.fail_next(1, status=503, match=r"GET .*/jobs$"))
         events = waits.run()
         assert {event["failed_polls"] for event in events.values()} <= {0, 1}
@@ -190,7 +192,7 @@ class TestWhenTheListIsOfNoUse:
         assert "by id from now on" not in caplog.text
         assert all(len(lists(sent)) == 1 for sent in waits.sent[1:40])
 
-    def test_it_is_tried_again_after_a_while(self, waits, moved_clock):
+    def test_a_forbidden_list_is_requested_again_after_ten_minutes(self, waits, moved_clock):
         waits.polaris.fail_next(1, status=403, match=r"GET .*/jobs$")
         waits.at_interval.clear()
         began = moved_clock.time
@@ -207,7 +209,7 @@ class TestWhenTheListIsOfNoUse:
         assert seen[0]
         assert not any(seen[1:10])
 
-    def test_a_list_that_says_other_things_for_ever_is_not_believed(self, polaris, moved_clock, monkeypatch, caplog):
+    def test_a_list_that_differs_from_responses_by_id_is_given_up(self, polaris, moved_clock, monkeypatch, caplog):
         """It goes on to show jobs as running that are over."""
         waits = Waits(polaris, moved_clock, 12)
         stale = {job_id: {"id": job_id, "executionStatus": "running"} for job_id in waits.ids}
@@ -218,7 +220,7 @@ class TestWhenTheListIsOfNoUse:
         assert sum("differs from the response" in record.message for record in caplog.records) == 1
         assert len(waits.sent) <= 9, "found out within two polls"
 
-    def test_a_list_that_shows_nothing_ends_nothing(self, polaris, moved_clock, monkeypatch, caplog):
+    def test_a_list_that_shows_no_job_ends_no_wait(self, polaris, moved_clock, monkeypatch, caplog):
         waits = Waits(polaris, moved_clock, 30)
         monkeypatch.setattr(PolarisClient, "list_active", lambda *args, **_: _page({}))
         waits.then(8, waits.end)
@@ -226,7 +228,9 @@ class TestWhenTheListIsOfNoUse:
         assert {event["job"]["executionStatus"] for event in events.values()} == {"completed"}
         assert sum("does not show jobs" in record.message for record in caplog.records) == 1
 
-    def test_a_stream_that_the_list_shows_running_is_asked_for_until_it_is(self, polaris, moved_clock, monkeypatch):
+    def test_a_streaming_job_that_only_the_list_shows_as_running_is_requested_until_it_runs(
+        self, polaris, moved_clock, monkeypatch
+    ):
         waits = Waits(polaris, moved_clock, 12, wait_for="running")
         rows = {}
         for job_id in waits.ids:
@@ -247,10 +251,12 @@ def _page(rows):
 
 
 @pytest.mark.usefixtures("moved_clock")
-class TestAnOutage:
+class TestAnOutageOfAllJobs:
     @pytest.mark.parametrize("jobs", [5, 200])
     @pytest.mark.parametrize("status", [503, 401])
-    def test_is_two_probes_per_interval_and_then_all_are_served_at_once(self, polaris, moved_clock, jobs, status):
+    def test_an_outage_costs_two_requests_per_interval_and_all_waits_end_within_one_interval_after_it(
+        self, polaris, moved_clock, jobs, status
+    ):
         waits = Waits(polaris, moved_clock, jobs, poll_interval=10.0)
         waits.then(5, lambda: polaris.fail_next(10**6, status=status))
         waits.then(30, lambda: (polaris.clear_faults(), waits.end()))
@@ -263,14 +269,14 @@ class TestAnOutage:
         assert sum(moved_clock.slept[30:]) <= 10, "all are served in the interval after it"
         assert all(event["failed_polls"] >= intervals / 2 - 2 for event in events.values())
 
-    def test_ends_the_waits_that_have_no_more_patience(self, polaris, moved_clock):
+    def test_an_outage_longer_than_max_unreachable_ends_the_waits(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 50, poll_interval=10.0, max_unreachable=100.0)
         waits.then(5, lambda: polaris.fail_next(10**6, status=503))
         events = waits.run()
         assert {event["error"]["type"] for event in events.values()} == {"PolarisUnreachable"}
         assert len(waits.sent) <= 18
 
-    def test_that_is_one_jobs_own_is_no_outage(self, polaris, moved_clock):
+    def test_errors_of_one_job_are_no_outage_for_other_jobs(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 8, poll_interval=10.0, max_unreachable=100.0)
         polaris.fail_next(10**6, status=503, match=waits.ids[0])
         waits.then(30, waits.end)
@@ -280,14 +286,14 @@ class TestAnOutage:
         assert not any(events[job_id]["failed_polls"] for job_id in waits.ids[1:])
 
     @pytest.mark.parametrize("bad", [2, 3, 7])
-    def test_that_is_some_jobs_own_is_no_outage_of_the_others(self, polaris, moved_clock, bad):
+    def test_errors_of_some_jobs_are_no_outage_for_other_jobs(self, polaris, moved_clock, bad):
         waits = Waits(polaris, moved_clock, 8, poll_interval=10.0, max_unreachable=300.0)
         polaris.fail_next(10**6, status=503, match="|".join(waits.ids[:bad]))
         waits.then(200, lambda: waits.end(*waits.ids[bad:]))
         events = waits.run()
         assert [event["outcome"] for event in events.values()] == ["error"] * bad + ["job"] * (8 - bad)
 
-    def test_asks_no_sooner_than_it_is_told_to(self, polaris, moved_clock):
+    def test_the_poll_pauses_for_as_long_as_retry_after_requests(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 50, poll_interval=5.0)
         waits.then(5, lambda: polaris.fail_next(6, status=503, retry_after=20))
         waits.then(12, waits.end)
@@ -296,8 +302,8 @@ class TestAnOutage:
 
 
 @pytest.mark.usefixtures("moved_clock")
-class TestOneOfMany:
-    def test_a_job_that_is_not_there_ends_after_a_second_look(self, polaris, moved_clock):
+class TestOneWaitAmongMany:
+    def test_a_missing_job_ends_its_wait_after_a_second_check(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 30, poll_interval=300.0)
         waits.then(4, lambda: waits.end(*waits.ids[1:]))
         waits.ids[0] = "no-such-job"
@@ -306,7 +312,7 @@ class TestOneOfMany:
         assert events["no-such-job"]["failed_polls"] == 1, "and the second ended it"
         assert [event["outcome"] for event in events.values()].count("job") == 29
 
-    def test_each_has_its_own_deadline(self, polaris, moved_clock):
+    def test_each_wait_ends_at_its_own_deadline(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 30)
         deadlines = iter([moved_clock.time + 100 * n for n in range(1, 31)])
         polls = {}
@@ -322,7 +328,7 @@ class TestOneOfMany:
         assert asyncio.run(run()) == ["timeout"] * 30
         assert all(0 <= ended - deadline <= 1 for deadline, ended in polls.items())
 
-    def test_one_that_is_cancelled_just_leaves(self, polaris, moved_clock):
+    def test_a_cancelled_trigger_does_not_disturb_other_waits(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 20)
 
         async def run():
@@ -338,14 +344,14 @@ class TestOneOfMany:
         assert isinstance(results[3], asyncio.CancelledError)
         assert all(result[0].payload["outcome"] == "job" for n, result in enumerate(results) if n != 3)
 
-    def test_a_fault_in_the_poll_reaches_all_and_hangs_none(self, polaris, moved_clock, monkeypatch, caplog):
+    def test_a_fault_in_the_poll_ends_every_wait_with_an_error(self, polaris, moved_clock, monkeypatch, caplog):
         waits = Waits(polaris, moved_clock, 20)
         monkeypatch.setattr(PolarisClient, "list_active", lambda *args, **_: 1 / 0)
         events = waits.run()
         assert {event["outcome"] for event in events.values()} == {"error"}
         assert all("ZeroDivisionError" in event["error"]["message"] for event in events.values())
 
-    def test_what_all_share_is_logged_by_none_of_them(self, polaris, moved_clock, caplog):
+    def test_lines_about_the_whole_poll_belong_to_no_task(self, polaris, moved_clock, caplog):
         import contextvars
 
         whose = contextvars.ContextVar("whose", default="nobody")
@@ -376,7 +382,7 @@ class TestOneOfMany:
             logger.removeHandler(hear)
         assert heard == [("list_policy", "nobody")]
 
-    def test_the_last_to_leave_stops_it(self, polaris, moved_clock):
+    def test_the_poll_stops_with_its_last_trigger(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 20)
 
         async def run():

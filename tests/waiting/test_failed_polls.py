@@ -189,7 +189,7 @@ def test_a_wait_continues_after_a_fault_and_ends_with_success(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seed", range(8))
-def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
+def test_a_wait_survives_many_different_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
     chance = random.Random(seed)  # noqa: S311
     # Only the faults of the server: each of the others would replace the fault before.
     by_patching = {"connection refused", "no such host", "no route", "connect timeout", "read timeout", "TLS failure"}
@@ -245,7 +245,7 @@ def test_a_key_that_becomes_invalid_is_tolerated_for_five_minutes(polaris, wait,
     assert KEY_ROTATION_SECONDS <= moved_clock.time - start <= KEY_ROTATION_SECONDS + 120
 
 
-def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_clock):
+def test_an_invalid_key_ends_a_rescheduled_poke(polaris, wait, moved_clock):
     outcome = wait("reschedule", later=lambda: polaris.fail_next(999, status=401))
     assert outcome.kind == "PolarisUnauthorized"
     assert len(moved_clock.slept) == 1
@@ -253,7 +253,7 @@ def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_cloc
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("late", [False, True])
-def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clock, mode, late):
+def test_a_wait_survives_a_rotation_of_the_key(polaris, wait, monkeypatch, moved_clock, mode, late):
     """The service accepts only the new key. Airflow's connection has it at once, or later."""
 
     def rotate():
@@ -319,7 +319,9 @@ def test_an_outage_of_45_minutes_is_tolerated_by_default(polaris, moved_clock, m
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_still_be_running(polaris, wait, moved_clock, mode):
+def test_an_outage_of_more_than_an_hour_ends_the_wait_and_says_that_the_job_may_still_be_running(
+    polaris, wait, moved_clock, mode
+):
     if mode == "poke":
         moved_clock.on_sleep = lambda: polaris.fail_next(9, status=503)
         outcome = wait(mode)
@@ -351,7 +353,7 @@ def test_in_reschedule_mode_only_the_timeout_ends_an_outage(polaris, wait, monke
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_connection_that_vanishes_says_which(polaris, wait, monkeypatch, mode, airflow_db):
+def test_a_missing_connection_is_named_in_the_error(polaris, wait, monkeypatch, mode, airflow_db):
     outcome = wait(mode, at_first=lambda: monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT"))
     assert outcome.kind == "PolarisConnectionMissing"
     assert "polaris_default" in str(outcome.error)
