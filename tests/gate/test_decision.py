@@ -1,4 +1,4 @@
-"""What a gate makes of a job: its status, health, counters and warnings."""
+"""A gate decides on a job by its status, health, counters and warnings."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_job_of_no_known_type_does_not_pass_as_a_streaming_one():
 
 
 @pytest.mark.parametrize("status", ["suspended", "brand_new_status"])
-def test_a_state_that_may_last_for_ever_is_a_warning(status):
+def test_a_state_that_may_never_end_is_a_warning(status):
     assert decide(job(status), gate()).warn
 
 

@@ -103,7 +103,7 @@ def test_a_401_ends_an_outage():
     assert tolerance.failed(DOWN, 650.0) is None
 
 
-def test_an_outage_does_not_lengthen_the_grace_of_a_wrong_key():
+def test_an_outage_does_not_extend_the_five_minutes_of_a_401():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     tolerance.failed(AWAY, 0.0)
     tolerance.failed(DOWN, 100.0)
@@ -129,7 +129,7 @@ def test_a_successful_poll_restarts_the_ten_seconds_of_a_404():
 
 
 @pytest.mark.parametrize("error", [PolarisBadRequest("400"), PolarisForbidden("403"), PolarisConnectionMissing("c")])
-def test_an_error_that_no_wait_can_cure_is_raised_at_once(error):
+def test_a_permanent_error_is_raised_at_once(error):
     with pytest.raises(type(error)) as caught:
         OutageTolerance(600.0, 30.0, worked=True).failed(error, 0.0)
     assert caught.value is error

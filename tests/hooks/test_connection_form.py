@@ -1,4 +1,4 @@
-"""The connection form, the same on every Airflow; and connections from every place where Airflow stores them."""
+"""The connection form is the same on every Airflow, and a connection works from every place that Airflow reads."""
 
 from __future__ import annotations
 

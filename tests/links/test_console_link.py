@@ -1,4 +1,4 @@
-"""The button on a task, which opens the job's page or the console. Every task has it, however it ended."""
+"""The button on a task opens the job's page or the console. Every task has the button, after every outcome."""
 
 from __future__ import annotations
 

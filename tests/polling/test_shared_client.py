@@ -1,4 +1,4 @@
-"""The client that all triggers of a connection share: when it looks the connection up."""
+"""The client that all triggers of a connection share: its lookups of the connection, and their failures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One poll for all the jobs that wait: what it sends, and that no wait ends wrongly, is forgotten, or is told twice."""
+"""The triggers of one event loop share a poll: its requests, and one correct event for every wait."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.triggers import trigger
 
 
 class Waits:
-    """Many triggers in one loop, under a clock that moves: each time the poll sleeps, an interval has gone by."""
+    """Many triggers in one event loop, with a clock that moves: the poll sleeps once per interval."""
 
     def __init__(self, polaris, moved_clock, jobs, *, others=0, **options):
         self.polaris = polaris
@@ -31,7 +31,7 @@ class Waits:
         self.sent = []
 
     def then(self, interval, do):
-        """Do something once so many intervals have gone by."""
+        """Call a function after that many intervals."""
         self.at_interval[interval] = do
         return self
 
@@ -40,7 +40,7 @@ class Waits:
             self.polaris.set_status(job_id, "completed")
 
     def run(self):
-        """Let all wait until each has its event; return the events by job. ``sent`` holds each interval's requests."""
+        """Run all triggers to their events. Return the events by job. ``sent`` holds the requests of each interval."""
         intervals = itertools.count(1)
         self.polaris.requests.clear()
 
@@ -48,7 +48,7 @@ class Waits:
             self.sent.append([f"{request.path}?{request.query}".rstrip("?") for request in self.polaris.requests])
             self.polaris.requests.clear()
             interval = next(intervals)
-            assert interval < 500, "they wait for ever"
+            assert interval < 500, "the waits never end"
             self.at_interval.pop(interval, lambda: None)()
 
         self.clock.on_sleep = on_sleep
@@ -58,9 +58,9 @@ class Waits:
             return await asyncio.gather(*waits)
 
         events = asyncio.run(run())
-        assert all(len(one) == 1 for one in events), "one event each"
+        assert all(len(fired) == 1 for fired in events), "each trigger fires one event"
         self.sent.append([f"{request.path}?{request.query}".rstrip("?") for request in self.polaris.requests])
-        return {job_id: one[0].payload for job_id, one in zip(self.ids, events, strict=True)}
+        return {job_id: fired[0].payload for job_id, fired in zip(self.ids, events, strict=True)}
 
 
 def lists(sent):
@@ -73,7 +73,7 @@ def by_id(sent):
 
 @pytest.fixture
 def polaris(monkeypatch):
-    """One of its own: what else is active matters here."""
+    """Yield a local Polaris for one test: other active jobs would matter here."""
     with LocalPolaris() as polaris:
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", polaris.connection_json)
         yield polaris
@@ -91,9 +91,9 @@ class TestRequestsOfThePoll:
         assert {event["outcome"] for event in events.values()} == {"job"}
         quiet, ending = waits.sent[1:6] + waits.sent[7:10], waits.sent[6]
         assert max(map(len, quiet)) <= 4
-        assert all(len(lists(sent)) == 2 for sent in quiet), "2,000 jobs are two pages"
+        assert all(len(lists(sent)) == 2 for sent in quiet), "2,000 jobs fill two pages"
         assert len(ending) <= 4 + 7
-        assert len(waits.sent[0]) <= 4 + PAGE_COST, "the first few may be asked for before the others come"
+        assert len(waits.sent[0]) <= 4 + PAGE_COST, "the first jobs may be requested by id before the other waits begin"
         assert len(waits.sent[10]) <= 4 + 993
         assert looked_up == [1]
 
@@ -118,8 +118,8 @@ class TestRequestsOfThePoll:
         waits.then(30, waits.end)
         waits.run()
         asked = [by_id(sent) for sent in waits.sent[2:22]]
-        assert all(len(one) == 1 for one in asked)
-        assert len({one[0] for one in asked}) == 20
+        assert all(len(paths) == 1 for paths in asked)
+        assert len({paths[0] for paths in asked}) == 20
 
     def test_the_list_is_read_at_the_shortest_interval_of_all_waits_and_at_most_every_five_seconds(
         self, polaris, moved_clock
@@ -138,7 +138,7 @@ class TestRequestsOfThePoll:
         waits = Waits(polaris, moved_clock, 15, others=1500)
         waits.then(100, waits.end)
         waits.run()
-        assert sum(map(len, map(lists, waits.sent))) <= 4, "it tries again every ten minutes"
+        assert sum(map(len, map(lists, waits.sent))) <= 4, "the list is requested again every ten minutes"
         assert sum("so many other active jobs" in record.message for record in caplog.records) == 1
 
     def test_a_poll_without_news_is_not_logged(self, polaris, moved_clock, caplog):
@@ -146,8 +146,8 @@ class TestRequestsOfThePoll:
         waits = Waits(polaris, moved_clock, 30)
         waits.then(10, waits.end)
         waits.run()
-        said = [record for record in caplog.records if record.name.startswith("airflow_provider_polaris")]
-        assert len(said) <= 2 * 30 + 1, "each says that it runs, and that it is over"
+        lines = [record for record in caplog.records if record.name.startswith("airflow_provider_polaris")]
+        assert len(lines) <= 2 * 30 + 1, "each wait logs that its job runs, and that its job is over"
 
     def test_triggers_of_one_job_share_one_request(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 1)
@@ -197,12 +197,12 @@ class TestAUselessListOfJobs:
         waits.at_interval.clear()
         began = moved_clock.time
 
-        def look():
+        def end_after_two_retries():
             if moved_clock.time > began + 2 * LIST_RETRY_SECONDS:
                 waits.end()
 
         for interval in range(1, 499):
-            waits.then(interval, look)
+            waits.then(interval, end_after_two_retries)
         waits.run()
         seen = [bool(lists(sent)) for sent in waits.sent]
         assert seen[-1]
@@ -210,7 +210,7 @@ class TestAUselessListOfJobs:
         assert not any(seen[1:10])
 
     def test_a_list_that_differs_from_responses_by_id_is_given_up(self, polaris, moved_clock, monkeypatch, caplog):
-        """It goes on to show jobs as running that are over."""
+        """The list keeps showing jobs as running that are over."""
         waits = Waits(polaris, moved_clock, 12)
         stale = {job_id: {"id": job_id, "executionStatus": "running"} for job_id in waits.ids}
         monkeypatch.setattr(PolarisClient, "list_active", lambda *args, **_: _page(stale))
@@ -218,7 +218,7 @@ class TestAUselessListOfJobs:
         events = waits.run()
         assert {event["job"]["executionStatus"] for event in events.values()} == {"completed"}
         assert sum("differs from the response" in record.message for record in caplog.records) == 1
-        assert len(waits.sent) <= 9, "found out within two polls"
+        assert len(waits.sent) <= 9, "two polls show the difference"
 
     def test_a_list_that_shows_no_job_ends_no_wait(self, polaris, moved_clock, monkeypatch, caplog):
         waits = Waits(polaris, moved_clock, 30)
@@ -262,11 +262,11 @@ class TestAnOutageOfAllJobs:
         waits.then(30, lambda: (polaris.clear_faults(), waits.end()))
         events = waits.run()
         assert {event["outcome"] for event in events.values()} == {"job"}
-        settled = 10  # by then all know of it
+        settled = 10  # by then every wait has failed polls
         probes = sum(map(len, waits.sent[settled:30]))
         intervals = sum(moved_clock.slept[settled:30]) / 9
         assert probes <= 2 * intervals + 2
-        assert sum(moved_clock.slept[30:]) <= 10, "all are served in the interval after it"
+        assert sum(moved_clock.slept[30:]) <= 10, "all waits end within one interval after the outage"
         assert all(event["failed_polls"] >= intervals / 2 - 2 for event in events.values())
 
     def test_an_outage_longer_than_max_unreachable_ends_the_waits(self, polaris, moved_clock):
@@ -309,7 +309,7 @@ class TestOneWaitAmongMany:
         waits.ids[0] = "no-such-job"
         events = waits.run()
         assert events["no-such-job"]["error"]["type"] == "PolarisJobNotFound"
-        assert events["no-such-job"]["failed_polls"] == 1, "and the second ended it"
+        assert events["no-such-job"]["failed_polls"] == 1, "the second 404 ended the wait"
         assert [event["outcome"] for event in events.values()].count("job") == 29
 
     def test_each_wait_ends_at_its_own_deadline(self, polaris, moved_clock):
@@ -354,33 +354,33 @@ class TestOneWaitAmongMany:
     def test_lines_about_the_whole_poll_belong_to_no_task(self, polaris, moved_clock, caplog):
         import contextvars
 
-        whose = contextvars.ContextVar("whose", default="nobody")
-        heard = []
+        task_of = contextvars.ContextVar("task_of", default="no task")
+        lines = []
 
-        class Hear(logging.Handler):
+        class Recorder(logging.Handler):
             def emit(self, record):
-                heard.append((record.name.rpartition(".")[2], whose.get()))
+                lines.append((record.name.rpartition(".")[2], task_of.get()))
 
-        hear = Hear()
+        recorder = Recorder()
         logger = logging.getLogger("airflow_provider_polaris.polling.list_policy")
-        logger.addHandler(hear)
+        logger.addHandler(recorder)
         waits = Waits(polaris, moved_clock, 12)
         waits.polaris.fail_next(1, status=403, match=r"GET .*/jobs$")
         waits.then(4, waits.end)
 
-        async def one(job_id):
-            whose.set(job_id)
+        async def wait(job_id):
+            task_of.set(job_id)
             return await all_events(trigger(job_id))
 
         async def run():
             moved_clock.on_sleep = lambda: waits.end() if len(moved_clock.slept) == 4 else None
-            await asyncio.gather(*(asyncio.create_task(one(job_id)) for job_id in waits.ids))
+            await asyncio.gather(*(asyncio.create_task(wait(job_id)) for job_id in waits.ids))
 
         try:
             asyncio.run(run())
         finally:
-            logger.removeHandler(hear)
-        assert heard == [("list_policy", "nobody")]
+            logger.removeHandler(recorder)
+        assert lines == [("list_policy", "no task")]
 
     def test_the_poll_stops_with_its_last_trigger(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, 20)

@@ -1,4 +1,4 @@
-"""The threads in which a triggerer makes its requests."""
+"""The thread pool of a triggerer's requests: at most so many threads, and none that delays the end of the process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_call_returns_or_raises_through_its_future(pool):
     assert pool.submit(pow, 2, exp=5).result(5) == 32
     with pytest.raises(ZeroDivisionError):
         pool.submit(lambda: 1 / 0).result(5)
-    assert pool.submit(int, "7").result(5) == 7, "a call that raised costs no thread"
+    assert pool.submit(int, "7").result(5) == 7, "the thread survives a call that raised"
 
 
 def test_the_pool_runs_at_most_as_many_calls_at_once_as_it_has_threads(pool):
@@ -52,7 +52,7 @@ def test_a_call_that_hangs_does_not_delay_other_calls(pool):
 
 def test_the_pool_uses_an_idle_thread_again(pool):
     names = {pool.submit(lambda: threading.current_thread().name).result(5)}
-    time.sleep(0.05)  # for the thread to be idle: its future is resolved a moment before
+    time.sleep(0.05)  # the thread becomes idle a moment after its future is resolved
     names.add(pool.submit(lambda: threading.current_thread().name).result(5))
     assert len(names) == 1
 

@@ -279,7 +279,7 @@ def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
     outcome = run_task(make)
     assert outcome.kind == "execution_timeout"
     assert job_id in str(outcome.error)
-    # Airflow 2.11 would end the task then without a message on the job. The task resumes before.
+    # Airflow 2.11 would end the task at 300 s without a message on the job. So the task resumes before.
     assert moved_clock.time - start == pytest.approx(300 if AIRFLOW_3 else 270)
 
 
@@ -378,7 +378,7 @@ def test_an_invalid_connection_fails_the_task(polaris, monkeypatch, deferrable, 
 @both_modes
 @pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_error_ratio", "project_id"])
 def test_an_option_that_renders_to_none_fails_the_task(polaris, deferrable, name):
-    """The XCom of a task that returned nothing renders to None, and so does native rendering."""
+    """The XCom of a task that returned nothing renders to None under native rendering."""
     job_id = polaris.add_job(executionStatus="completed")
 
     def make():
@@ -484,12 +484,12 @@ def test_a_wait_logs_changes_and_a_summary(polaris, task_log):
         {"executionStatus": "completed"},
     )
     run_task(sensor_for(job_id))
-    said = [line for line in task_log() if job_id in line]
-    assert [re.search(r" is (\w+)", line).group(1) for line in said] == [
+    lines = [line for line in task_log() if job_id in line]
+    assert [re.search(r" is (\w+)", line).group(1) for line in lines] == [
         "pending", "running", "running", "running", "completed",
     ]  # fmt: skip
-    assert "The gate opens." in said[-1]
-    assert said[-1].count("Polled 45 times.") == 1
+    assert "The gate opens." in lines[-1]
+    assert lines[-1].count("Polled 45 times.") == 1
 
 
 @both_modes

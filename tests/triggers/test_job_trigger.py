@@ -1,4 +1,4 @@
-"""The job's trigger: one event, frozen arguments, a wall-clock deadline, and a loop that is never blocked."""
+"""The job's trigger: one event, frozen arguments, a wall-clock deadline, and an event loop that is never blocked."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TestArguments:
         assert after.serialize() == before.serialize()
 
     def test_a_task_that_the_first_release_deferred_continues(self, polaris, moved_clock):
-        """The golden file is of the first release. Its names are frozen, and new arguments need defaults."""
+        """The first release wrote the golden file. Its names are frozen, and new arguments need defaults."""
         golden = json.loads(GOLDEN.read_text())
         kwargs = golden["kwargs"]
         after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
@@ -100,7 +100,7 @@ class TestArguments:
         }  # fmt: skip
         on_the_worker = {
             "min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio",
-            "fail_on_warnings",  # judged when the job is over, which ends the deferral anyway
+            "fail_on_warnings",  # judged when the job is over, which always ends the deferral
             "wait_until_available",  # decides whether another trigger waits after this one
             "deferrable",
         }  # fmt: skip
@@ -283,7 +283,7 @@ class TestTheEventLoop:
         """Wait until so many requests have arrived. Many waits send one for the list and one for a job."""
         end = time.perf_counter() + seconds
         while len(polaris.requests) < count:
-            assert time.perf_counter() < end, "the requests never came"
+            assert time.perf_counter() < end, "the requests never arrived"
             await asyncio.sleep(0.01)
 
     @staticmethod

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
 def raising(error):
-    """Return a function that lets the next connections fail before they are made."""
+    """Return a function that makes the next attempts to connect fail."""
 
     def arm(_polaris, times, monkeypatch):
         right = urllib3.util.connection.create_connection
@@ -33,7 +33,7 @@ def raising(error):
             return right(*args, **kwargs)
 
         monkeypatch.setattr(urllib3.util.connection, "create_connection", create_connection)
-        # A kept-alive connection would be used again instead.
+        # Otherwise a kept-alive connection would be used again.
         monkeypatch.setattr(requests.Session, "request", _closing(requests.Session.request))
 
     return arm
@@ -48,7 +48,7 @@ def _closing(request):
 
 
 def tls_failing(_polaris, times, monkeypatch):
-    """Let the next TLS handshakes fail, as requests reports it. The local Polaris uses plain http here."""
+    """Raise the error of requests for a failed TLS handshake. The local Polaris uses plain http here."""
     right = requests.adapters.HTTPAdapter.send
     left = [times]
 
@@ -134,7 +134,10 @@ def gate(mode, **options):
 
 @pytest.fixture
 def wait(polaris, monkeypatch, moved_clock, airflow_3):
-    """Run a sensor to its end, rescheduled as Airflow does. ``later`` is called once the job was seen running."""
+    """Return a function that runs a sensor to its end, and reschedules it as Airflow does.
+
+    ``later`` is called after the first poll, which finds the job running.
+    """
     if not airflow_3:
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
     polaris.add_job(id=JOB_ID, executionStatus="running", metrics={"numRowsProcessed": 7})
@@ -145,7 +148,7 @@ def wait(polaris, monkeypatch, moved_clock, airflow_3):
             outcome = run_task(gate(mode, **options), between=later if pokes == 0 else None, most_deferrals=9)
             if outcome.kind != "rescheduled":
                 return outcome
-            assert pokes < 500, "it is rescheduled for ever"
+            assert pokes < 500, "the sensor is rescheduled without an end"
             moved_clock.sleep(60)
             if pokes == 0 and later:
                 later()
@@ -155,7 +158,7 @@ def wait(polaris, monkeypatch, moved_clock, airflow_3):
 
 
 def complete_after(polaris, moved_clock, pauses):
-    """Let the job complete when so many pauses were made."""
+    """Complete the job after that many pauses."""
 
     def move_on():
         if len(moved_clock.slept) >= pauses:
@@ -171,7 +174,7 @@ def test_a_wait_continues_after_a_fault_and_ends_with_success(
     polaris, wait, monkeypatch, moved_clock, fault, when, mode
 ):
     complete_after(polaris, moved_clock, 3 if when == "at_first" or mode == "poke" else 2)
-    if when == "later" and mode == "poke":  # the fault begins after the first pause, when the job was seen running
+    if when == "later" and mode == "poke":  # the fault begins after the first pause, when a poll has succeeded
         first = moved_clock.on_sleep
 
         def break_once():
@@ -191,7 +194,7 @@ def test_a_wait_continues_after_a_fault_and_ends_with_success(
 @pytest.mark.parametrize("seed", range(8))
 def test_a_wait_survives_many_different_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
     chance = random.Random(seed)  # noqa: S311
-    # Only the faults of the server: each of the others would replace the fault before.
+    # Only the faults of the server: any other fault replaces the fault before.
     by_patching = {"connection refused", "no such host", "no route", "connect timeout", "read timeout", "TLS failure"}
     for name in chance.choices([name for name in PASSING if name not in by_patching], k=12):
         PASSING[name](polaris, chance.randint(1, 3), monkeypatch)
@@ -221,7 +224,7 @@ def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, stat
     assert len(moved_clock.slept) <= (0 if when == "at_first" else 1)
     for part in (JOB_ID, advice):
         assert part in str(outcome.error)
-    if mode != "reschedule":  # where a poke does not know of the pokes before
+    if mode != "reschedule":  # a rescheduled poke does not know the pokes before
         assert ("has not reported the job to this task" if when == "at_first" else "running") in str(outcome.error)
 
 

@@ -55,7 +55,7 @@ REQUESTS = pytest.mark.parametrize("ask", [ask_python, ask_http])
         ({"delay": 0.05}, 200, "moreResults", None),
     ],
 )
-def test_the_next_request_fails_as_asked_and_the_one_after_succeeds(own_polaris, ask, asked, status, body, retry_after):
+def test_a_planned_fault_fails_the_next_request_only(own_polaris, ask, asked, status, body, retry_after):
     polaris, call = own_polaris
     ask(polaris, call, times=1, **asked)
     answer = call("GET", "jobs")
@@ -76,7 +76,7 @@ def test_a_connection_is_cut_before_in_or_after_the_response(own_polaris, ask, c
 
 
 @REQUESTS
-def test_a_request_hangs_and_others_do_not(own_polaris, ask):
+def test_a_request_that_hangs_does_not_delay_other_requests(own_polaris, ask):
     polaris, call = own_polaris
     ask(polaris, call, hang=True, match="/progress")
     job_id = polaris.add_job()
