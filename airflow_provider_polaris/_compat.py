@@ -1,7 +1,7 @@
-"""The one place that knows where Airflow 2.11 and 3.x keep things.
+"""The differences between Airflow 2.11 and 3.x: where names are imported from, and how a task's state is read.
 
-``apache-airflow-providers-common-compat`` offers the same, but constraint files of 2.11 and early 3.x pin versions of
-it that lack names needed here.
+``apache-airflow-providers-common-compat`` serves the same purpose. Its versions in the constraint files of 2.11 and
+early 3.x lack names that this provider needs.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ __all__ = [
 
 
 def task_state(ti: Any) -> str | None:
-    """Return the state in which Airflow has a task instance by now, ``removed`` if it has none such.
+    """Return the current state of a task instance in Airflow, ``removed`` if Airflow has no such task instance.
 
-    Asks the API server (3.x) or the database (2.11); raises whatever that raises.
+    The API server (3.x) or the database (2.11) returns the state. Their errors are raised as they are.
     """
     if not AIRFLOW_3:
         from airflow.models.taskinstance import TaskInstance
@@ -103,23 +103,24 @@ def task_state(ti: Any) -> str | None:
 
 
 def current_try(ti: Any, state: str, logical_date: datetime | None) -> int | None:
-    """Return the number of a task instance's current try, ``None`` if Airflow does not tell. Airflow 3.3 and later.
+    """Return the number of a task instance's current try, ``None`` if Airflow does not report it.
 
-    A trigger may not ask for its own task instance. It may ask for the latest one before a logical date. Right after
-    the date of its own run, that is its own task instance. For a run without a logical date, it is one of those in the
-    given state that have none either: ``None`` if that belongs to another run.
+    Airflow 3.3 and later. A trigger cannot request its own task instance. It can request the latest task instance
+    before a logical date. Right after the logical date of its own run, that is its own task instance. Without a logical
+    date, Airflow returns some task instance in the given state that has no logical date. The result is ``None`` if that
+    task instance belongs to another run.
 
     :param ti: the trigger's ``task_instance``.
     :param state: the state that :func:`task_state` has just returned.
-    :param logical_date: of the run; ``None`` if it has none, or if it is not known.
+    :param logical_date: the run's logical date; ``None`` if there is none, or if it is unknown.
     """
     from airflow.sdk.api.datamodels._generated import TaskInstanceState
     from airflow.sdk.execution_time import task_runner
     from airflow.sdk.execution_time.comms import GetPreviousTI, PreviousTIResult
     from pydantic import TypeAdapter
 
-    # 3.3.0 to 3.3.2 send this response to a trigger's process and cannot decode it there: a copy that decodes nothing
-    # else can. It shares the connection.
+    # In a trigger's process, 3.3.0 to 3.3.2 cannot decode this response. A copy of the connection object can, with a
+    # decoder for this response only.
     comms: Any = copy.copy(task_runner.SUPERVISOR_COMMS)
     comms.body_decoder = TypeAdapter(PreviousTIResult)
     answer = comms.send(
@@ -136,9 +137,9 @@ def current_try(ti: Any, state: str, logical_date: datetime | None) -> int | Non
 
 
 def mapped_arguments(task: Any) -> set[str]:
-    """Return the names of the arguments that ``expand`` has given to a task, none if it is not mapped.
+    """Return the names of the arguments that ``expand`` has given to a task, none if the task is not mapped.
 
-    Airflow offers no way to ask: this looks where 2.11 and 3.x keep them.
+    Airflow has no public function for this. So the function reads private attributes of 2.11 and 3.x.
     """
     if not getattr(task, "_BaseOperator__from_mapped", False):
         return set()
@@ -147,5 +148,5 @@ def mapped_arguments(task: Any) -> set[str]:
 
 
 def default_deferrable() -> bool:
-    """Return what ``[operators] default_deferrable`` says."""
+    """Return the option ``[operators] default_deferrable``."""
     return bool(conf.getboolean("operators", "default_deferrable", fallback=False))

@@ -1,7 +1,7 @@
-"""The time and waiting: the one place where tests move the clock instead of waiting.
+"""The time, and functions that wait. Tests replace them here to move the clock instead of waiting.
 
 Deadlines are wall-clock time, because a deferred wait may continue in another process. Pauses inside one process are
-monotonic time, which nobody can set.
+monotonic time, which no change of the system clock affects.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ def now() -> float:
 
 
 def monotonic() -> float:
-    """Return seconds that only increase. They mean nothing in another process."""
+    """Return seconds that only increase, and that only this process can compare."""
     return time.monotonic()
 
 

@@ -10,7 +10,7 @@ exception                                 means                                 
 :class:`PolarisUnauthorized`              401: the API key is wrong, expired or revoked       yes
 :class:`PolarisForbidden`                 403: the API key lacks a permission                 yes
 :class:`PolarisNotFound`                  404: there is no such job, table or project         yes
-:class:`PolarisJobNotFound`               two responses said that there is no such job        yes
+:class:`PolarisJobNotFound`               two responses report that there is no such job      yes
 :class:`PolarisBadRequest`                Polaris rejects the request                         yes
 :class:`PolarisConnectionMissing`         the Airflow connection is not defined there         yes
 :class:`PolarisConnectionInvalid`         the Airflow connection is invalid                   yes

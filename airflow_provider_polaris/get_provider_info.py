@@ -14,7 +14,7 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-provider-polaris",
         "name": NAME,
-        "description": "Gate a DAG on an ingestion job of `Imply Polaris <https://imply.io/imply-polaris/>`__.",
+        "description": "Run and check ingestion jobs of `Imply Polaris <https://imply.io/imply-polaris/>`__.",
         "versions": [__version__],
         "integrations": [
             {"integration-name": NAME, "external-doc-url": "https://docs.imply.io/polaris/", "tags": ["service"]}

@@ -1,4 +1,4 @@
-"""Where the tests' Airflow lives, the local Polaris that they talk to, and a clock that moves when it is told to."""
+"""Fixtures for all tests: Airflow's home, a local Polaris, and a clock that tests move."""
 
 from __future__ import annotations
 
@@ -30,10 +30,8 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
 from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
 from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
+from tests.support.local_calls import API_KEY  # noqa: E402
 from tests.support.virtual_time import VirtualClock  # noqa: E402
-
-#: Looks like a key of the service, with characters that its encodings differ in.
-API_KEY = "pok_Kn0wn~Sekret+/4Tests?"
 
 
 def pytest_sessionfinish():
@@ -48,15 +46,15 @@ def _server():
 
 @pytest.fixture
 def polaris(_server, monkeypatch):
-    """A local Polaris, and the connection polaris_default that leads to it."""
+    """Yield a local Polaris, and define the connection polaris_default to it."""
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", _server.connection_json)
     _server.requests.clear()
     yield _server
     _server.clear_faults()
-    for job_id in list(_server._store.jobs):  # some are malformed, some of a time to come (moved_clock)
+    for job_id in list(_server._store.jobs):  # some jobs are malformed, or have a time in the future (moved_clock)
         _server.remove_job(job_id)
     _server.api_key = API_KEY
-    _server.cancel_looks = 1
+    _server.cancel_checks = 1
 
 
 @pytest.fixture
@@ -68,7 +66,7 @@ def hook(polaris):
 
 @pytest.fixture
 def moved_clock(monkeypatch):
-    """Moves the provider's clock, that of Airflow's own poke loop, and the time that the local Polaris writes."""
+    """Replace the clocks of the provider, of Airflow's poke loop and of the local Polaris with one that tests move."""
     virtual = VirtualClock()
     monkeypatch.setattr(local_clock, "time", SimpleNamespace(time_ns=lambda: int(virtual.time * 10**9)))
     airflow_time = SimpleNamespace(time=virtual.now, monotonic=virtual.now, sleep=virtual.sleep)
@@ -87,7 +85,7 @@ def airflow_db():
 
 @pytest.fixture
 def task_log(caplog, capfd):
-    """What the task said, line by line: 2.11 logs through logging, 3.x writes with structlog."""
+    """Return a function that returns the task's log lines: 2.11 uses logging, 3.x structlog."""
     caplog.set_level("INFO")
 
     def lines() -> list[str]:
@@ -103,7 +101,7 @@ def airflow_3() -> bool:
 
 @pytest.fixture
 def wait_until():
-    """Wait for real, in short steps, for what another thread does."""
+    """Return a function that waits in real time, in short steps, until a condition of another thread is true."""
 
     def wait(condition, seconds: float = 10.0):
         deadline = time.monotonic() + seconds

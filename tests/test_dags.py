@@ -11,8 +11,8 @@ import requests
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from scripts.run_dag import EXAMPLES, load_dag
-from tests.conftest import API_KEY
 from tests.support.airflow_versions import AIRFLOW_3, DAG, EmptyOperator, run_dag
+from tests.support.local_calls import API_KEY
 
 pytestmark = [
     pytest.mark.usefixtures("airflow_db"),

@@ -114,6 +114,34 @@ def test_the_import_graph_has_lazy_typing_and_relative_imports(tmp_path):
     assert circles({"a": {"a"}, "b": {"a"}}) == {frozenset({"a"})}
 
 
+TESTS = ROOT / "tests"
+
+
+def from_test_modules(names):
+    """Return the imported names that a test module or a conftest defines."""
+    parts = {name: name.split(".") for name in names}
+    return {
+        name
+        for name, (first, *rest) in parts.items()
+        if first == TESTS.name and any(part == "conftest" or part.startswith("test_") for part in rest)
+    }
+
+
+def test_no_test_module_imports_another():
+    found = {path: from_test_modules(imported_names(path, TESTS)) for path in TESTS.rglob("*.py")}
+    assert {str(path.relative_to(TESTS)): names for path, names in found.items() if names} == {}
+
+
+def test_an_import_of_a_test_module_is_found(tmp_path):
+    path = tmp_path / "tests" / "room" / "test_new.py"
+    path.parent.mkdir(parents=True)
+    path.write_text(
+        "import tests.test_a\nfrom ..conftest import b\nfrom tests.support.c import d\nfrom . import test_e"
+    )
+    found = from_test_modules(imported_names(path, tmp_path / "tests"))
+    assert found == {"tests.test_a", "tests.conftest.b", "tests.room.test_e"}
+
+
 #: What a call returns, and the words in it.
 RETURNED = {"Job", "JobMetrics", "Health", "LogEntry", "Table", "ExecutionStatus", "HealthStatus", "JobType"}
 

@@ -14,8 +14,8 @@ from airflow_provider_polaris.exceptions import PolarisApiError, PolarisInvalidR
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.conftest import API_KEY
 from tests.support.airflow_versions import FakeTaskInstance, context_of
+from tests.support.local_calls import API_KEY
 from tests.support.run_task import outcome_of, run_task
 
 FORMS = {

@@ -26,7 +26,7 @@ AUTH_FORMS = ("api_key", "basic")
 #: The extras of an Airflow connection that this provider reads.
 EXTRAS = ("project_id", "auth", "timeout", "verify", "allow_http", "job_url_template")
 
-# An id becomes one segment of a path. Dots would be resolved in it, and other characters have a meaning in a URL.
+# An id becomes one segment of a path. A URL resolves segments of dots, and gives a meaning to other characters.
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*\.?")
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

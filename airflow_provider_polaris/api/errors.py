@@ -80,7 +80,7 @@ class PolarisNotFound(PolarisApiError):
 
 
 class PolarisJobNotFound(PolarisNotFound):
-    """Two responses, at least ten seconds apart, said that the project has no such job."""
+    """Two responses, at least ten seconds apart, report that the project has no such job."""
 
 
 class PolarisBadRequest(PolarisApiError):

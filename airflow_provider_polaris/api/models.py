@@ -120,7 +120,7 @@ _define(JobType, ("batch", "sql", "streaming", "delete_data", "drop_table", "res
 _OVER = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELED})
 #: Every documented status of a job that is not over.
 ACTIVE_STATUSES = sorted(ExecutionStatus.known - _OVER)
-#: The statuses that a user can ask for.
+#: The statuses that a user can request.
 DESIRED_STATUSES = (ExecutionStatus.RUNNING, ExecutionStatus.SUSPENDED, ExecutionStatus.CANCELED)
 
 
@@ -191,7 +191,7 @@ class Health:
 
     @property
     def is_error(self) -> bool:
-        """Whether the job has a fault that it cannot go on with."""
+        """Whether the job has a fault that stops it."""
         return self.status == HealthStatus.ERROR
 
     def to_dict(self) -> dict[str, str | None]:
@@ -200,8 +200,8 @@ class Health:
         return {"status": str(self.status), "code": self.code, "message": clip(message) if message else None}
 
     def __str__(self) -> str:
-        told = self.to_dict()
-        return f"health {told['status']}" + "".join(f", {part}" for part in (told["code"], told["message"]) if part)
+        parts = self.to_dict()
+        return f"health {parts['status']}" + "".join(f", {part}" for part in (parts["code"], parts["message"]) if part)
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether the job's status never changes again. It says nothing about success."""
+        """Whether the job's status never changes again. A job that is over may have failed."""
         return self.execution_status.is_over
 
     @property
@@ -396,8 +396,8 @@ class JobMetrics:
         return {name: getattr(self, field_name) for name, field_name in self.NAMES.items()} | dict(self.other)
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} {value:,}" for name, value in self.to_dict().items() if value is not None)
-        return told or "none reported"
+        reported = ", ".join(f"{name} {value:,}" for name, value in self.to_dict().items() if value is not None)
+        return reported or "none reported"
 
 
 @dataclass(frozen=True)

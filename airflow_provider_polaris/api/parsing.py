@@ -50,7 +50,7 @@ def time_of(stamp: str | None) -> datetime | None:
         return None
     try:
         moment: object = pendulum.parse(stamp)
-    except (ValueError, TypeError):  # pendulum raises TypeError for some texts that look like times
+    except (ValueError, TypeError):  # pendulum raises TypeError for some texts that resemble times
         return None
     return moment if isinstance(moment, datetime) else None
 

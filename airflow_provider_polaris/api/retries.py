@@ -15,7 +15,7 @@ from airflow_provider_polaris.api.errors import PolarisTransientError
 
 #: The most attempts per call, the first one included.
 MAX_TRIES = 5
-#: The longest pause between two attempts, whatever ``Retry-After`` asks for.
+#: The longest pause between two attempts, also if ``Retry-After`` requests more.
 MAX_PAUSE_SECONDS = 30.0
 _TRANSIENT = {408, 425, 429}
 
@@ -57,7 +57,7 @@ def pause_before(state: tenacity.RetryCallState) -> float:
 
 
 def asked_pause(value: str) -> float | None:
-    """Return the pause that a ``Retry-After`` header asks for, in seconds. ``None`` if the header is invalid.
+    """Return the pause that a ``Retry-After`` header requests, in seconds. ``None`` if the header is invalid.
 
     :param value: a number of seconds, or a date.
     """

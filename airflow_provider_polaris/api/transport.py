@@ -113,7 +113,7 @@ class Transport:
         :param params: the query. A list repeats the name for each of its values.
         :param body: sent as JSON, unless it is ``None``.
         :param read: parses the JSON. It may raise a PolarisError that quotes the JSON.
-        :raises PolarisApiError: if the request failed. Its class says how.
+        :raises PolarisApiError: if the request failed. The class of the error is the kind of failure.
         """
         retrying = tenacity.Retrying(
             stop=tenacity.stop_after_attempt(MAX_TRIES),
@@ -146,7 +146,7 @@ class Transport:
                 f"{self.connection.base_url}/{path}",
                 params=params,
                 json=body,
-                # requests turns a redirected PUT into a GET, which would look like success.
+                # requests turns a redirected PUT into a GET, whose response could be mistaken for success.
                 allow_redirects=False,
                 timeout=(min(CONNECT_TIMEOUT_SECONDS, self.connection.timeout), self.connection.timeout),
                 # Passed per request: on the session, REQUESTS_CA_BUNDLE would override verify=False.
@@ -194,7 +194,7 @@ class Transport:
 
 
 def _read(response: requests.Response, timeout: float) -> bytes:
-    """Read the whole body within the timeout. The timeout of requests starts anew with each piece of a response."""
+    """Read the whole body within the timeout. The timeout of requests applies to each piece of a response only."""
     read_some = getattr(response.raw, "read1", None)
     if read_some is None:  # urllib3 before 2.1
         return response.content
@@ -220,8 +220,8 @@ def _error(
     is_polaris_error = isinstance(_json_object(content).get("code"), str)
     body = _json_object(redacted)
     code = clean(str(body.get("code", "***")))[:100] if is_polaris_error else None
-    told = "; ".join(_messages(body)) or _excerpt(response, redacted) or "an empty body"
-    message = clean(f"{what} returned {status}: {told}")
+    details = "; ".join(_messages(body)) or _excerpt(response, redacted) or "an empty body"
+    message = clean(f"{what} returned {status}: {details}")
     if is_transient(status):
         return PolarisUnreachable(
             message,
@@ -286,11 +286,11 @@ def _messages(body: Any, depth: int = 0) -> Iterator[str]:
     """Yield the messages of an error body, its details and inner errors included."""
     if not isinstance(body, Mapping) or depth > 3:
         return
-    said = [str(body[name])[:300] for name in ("code", "message") if body.get(name)]
+    parts = [str(body[name])[:300] for name in ("code", "message") if body.get(name)]
     if body.get("target"):
-        said.append(f"(field: {str(body['target'])[:100]})")
-    if said:
-        yield ", ".join(said[:2]) + "".join(f" {rest}" for rest in said[2:])
+        parts.append(f"(field: {str(body['target'])[:100]})")
+    if parts:
+        yield ", ".join(parts[:2]) + "".join(f" {rest}" for rest in parts[2:])
     details = body.get("details")
     for inner in [*(details[:5] if isinstance(details, list) else []), body.get("innererror")]:
         yield from _messages(inner, depth + 1)

@@ -1,1 +1,1 @@
-"""The gate: under which conditions a waiting task succeeds. Pure: no request, no clock, no Airflow."""
+"""The gate: the conditions under which a waiting task succeeds. Pure: no request, no clock, no Airflow."""

@@ -23,18 +23,22 @@ MULTIPLE = "multiple"
 
 
 class Verdict(Enum):
-    """What a gate does next."""
+    """What a gate decides."""
 
     WAIT = "wait"
     PASS = "pass"  # noqa: S105 - not a password
     REFUSE = "refuse"
-    #: The state is good; what the counters or logs say of it is not known yet. In the end: refuse.
+    #: The state is good, and the counters or logs are not known yet. A wait that ends undecided refuses.
     UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
 class Decision:
-    """A verdict and why, as a clause that goes on from "the job"; ``warn`` asks to say it as a warning."""
+    """A verdict and its reason.
+
+    :param reason: a clause that continues "the job …".
+    :param warn: whether to log the reason as a warning.
+    """
 
     verdict: Verdict
     reason: str
@@ -42,7 +46,7 @@ class Decision:
 
 
 def wants_logs(job: Job, gate: Gate) -> bool:
-    """Whether only the job's logs can tell if the gate objects to its warnings."""
+    """Whether only the job's logs show if ``fail_on_warnings`` names one of its warnings."""
     several = job.health is not None and job.health.code == MULTIPLE
     return several and bool(gate.fail_on_warnings) and gate.fail_on_warnings is not True
 
@@ -70,11 +74,11 @@ def decide(
     metrics: JobMetrics | None = None,
     log_codes: Collection[str] | None = None,
 ) -> Decision:
-    """Answer what the gate makes of the job.
+    """Return the verdict of the gate on the job, and the reason.
 
     :param metrics: the job's counters; ``None`` while they are not known.
-    :param log_codes: the codes of the job's log lines, which tell what a warning ``multiple`` stands for; ``None``
-        while they are not known.
+    :param log_codes: the codes of the job's log lines, which name the warnings behind ``multiple``; ``None`` while they
+        are not known.
     :raises PolarisUsageError: if this gate never opens for a job of this type.
     """
     if isinstance(gate, UntilOver):
@@ -90,7 +94,7 @@ def decide(
     if job.is_running:
         return _decide_running(job, gate)
     if job.is_suspended:
-        return _wait("is suspended: it goes on only when a person resumes it", warn=True)
+        return _wait("is suspended, and continues only if somebody resumes it", warn=True)
     if not job.has_known_status:
         return _wait(
             f"has a status that this provider does not know: {clip(repr(str(job.execution_status)), 60)}", warn=True
@@ -127,7 +131,7 @@ def _decide_running(job: Job, gate: Gate) -> Decision:
 
 def _decide_completed(job: Job, gate: Gate, metrics: JobMetrics | None, log_codes: Collection[str] | None) -> Decision:
     if gate.wait_for != "completed":
-        return _refuse("is over, and the gate waits for one that runs")
+        return _refuse("is over, and wait_for is 'running'")
     health = job.health
     if health is None or not (health.is_ok or health.is_warning):
         return _refuse(f"is {job.state}")
@@ -135,7 +139,7 @@ def _decide_completed(job: Job, gate: Gate, metrics: JobMetrics | None, log_code
         objection = _object_to_warning(health.code, gate, log_codes)
         if objection:
             return Decision(objection.verdict, f"is {job.state}; {objection.reason}")
-    decision = _weigh(metrics, gate)
+    decision = _check_thresholds(metrics, gate)
     if decision is None:
         return Decision(Verdict.PASS, f"is {job.state}", warn=health.is_warning)
     return decision
@@ -149,21 +153,21 @@ def _object_to_warning(code: str | None, gate: Gate, log_codes: Collection[str] 
         return _refuse(f"fail_on_warnings names {code}")
     if code == MULTIPLE and codes:
         if not log_codes:
-            told = "could not be read" if log_codes is None else "name none of them"
-            return Decision(Verdict.UNDECIDED, f"its logs, which should name the warnings, {told}")
+            fault = "could not be read" if log_codes is None else "name none of them"
+            return Decision(Verdict.UNDECIDED, f"its logs, which should name the warnings, {fault}")
         named = sorted(codes.intersection(log_codes))
         if named:
             return _refuse(f"its logs name {', '.join(named)}, and so does fail_on_warnings")
     return None
 
 
-def _weigh(metrics: JobMetrics | None, gate: Gate) -> Decision | None:
-    """Hold the counters against the thresholds; ``None`` if nothing speaks against passing."""
+def _check_thresholds(metrics: JobMetrics | None, gate: Gate) -> Decision | None:
+    """Compare the counters with the thresholds. Return ``None`` if the job passes."""
     if not gate.needs_metrics:
         return None
     if metrics is None:
         return Decision(Verdict.UNDECIDED, "completed, and its counters could not be read")
-    objections = [*_weigh_maxima(metrics, gate), *_weigh_minimum(metrics, gate), *_weigh_ratio(metrics, gate)]
+    objections = [*_check_maxima(metrics, gate), *_check_minimum(metrics, gate), *_check_ratio(metrics, gate)]
     if not objections:
         return None
     refused = any(objection.verdict is Verdict.REFUSE for objection in objections)
@@ -173,7 +177,7 @@ def _weigh(metrics: JobMetrics | None, gate: Gate) -> Decision | None:
     )
 
 
-def _weigh_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
+def _check_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     for option, most, counter, value in (
         (
             "max_rows_skipped_by_error",
@@ -196,21 +200,21 @@ def _weigh_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
             yield _refuse(f"{counter} is {value:,}, and {option} is {most:,}")
 
 
-def _weigh_minimum(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
+def _check_minimum(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     least = gate.min_rows_processed
     if least is None:
         return
-    # Absent is not zero, but it is not less than zero either: what is reported may be enough by itself.
+    # An absent counter is not zero, and not negative. The reported counter may be enough by itself.
     counted = (metrics.rows_processed or 0) + (metrics.rows_processed_with_warning or 0)
     if counted < least or metrics.rows_processed is metrics.rows_processed_with_warning is None:
         yield Decision(
             Verdict.UNDECIDED,
-            f"numRowsProcessed is {_told(metrics.rows_processed)}, numRowsProcessedWithWarning is "
-            f"{_told(metrics.rows_processed_with_warning)}, and min_rows_processed is {least:,}",
+            f"numRowsProcessed is {_counter_text(metrics.rows_processed)}, numRowsProcessedWithWarning is "
+            f"{_counter_text(metrics.rows_processed_with_warning)}, and min_rows_processed is {least:,}",
         )
 
 
-def _weigh_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
+def _check_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     most = gate.max_error_ratio
     if most is None:
         return
@@ -221,7 +225,7 @@ def _weigh_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     elif skipped + counted == 0:
         yield Decision(Verdict.UNDECIDED, f"there are no rows to take a ratio of, and max_error_ratio is {most:g}")
     elif (ratio := skipped / (skipped + counted)) > most:
-        # Not refused at once: rows that are still being counted make the ratio smaller, never larger alone.
+        # Not refused at once: processed rows that Polaris counts late make the ratio smaller.
         yield Decision(
             Verdict.UNDECIDED,
             f"{skipped:,} of {skipped + counted:,} rows were skipped by errors, a ratio of {ratio:.4g}, "
@@ -229,5 +233,5 @@ def _weigh_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
         )
 
 
-def _told(counter: int | None) -> str:
+def _counter_text(counter: int | None) -> str:
     return "not reported" if counter is None else f"{counter:,}"

@@ -18,14 +18,13 @@ _CODE = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Gate:
-    """What a job must have come to before downstream tasks may run. Made by :meth:`from_options`, which checks.
+    """The state and counters that a job needs before downstream tasks may run.
 
-    The thresholds count rows; ``None`` means that this one is not looked at.
+    :meth:`from_options` checks the options. A threshold of ``None`` is not checked.
     """
 
-    #: ``over``, however it ended, is what a cancellation waits for; no gate of a user's.
     wait_for: Literal["completed", "running"] = "completed"
-    #: ``True``: any warning refuses; otherwise the warning codes that do.
+    #: The warning codes that refuse a completed job; ``True`` for any warning.
     fail_on_warnings: Literal[True] | frozenset[str] = frozenset({"no_rows_found", "unable_to_proceed"})
     fail_on_unhealthy: bool = False
     min_rows_processed: int | None = None
@@ -46,7 +45,7 @@ class Gate:
         max_rows_with_warning: Any,
         max_error_ratio: Any,
     ) -> Gate:
-        """Read an operator's options after rendering: digits as text will do. Raises PolarisUsageError on others."""
+        """Read an operator's rendered options. Numbers may be text. Raises PolarisUsageError for an invalid option."""
         if wait_for not in ("completed", "running"):
             raise PolarisUsageError(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
         if not isinstance(fail_on_unhealthy, bool):
@@ -62,13 +61,13 @@ class Gate:
         )
         if gate.needs_metrics and wait_for != "completed":
             raise PolarisUsageError(
-                "Thresholds on row counters go with wait_for='completed' only: a running job still counts"
+                "Thresholds on row counters need wait_for='completed': the counters of a running job still change"
             )
         return gate
 
     @property
     def unknown_warnings(self) -> list[str]:
-        """Codes in ``fail_on_warnings`` that nobody documents: new, or mistyped and never to match."""
+        """Codes in ``fail_on_warnings`` that the vendor does not document: new codes, or mistyped ones."""
         return [] if self.fail_on_warnings is True else sorted(self.fail_on_warnings - WARNING_CODES)
 
     @property
@@ -106,7 +105,7 @@ def _number(name: str, value: Any, wanted: str) -> float | None:
     if value in ("", "None"):
         raise PolarisUsageError(f"{rendered_to_nothing(name, value)} It must be {wanted}")
     if not (math.isfinite(number) and number >= 0):
-        # A threshold that renders to nothing must not silently open the gate.
+        # A threshold that renders to an empty text must not silently open the gate.
         raise PolarisUsageError(f"{name} must be {wanted}; it is {clip(repr(value), 100)}")
     return number
 

@@ -14,25 +14,25 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnauthorized,
 )
 
-#: How long a wait that has worked before tolerates a 401, in seconds: keys are rotated while jobs run.
-ROTATION_GRACE = 300.0
-#: A 404 counts only if a second poll, at least so many seconds later, returns it too.
-SECOND_LOOK = 10.0
-#: The longest delay of a poll that ``Retry-After`` can ask for, in seconds.
-MAX_RETRY_AFTER = 30.0
-#: An outage before a deferral is forgotten after so many seconds and three intervals.
-STALE = 60.0
+#: After a successful poll, a wait tolerates 401 for this long, since keys are rotated while jobs run.
+KEY_ROTATION_SECONDS = 300.0
+#: A 404 counts only if a second poll, at least this much later, returns 404 again.
+SECOND_CHECK_SECONDS = 10.0
+#: The longest delay of a poll that ``Retry-After`` can request.
+MAX_RETRY_AFTER_SECONDS = 30.0
+#: An outage before a deferral is forgotten after this time plus three intervals.
+STALE_OUTAGE_SECONDS = 60.0
 
 
 @dataclass
 class OutageTolerance:
     """The failed polls of one wait, and when they end the wait.
 
-    :param max_unreachable: the wait ends after an outage of so many seconds. ``None``: never, since a rescheduled poke
-        is a new process and does not know when the outage began.
+    :param max_unreachable: the wait ends after an outage of this many seconds. ``None``: never, since a rescheduled
+        poke is a new process and does not know when the outage began.
     :param interval: the usual seconds between two polls.
-    :param worked: whether a poll of this wait has succeeded before. In the first poll a 401 is a wrong key, later it
-        may be a rotation.
+    :param worked: whether a poll of this wait has succeeded before. In the first poll a 401 means a wrong key. Later
+        the key may be in rotation.
     :param unreachable_since: when the current outage began, in seconds since the epoch.
     :param unauthorized_since: when Polaris first rejected the key.
     :param not_found_since: when Polaris first reported that there is no such job.
@@ -67,7 +67,7 @@ class OutageTolerance:
         raise error
 
     def to_dict(self, now: float) -> dict[str, float | None] | None:
-        """Return what another process needs to continue with this tolerance; ``None`` if nothing failed."""
+        """Return what another process needs to continue with this tolerance; ``None`` if no poll failed."""
         if self.unreachable_since is None and self.unauthorized_since is None:
             return None
         return {
@@ -77,13 +77,13 @@ class OutageTolerance:
         }
 
     def resume(self, failing: Mapping[str, Any] | None, now: float) -> bool:
-        """Continue with what :meth:`to_dict` returned. Return whether there was a failure to continue with.
+        """Continue with the result of :meth:`to_dict`. Return whether a failure continues.
 
-        The arguments of a trigger never change. A trigger that starts again hours later must not take an old outage
-        for one that has not ended.
+        The arguments of a trigger never change. A trigger that starts again hours later must not continue an old
+        outage.
         """
         at = failing.get("at") if failing else None
-        if not failing or not isinstance(at, (int, float)) or now - at > STALE + 3 * self.interval:
+        if not failing or not isinstance(at, (int, float)) or now - at > STALE_OUTAGE_SECONDS + 3 * self.interval:
             return False
         self.unreachable_since = failing.get("unreachable_since")
         self.unauthorized_since = failing.get("unauthorized_since")
@@ -95,26 +95,26 @@ class OutageTolerance:
         lasted = now - self.unreachable_since
         if self.max_unreachable is not None and lasted >= self.max_unreachable:
             raise type(error)(
-                f"Polaris was out of reach for {lasted:,.0f} s, and max_unreachable is {self.max_unreachable:,.0f}. "
-                f"When Polaris is back, clear or retry the task: it waits for the same job. The last answer: {error}",
+                f"Polaris was unreachable for {lasted:,.0f} s, and max_unreachable is {self.max_unreachable:,.0f} s. "
+                f"When Polaris responds again, clear the task to wait for the same job. The last error: {error}",
                 status=error.status,
                 code=error.code,
             )
-        asked = min(error.retry_after or 0.0, MAX_RETRY_AFTER)
-        return asked if asked > self.interval else None
+        requested = min(error.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
+        return requested if requested > self.interval else None
 
     def _unauthorized(self, error: PolarisUnauthorized, now: float) -> None:
         if not self.worked or self.max_unreachable is None:
             raise error
         if self.unauthorized_since is None:
             self.unauthorized_since = now
-        if now - self.unauthorized_since >= ROTATION_GRACE:
+        if now - self.unauthorized_since >= KEY_ROTATION_SECONDS:
             raise error
 
     def _not_found(self, error: PolarisNotFound, now: float) -> float:
         if self.not_found_since is None:
             self.not_found_since = now
-        left = self.not_found_since + SECOND_LOOK - now
+        left = self.not_found_since + SECOND_CHECK_SECONDS - now
         if left > 0:
             return left
         raise no_such_job(error)
@@ -123,8 +123,8 @@ class OutageTolerance:
 def no_such_job(error: PolarisNotFound) -> PolarisJobNotFound:
     """Return the error that explains what a 404 may mean."""
     return PolarisJobNotFound(
-        f"Polaris has no such job: {error}. Either the id or the project is wrong, or the job is old and its "
-        "history was cleaned up (if a project has more than 5,000 finished batch jobs, those older than 90 days go)",
+        f"Polaris has no such job: {error}. The id or the project is wrong, or Polaris has removed the job "
+        "(of more than 5,000 finished batch jobs in a project, it removes those older than 90 days)",
         status=error.status,
         code=error.code,
     )

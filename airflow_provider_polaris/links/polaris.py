@@ -21,7 +21,7 @@ class PolarisConsoleLink(BaseOperatorLink):
     name = "Imply Polaris"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        """Return the address, an empty text if it is unknown. Never raises: an error would break the whole page.
+        """Return the address, or an empty text if it is unknown. Never raise: an error would break the whole page.
 
         Airflow 3 calls this on the worker, on the task's own operator. Airflow 2.11 calls this in the web server, which
         reads the address from XCom.
@@ -40,7 +40,7 @@ def _pushed(ti_key: Any) -> Any:
 
 
 class LinksToJob:
-    """Mixin that gives an operator the link. It comes before Airflow's class in the list of bases."""
+    """Mixin that adds the link to an operator. In the list of bases, it comes before Airflow's class."""
 
     operator_extra_links: Collection[BaseOperatorLink] = (PolarisConsoleLink(),)
     #: The web page of the job. ``None`` until the connection is looked up, or if the connection names no page.

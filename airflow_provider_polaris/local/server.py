@@ -19,26 +19,26 @@ from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.store import Store
 from airflow_provider_polaris.local.http.admin import AdminApi
 from airflow_provider_polaris.local.http.app import PERMISSIONS, Gatekeeper
-from airflow_provider_polaris.local.http.faults import FOR_EVER, Fault, Faults
+from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
 from airflow_provider_polaris.local.http.files_api import FilesApi
 from airflow_provider_polaris.local.http.jobs_api import JobsApi
 from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protocol
 
 
 class LocalPolaris:
-    """A Polaris project on this machine; use it as a context manager.
+    """A Polaris project on this machine, as a context manager.
 
-    It takes every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json, csv, tsv; plain or gz) are
-    read row by row, and deletions are carried out. Any other job stays pending until :meth:`next_job`, :meth:`script`
-    or :meth:`set_status` changes it.
+    The server accepts every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json, csv, tsv; plain
+    or gz) are read row by row, and deletions are carried out. Any other job stays pending until :meth:`next_job`,
+    :meth:`script` or :meth:`set_status` changes it.
 
-    :param host: the address to listen on, loopback by default. On any other, the key is all that a caller needs.
-    :param port: 0 picks a free one.
+    :param host: the address to listen on, loopback by default. On any other address, only the key protects the server.
+    :param port: the port to listen on; 0 takes a free port.
     :param permissions: what the key may do: some of ``ManageIngestionJobs``, ``ManageFiles``, ``ViewTables`` and
         ``ManageTables``; all by default.
     :param rows_per_second: the most rows that a job reads per second, so that a test has time to wait; ``None`` for no
         limit.
-    :param cancel_looks: how many requests still see a scripted job running after its cancellation was accepted.
+    :param cancel_checks: how many requests still see a scripted job running after its cancellation was accepted.
     :param available_after: seconds from a job's end until its rows can be queried. The table is ``unavailable`` until
         then.
     :param certfile: the certificate with which to serve https; ``keyfile`` holds its key.
@@ -53,7 +53,7 @@ class LocalPolaris:
         api_key: str | None = None,
         permissions: Iterable[str] = PERMISSIONS,
         rows_per_second: float | None = None,
-        cancel_looks: int = 1,
+        cancel_checks: int = 1,
         available_after: float = 0.0,
         certfile: str | None = None,
         keyfile: str | None = None,
@@ -63,7 +63,7 @@ class LocalPolaris:
         self.requests: list[SeenRequest] = []
         self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
         self.permissions = permissions
-        self._store = Store(cancel_looks=cancel_looks, available_after=available_after)
+        self._store = Store(cancel_checks=cancel_checks, available_after=available_after)
         self._runner = Runner(self._store, rows_per_second=rows_per_second)
         self._faults = Faults()
         self._lines: dict[Any, asyncio.Transport] = {}
@@ -106,7 +106,7 @@ class LocalPolaris:
 
     @property
     def api_key(self) -> str:
-        """The one valid key. Assign another to rotate it."""
+        """The one valid key. Assign another key to rotate it."""
         return self._gatekeeper.api_key
 
     @api_key.setter
@@ -115,7 +115,7 @@ class LocalPolaris:
 
     @property
     def permissions(self) -> frozenset[str]:
-        """What the key may do. Assign other permissions to change it."""
+        """The permissions of the key. Assign other permissions to change them."""
         return self._gatekeeper.permissions
 
     @permissions.setter
@@ -131,13 +131,13 @@ class LocalPolaris:
         return self.url.replace("://", f"://{self.api_key}:@", 1)
 
     @property
-    def cancel_looks(self) -> int:
+    def cancel_checks(self) -> int:
         """How many requests still see a scripted job running after its cancellation was accepted."""
-        return self._store.cancel_looks
+        return self._store.cancel_checks
 
-    @cancel_looks.setter
-    def cancel_looks(self, looks: int) -> None:
-        self._store.cancel_looks = looks
+    @cancel_checks.setter
+    def cancel_checks(self, checks: int) -> None:
+        self._store.cancel_checks = checks
 
     @property
     def rows_per_second(self) -> float | None:
@@ -293,7 +293,7 @@ class LocalPolaris:
 
     def hang_next(self, times: int = 1, *, match: str = "") -> None:
         """Never answer the next requests."""
-        self._faults.add(Fault(times, match, delay=FOR_EVER))
+        self._faults.add(Fault(times, match, delay=HANG_SECONDS))
 
     def clear_faults(self) -> None:
         """Remove all planned faults of requests and behaviours of jobs."""

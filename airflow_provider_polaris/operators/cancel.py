@@ -30,26 +30,31 @@ if TYPE_CHECKING:
 
 
 class PolarisCancelJobOperator(WaitingTask):
-    """Cancel an ingestion job of Imply Polaris and wait until the job is over. A canceled job cannot be resumed.
+    """Cancel an ingestion job of Imply Polaris, and wait until the job is over. A canceled job cannot be resumed.
 
-    Succeeds when the job is over, whatever its outcome: a job that completed in the same second is reported as
-    completed. Skipped if there is no job id, so that a teardown after a failed submit does not fail.
+    The task succeeds when the job is over, whatever its outcome: a job that completes before the cancellation takes
+    effect is reported as completed. The task is skipped if there is no job id. So a teardown does not fail if the task
+    that creates the job has failed.
 
-    Ends with :class:`~airflow_provider_polaris.exceptions.PolarisCancelTimeout` (retried as usual) when the job is not
-    over in time, with :class:`~airflow_provider_polaris.exceptions.PolarisJobAlreadyOver` if ``fail_if_finished`` is
-    set and there was nothing left to cancel, and with a :class:`~airflow_provider_polaris.exceptions.PolarisApiError`
-    when Polaris rejects the cancellation.
+    The task fails with
 
-    XCom: the dict of the sensor, and under ``metrics`` the job's counters.
+    * :class:`~airflow_provider_polaris.exceptions.PolarisCancelTimeout`, retried as usual, if the job is not over in
+      time;
+    * :class:`~airflow_provider_polaris.exceptions.PolarisJobAlreadyOver`, never retried, if ``fail_if_finished`` is set
+      and the job was over before;
+    * a :class:`~airflow_provider_polaris.exceptions.PolarisApiError`, retried as usual, if Polaris rejects the
+      cancellation or does not respond.
 
-    :param job_id: of the job to cancel; ``None`` or empty skips the task. (templated)
+    XCom: ``return_value`` is a dict that docs/xcom.md describes, and ``metrics`` the dict of row counters.
+
+    :param job_id: the id of the job. ``None`` or an empty text skips the task. (templated)
     :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
     :param project_id: overrides the project of the connection. (templated)
     :param wait_for_completion: wait until the job is over; otherwise only until Polaris has accepted the cancellation.
     :param fail_if_finished: fail if the job had completed or failed before the cancellation.
-    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two polls of a job that is being canceled.
-    :param timeout: seconds until the wait ends.
+    :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
+    :param poll_interval: the longest time between two polls of the job that is being canceled, in seconds.
+    :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
     template_fields: Sequence[str] = ("job_id", *CONNECTION)
@@ -75,11 +80,11 @@ class PolarisCancelJobOperator(WaitingTask):
 
     @fails_for_good
     def execute(self, context: Context) -> dict[str, Any]:
-        """Cancel, wait, and return the dict for XCom. See the class."""
+        """Cancel the job, wait until it is over, and return the dict for XCom."""
         from airflow_provider_polaris.waiting.progress_log import explain
 
         if self.job_id in (None, "", "None"):  # the rendered XCom of a submit task that pushed nothing
-            raise AirflowSkipException("Nothing to cancel: there is no job id")
+            raise AirflowSkipException("There is no job to cancel: job_id is empty")
         job_wait = self._start_job_wait()
         self.note_job_url(job_wait.hook, job_wait.job_id, context)
         job = self._request_job(job_wait)
@@ -90,7 +95,7 @@ class PolarisCancelJobOperator(WaitingTask):
         try:
             job = job_wait.hook.cancel_job(job_wait.job_id)
         except PolarisBadRequest as error:
-            # The job may have ended since the last request. If it has not, the error says why Polaris rejects this.
+            # The job may have ended since the last request. If the job still runs, the error explains the rejection.
             job = job_wait.hook.get_job(job_wait.job_id)
             if not job.is_over:
                 raise type(error)(f"{job} is {job.state} and was not canceled: {error}", status=error.status) from None
@@ -100,7 +105,7 @@ class PolarisCancelJobOperator(WaitingTask):
         self.log.info("%s: Polaris accepted the cancellation; the job was %s", job, job.state)
         if not self.wait_for_completion:
             return self.finish(job_wait.outcome_of(job), context)
-        job_wait.notes.resume(job)
+        job_wait.progress.resume(job)
         if self.deferrable and not job.is_over:
             self.defer_wait(job_wait, deadline_of(self, context, clock.now(), self.timeout), context)
         deadline = clock.now() + self.timeout
@@ -125,7 +130,7 @@ class PolarisCancelJobOperator(WaitingTask):
         return PolarisCancelTimeout(message)
 
     def leave_job(self, job_wait: JobWait) -> str:  # noqa: ARG002
-        """Return what will happen to the job."""
+        """Return a sentence about the job. The cancellation is already accepted."""
         return "Polaris has accepted the cancellation: the job may be over by the next try"
 
     def trigger_for(self, args: TriggerArgs) -> BaseTrigger:
@@ -157,8 +162,8 @@ class PolarisCancelJobOperator(WaitingTask):
         return JobWait(hook, check_id(self.job_id, "job_id"), UntilOver(), tolerance, self.poll_interval, self.log)
 
     def _finish_early(self, job_wait: JobWait, job: Job, context: Context) -> dict[str, Any]:
-        # A canceled job is what this task was asked for. An earlier try may have canceled it.
+        # A canceled job is the purpose of this task. An earlier try may have canceled the job.
         if self.fail_if_finished and not job.was_canceled:
-            raise PolarisJobAlreadyOver(f"{job} was over before it could be canceled: it is {job.state}")
-        self.log.info("Nothing to cancel: the job was already over")
+            raise PolarisJobAlreadyOver(f"{job} was over before this task could cancel the job: it is {job.state}")
+        self.log.info("%s was already over. Nothing was canceled", job)
         return self.finish(job_wait.outcome_of(job), context)

@@ -33,40 +33,51 @@ if TYPE_CHECKING:
 
 
 class PolarisCreateJobOperator(GatedTask):
-    """Create a job of Imply Polaris, wait for it, and succeed only if its data is good. It never loads twice unasked.
+    """Load data once: create an ingestion job of Imply Polaris, wait for it, and succeed only if its data is good.
 
-    On Airflow 3.3 and later a retry continues with the job of the try before, if that try had no verdict: its worker
-    was lost, Polaris was unreachable, or the timeout passed. After a verdict a retry or a clear creates a new job.
+    A retry never loads a second time by mistake. On Airflow 3.3 and later, a retry continues with the job of the try
+    before if that try had no verdict: its worker was lost, Polaris was unreachable, or the timeout passed. After a
+    verdict, a retry or a clear creates a new job.
 
-    Before 3.3 a task cannot store which job it created. A retry finds the job of a ``sql`` spec by a comment in its
-    query. For any other type the retry fails, and its message says where to look
-    (:class:`~airflow_provider_polaris.exceptions.PolarisJobLost`); a clear loads again. The same applies to a spec
-    whose response was lost.
+    Before Airflow 3.3, a task cannot store which job it has created. A retry finds the job of a ``sql`` spec by a
+    comment in the query. For any other type the retry fails with
+    :class:`~airflow_provider_polaris.exceptions.PolarisJobLost`, whose message says what to check. A clear then loads
+    again. The same applies to a spec whose response was lost.
 
-    Ends with :class:`~airflow_provider_polaris.exceptions.PolarisJobFailed` (retried as usual: nothing was loaded) when
-    the job failed, with :class:`~airflow_provider_polaris.exceptions.PolarisJobCanceled` (never retried) when somebody
-    canceled it, with :class:`~airflow_provider_polaris.exceptions.PolarisGateRefused` (never retried: the rows are in
-    the table) when it completed and is not good enough, and with
-    :class:`~airflow_provider_polaris.exceptions.PolarisJobTimeout` (retried) when it was not over in time.
+    The task fails with
 
-    XCom: ``job_id`` as soon as it is known; at the end the dict of the sensor, and its counters under ``metrics``.
+    * :class:`~airflow_provider_polaris.exceptions.PolarisJobFailed`, retried as usual, if the job failed: nothing was
+      loaded;
+    * :class:`~airflow_provider_polaris.exceptions.PolarisJobCanceled`, never retried, if somebody canceled the job;
+    * :class:`~airflow_provider_polaris.exceptions.PolarisGateRefused`, never retried, if the job completed and its data
+      is not good enough: the rows are in the table;
+    * :class:`~airflow_provider_polaris.exceptions.PolarisJobTimeout`, retried as usual, if the job is not over in time.
 
-    :param job_spec: the body of ``POST /jobs``: a dict, JSON text, or the path of a ``.json`` file. (templated, down to
-        the last value)
+    XCom: ``job_id`` is pushed as soon as it is known. At the end, ``return_value`` is a dict that docs/xcom.md
+    describes, and ``metrics`` the dict of row counters.
+
+    :param job_spec: the body of ``POST /jobs``: a dict, JSON text, or the path of a ``.json`` file. (templated, with
+        all nested values)
     :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
     :param project_id: overrides the project of the connection. (templated)
-    :param wait_for_completion: wait until the job is over; a streaming job, until it runs. Otherwise only until Polaris
-        has accepted the spec: the gate's options have no effect then.
+    :param wait_for_completion: wait until the job is over, or until a streaming job runs. Otherwise wait only until
+        Polaris has accepted the spec; the options of the gate then have no effect.
     :param cancel_on_timeout: cancel the job when ``timeout`` or ``execution_timeout`` ends the wait.
-    :param cancel_on_kill: cancel the job when a user clears the running task, marks it, or deletes its run; while it is
-        deferred, from Airflow 3.3 on. If a worker is shut down or lost, or cannot find out why it must end, the job
-        keeps running, and the next try continues with it.
-    :param fail_on_warnings: as of the sensor, and so are the other options of the gate: ``fail_on_unhealthy``,
-        ``min_rows_processed``, ``max_rows_skipped_by_error``, ``max_rows_with_warning``, ``max_error_ratio``,
-        ``max_unreachable`` and ``wait_until_available``.
-    :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable``.
-    :param poll_interval: seconds between two polls.
-    :param timeout: seconds until the wait ends; a retry starts anew.
+    :param cancel_on_kill: cancel the job when a user clears or marks the task, or deletes its DAG run, while the task
+        runs or (Airflow 3.3 and later) is deferred. If the worker is shut down or lost, or Airflow does not report the
+        reason, the job keeps running, and the next try continues with it.
+    :param fail_on_warnings: refuse a completed job with one of these warning codes. ``True``: with any; ``()``: never.
+    :param fail_on_unhealthy: refuse a running job at its first health error.
+    :param min_rows_processed: refuse a job with fewer processed rows, with and without warnings. (templated)
+    :param max_rows_skipped_by_error: refuse a job with more skipped rows. (templated)
+    :param max_rows_with_warning: refuse a job with more rows that were ingested in part. (templated)
+    :param max_error_ratio: refuse a job with a larger share of skipped rows, from 0 to 1. (templated)
+    :param max_unreachable: fail after an outage of Polaris of this many seconds.
+    :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
+        report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
+    :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
+    :param poll_interval: the longest time between two polls, in seconds.
+    :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
     template_fields: Sequence[str] = ("job_spec", *CONNECTION, *THRESHOLDS)
@@ -99,7 +110,7 @@ class PolarisCreateJobOperator(GatedTask):
 
     @fails_for_good
     def execute(self, context: Context) -> dict[str, Any]:
-        """Create the job, or find that of an earlier try, and wait. See the class."""
+        """Create the job, or find the job of an earlier try. Wait for it, and return the dict for XCom."""
         from airflow_provider_polaris.api.job_spec import read_spec
 
         began = clock.now()
@@ -135,7 +146,7 @@ class PolarisCreateJobOperator(GatedTask):
     def resume_job_wait(self, event: WaitEvent, context: Context) -> JobWait:
         """Return the wait for the event's job. Long waits stay in a trigger, even if the DAG file has changed."""
         if event.job is None:
-            raise event.error or PolarisError("The event of the trigger names no job. Clear the task to continue")
+            raise event.error or PolarisError("The event of the trigger has no job. Clear the task to continue")
         self._wait_as_for(event.job.type)
         self._get_ready(context)
         return self._wait_for_job(event.job.id, deferrable=True)
@@ -147,10 +158,10 @@ class PolarisCreateJobOperator(GatedTask):
             self._kill.handle()
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
-        """Render as Airflow does, but load a file only if the whole spec is its path.
+        """Render as Airflow does, but load a file only if the whole spec is the path of the file.
 
-        Airflow loads every text that ends with ``.json``. For the ``orders.json`` of a ``fileList`` the file would be
-        missing, or its content would be sent.
+        Airflow loads a file for every text that ends with ``.json``. For the ``orders.json`` of a ``fileList`` that
+        file would be missing, or its content would be sent.
         """
         suffix = next((end for end in self.template_ext if isinstance(content, str) and content.endswith(end)), "")
         if not suffix or content is self.job_spec:
@@ -167,14 +178,16 @@ class PolarisCreateJobOperator(GatedTask):
         if job.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
             hint = "Polaris stored no rows (numRowsPersisted is 0). Clear this task to load again"
         elif job.is_over:
-            hint = "The loaded rows are in the table. If you clear this task, it loads again, beside or over them"
+            hint = (
+                "The loaded rows are in the table. Clear this task only to load again, beside these rows or over them"
+            )
         else:
             hint = "The job is still running. Cancel it first; otherwise the cleared task resumes waiting for it"
         return PolarisGateRefused(f"{message}\n{hint}")
 
     def finish(self, outcome: Outcome, context: Context) -> dict[str, Any]:
-        """Note the verdict for later tries, and report it."""
-        # A job that is refused while it runs may still load: later tries must not take that for a verdict.
+        """Note the verdict for later tries, and report the outcome."""
+        # A job that is refused while it runs may still load, so that refusal is no verdict for later tries.
         if self._record and (outcome.passed or outcome.job.is_over):
             refused: State = "failed" if outcome.job.has_failed else "refused"
             self._record.note("passed" if outcome.passed else refused, outcome.job.id)
@@ -186,7 +199,7 @@ class PolarisCreateJobOperator(GatedTask):
 
     def leave_job(self, job_wait: JobWait) -> str:
         """Cancel the job if the task's options ask for that. Return what happened."""
-        if job_wait.notes.is_over or not self.cancel_on_timeout:
+        if job_wait.progress.is_over or not self.cancel_on_timeout:
             return super().leave_job(job_wait)
         if self._record:
             self._record.note_cancellation(job_wait.job_id, self.log)
@@ -214,7 +227,7 @@ class PolarisCreateJobOperator(GatedTask):
         check_seconds(self, "poll_interval", "timeout")
 
     def _wait_as_for(self, job_type: Any) -> JobType:
-        """Set what to wait for: a streaming job runs and never completes."""
+        """Set ``wait_for``: a streaming job never completes."""
         from airflow_provider_polaris.api.models import JobType
 
         known = JobType(job_type)
@@ -232,7 +245,7 @@ class PolarisCreateJobOperator(GatedTask):
         return self._record, self._kill
 
     def _create(self, spec: Mapping[str, Any], context: Context) -> tuple[Job, JobWait]:
-        """Create the job, or find that of an earlier try, and push its id."""
+        """Create the job, or find the job of an earlier try. Push its id."""
         from airflow_provider_polaris.api.job_spec import table_of
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.submission.submit_once import JobSubmission
@@ -243,7 +256,7 @@ class PolarisCreateJobOperator(GatedTask):
             self.check_table_can_be_read(hook, table_of(spec))
         job = JobSubmission(hook, record, spec, self.log, kill.check).job()
         job_wait = self._wait_for_job(job.id, deferrable=self.deferrable, hook=hook)
-        job_wait.notes.resume(job)
+        job_wait.progress.resume(job)
         job_wait.tolerance.worked = True
         if self.do_xcom_push:
             context["ti"].xcom_push(key="job_id", value=job.id)

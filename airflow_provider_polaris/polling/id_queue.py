@@ -1,4 +1,4 @@
-"""Which jobs to request by id next. During an outage, one request stands for all of them. Pure."""
+"""Which jobs to request by id next. During an outage, all jobs share the response of one request. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from airflow_provider_polaris.api.errors import PolarisConnectionMissing, PolarisTransientError, PolarisUnauthorized
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
 
 #: Treat the service as down after this many different jobs fail in a row. One job alone may have a fault of its own.
 OUTAGE_JOBS = 2
@@ -30,7 +30,7 @@ class IdQueue:
         #: Jobs that wait for the probe of an outage.
         self._held: list[str] = []
         self._asked: set[str] = set()
-        #: All jobs in the queue, held, or asked.
+        #: All jobs that are queued, held, or under way.
         self._pending: set[str] = set()
         self._failing: set[str] = set()
         self._next_probe = -math.inf
@@ -51,7 +51,7 @@ class IdQueue:
         (self._held if self._in_outage else self._queue).extend(new)
 
     def ask_now(self, key: str) -> bool:
-        """Note a request outside the queue. Return ``False`` if one is under way: its response serves as well."""
+        """Record a request outside the queue. Return ``False`` if a request for the job is already under way."""
         if key in self._asked:
             return False
         if key in self._pending:
@@ -62,9 +62,10 @@ class IdQueue:
         return True
 
     def take(self, now: float, interval: float, is_wanted: Callable[[str], bool]) -> list[str]:
-        """Return the jobs to request now; forget those that nobody wants any more.
+        """Return the jobs to request now.
 
         :param interval: the shortest interval of all waits, in seconds.
+        :param is_wanted: whether any wait still needs the job. Other jobs leave the queue.
         """
         self._pending.difference_update(key for key in self._held if not is_wanted(key))
         self._held = [key for key in self._held if key in self._pending]
@@ -81,7 +82,7 @@ class IdQueue:
         return taken
 
     def heard(self, key: str, answer: object, now: float) -> list[str]:
-        """Take the response for a job. Return the other jobs that share it: all that wait, during an outage."""
+        """Take the response for a job. Return the other jobs that share the response: during an outage, all."""
         self._asked.discard(key)
         self._pending.discard(key)
         if not is_service_wide(answer):
@@ -90,8 +91,8 @@ class IdQueue:
             self._held.clear()
             return []
         self._failing.add(key)
-        asked_pause = min(getattr(answer, "retry_after", None) or 0.0, MAX_RETRY_AFTER)
-        self._next_probe = max(self._next_probe, now + asked_pause)
+        requested_pause = min(getattr(answer, "retry_after", None) or 0.0, MAX_RETRY_AFTER_SECONDS)
+        self._next_probe = max(self._next_probe, now + requested_pause)
         if not self._in_outage:
             return []
         waiting = [*self._queue, *self._held]

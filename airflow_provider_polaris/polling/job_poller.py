@@ -25,7 +25,7 @@ LAST_REQUEST_SECONDS = 30.0
 
 
 class JobRequests(Protocol):
-    """What the poll asks of its client. Both calls raise a PolarisError, and send one request at most."""
+    """The client of the poll. Both calls raise a PolarisError if they fail, and send one request at most."""
 
     slots: int
 
@@ -37,7 +37,7 @@ class JobRequests(Protocol):
 
 
 class JobPoller:
-    """Polls for its subscribers while there are any.
+    """Polls jobs while there are subscribers.
 
     :param client: sends the requests.
     """
@@ -77,13 +77,13 @@ class JobPoller:
         self._subscriptions.pop(wait, None)
         self._plan.remove(wait)
         if self._subscriptions:
-            self._wake()  # the waits that are left may be few enough to be polled by id
+            self._wake()  # the remaining waits may be few enough to poll by id
         else:
             self._stop()
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(0)  # waits that begin together share a request
+            await asyncio.sleep(0)  # waits that begin at the same time share a request
             step = self._plan.due(clock.monotonic(), clock.now())
             self._deliver(step.notices)
             for question in step.questions:
@@ -92,7 +92,7 @@ class JobPoller:
                 await self._sleep_until(step.wake_at)
 
     async def _ask(self, question: AskJob | AskList) -> None:
-        # Each request is a task of its own: one that hangs delays no other.
+        # Each request is a task of its own. A request that hangs delays no other request.
         answer: Job | ActivePage | PolarisError
         try:
             if isinstance(question, AskJob):
@@ -129,7 +129,7 @@ class JobPoller:
 
     def _end_of(self, task: asyncio.Task[None]) -> None:
         fault = PolarisError("The poll was stopped") if task.cancelled() else task.exception()
-        if task not in self._tasks:  # the poll that it belonged to was stopped
+        if task not in self._tasks:  # the poll of this task was stopped
             return
         self._tasks.discard(task)
         if fault is None:
@@ -141,7 +141,7 @@ class JobPoller:
         self._stop()
 
     def _stop(self) -> None:
-        """End the poll. A request under way ends by itself, in its thread. The next subscriber starts a new poll."""
+        """End the poll. A request under way ends in its thread. The next subscriber starts a new poll."""
         tasks, self._tasks = self._tasks, set()
         for task in tasks:
             task.cancel()
@@ -151,7 +151,7 @@ class JobPoller:
 
 
 class Subscription:
-    """One trigger's end of the poll. A context manager, which leaves the poll at its end."""
+    """A trigger's subscription to the poll. As a context manager, it leaves the poll at the end."""
 
     __slots__ = ("_inbox", "_poller", "_wait", "_waiter")
 
@@ -191,7 +191,7 @@ class Subscription:
         return notice.answer, notice.silent_polls
 
     def check_in(self, seconds: float) -> None:
-        """Request the job by id after so many seconds, whatever the pace."""
+        """Request the job by id after this many seconds, whatever the pace."""
         self._poller._check_in(self._wait, seconds)
 
     def deliver(self, notice: Notice) -> None:

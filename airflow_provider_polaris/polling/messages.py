@@ -35,9 +35,9 @@ class AskList:
 
 @dataclass(frozen=True)
 class Notice:
-    """What a wait is told.
+    """A message to a wait.
 
-    :param answer: the job; why a poll failed; or ``None`` if the job has not changed for a long time.
+    :param answer: the job; the error of a failed poll; or ``None`` if the job has not changed for a long time.
     :param silent_polls: how many polls without news preceded this one since the last notice.
     """
 

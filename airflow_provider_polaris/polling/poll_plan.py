@@ -1,7 +1,7 @@
 """The shared poll without I/O: which requests to send when, and whom to notify. Pure.
 
-Few jobs are requested by id. Many jobs are looked up in the list of all jobs that are not over: one request for a
-thousand of them. The list only ever shows that nothing happened. A job that the list does not show, or shows in a
+Few jobs are requested by id. For many jobs, the plan reads the list of all jobs that are not over: one request returns
+a thousand jobs. The list can only show that a job has not changed. A job that the list does not show, or shows in a
 state that would end a wait, is requested by id, and that response decides.
 """
 
@@ -21,14 +21,14 @@ from airflow_provider_polaris.polling.list_reading import ListReading, Row
 from airflow_provider_polaris.polling.messages import AskJob, AskList, Notice
 from airflow_provider_polaris.polling.polled_wait import PolledWait
 
-#: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop serves others in between.
+#: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop runs other tasks in between.
 ROWS_AT_ONCE = 100
 
 Notices = Iterator[tuple[PolledWait, Notice]]
 
 
 class Step(NamedTuple):
-    """What a poll does next: send the requests, notify the waits, and call :meth:`PollPlan.due` again."""
+    """The next actions of a poll: send the requests, notify the waits, and call :meth:`PollPlan.due` at ``wake_at``."""
 
     questions: list[AskJob | AskList]
     notices: list[tuple[PolledWait, Notice]]
@@ -36,7 +36,7 @@ class Step(NamedTuple):
 
 
 class PollPlan:
-    """All state and all decisions of one poll. It is told the time and the responses.
+    """All state and all decisions of one poll. Its caller passes the time and the responses.
 
     :param slots: the most requests by id at once.
     """
@@ -51,12 +51,12 @@ class PollPlan:
         self._wall_offset = 0.0
 
     def add(self, wait: PolledWait, now: float) -> None:
-        """Begin to serve a wait."""
+        """Add a wait."""
         self._jobs.setdefault(wait.key, []).append(wait)
         self._list.hurry(now, wait.pace.interval)
 
     def remove(self, wait: PolledWait) -> None:
-        """Stop to serve a wait."""
+        """Remove a wait."""
         waits = self._jobs.get(wait.key, [])
         if wait in waits:
             waits.remove(wait)
@@ -64,7 +64,7 @@ class PollPlan:
             self._jobs.pop(wait.key, None)
 
     def due(self, now: float, wall: float) -> Step:
-        """Return what to send and whom to notify now, and when to ask again.
+        """Return what to send and whom to notify now, and when to call again.
 
         :param now: monotonic seconds.
         :param wall: seconds since the epoch.
@@ -95,7 +95,7 @@ class PollPlan:
     def heard(
         self, question: AskJob | AskList, answer: Job | ActivePage | Exception, now: float
     ) -> list[tuple[PolledWait, Notice]]:
-        """Take the response to a request. Return whom to notify; then :meth:`due` is worth calling.
+        """Take the response to a request. Return whom to notify. Call :meth:`due` after that.
 
         :param answer: a Job to an AskJob, an ActivePage to an AskList, or the error with which the request ended.
         """
@@ -149,13 +149,13 @@ class PollPlan:
         reading.heard_page(question, answer)
         if reading.is_whole:
             self._list.was_read(reading.pages, now)
-        # Compare with the waits of now: many may have come since the first page was requested.
+        # Compare with the current number of waits: many may have begun since the first page was requested.
         elif not reading.failure and self._list.is_too_long(reading.pages, len(self._jobs)):
             reading.stop()
             self._list.was_too_long(reading.pages, len(self._jobs), now)
 
     def _end_reading(self, now: float) -> Notices:
-        """Use the list, as soon as both the list and the job beside it have responses."""
+        """Use the list as soon as both the list and the sample have responses."""
         reading, answer = self._reading, self._reading and self._reading.answer
         if reading is None or not reading.is_done:
             return
@@ -174,14 +174,14 @@ class PollPlan:
         self._rows.extend(reading.rows())
 
     def _compare_rows(self, now: float) -> Notices:
-        """Compare rows with what their waits know. Queue the jobs that the list says too little, or too much, about."""
+        """Compare rows with the last states of their waits. Queue jobs that are missing, or whose row ends a wait."""
         to_ask = []
         for _ in range(min(ROWS_AT_ONCE, len(self._rows))):
             key, row = self._rows.popleft()
             if key not in self._jobs:
                 continue
             if row is None:
-                self._list.is_missing(key)
+                self._list.add_missing(key)
                 to_ask.append(key)
                 continue
             for wait in self._jobs[key]:
@@ -193,7 +193,7 @@ class PollPlan:
         self._ids.add(dict.fromkeys(to_ask))
 
     def _do_without_list(self, error: Exception, keys: list[str], now: float, *, responds: bool) -> Notices:
-        """Notify the waits of the failed poll; or poll by id, if only the list does not work."""
+        """Notify the waits of the failed poll. If only the list does not work, poll by id instead."""
         is_busy = isinstance(error, PolarisTransientError) and error.status == 429
         if not is_service_wide(error) or (responds and not is_busy and self._list.has_failed_twice()):
             self._give_up_list(f"it cannot be read: {error}", now)

@@ -10,7 +10,7 @@ from typing import Any
 
 from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_polaris.polling.messages import Notice
 
 #: If responses take longer than the interval, pause for this fraction of the interval after each response.
@@ -104,13 +104,13 @@ class PolledWait:
         if now - asked_at > self.pace.interval:
             self._next_at = max(self._next_at, now + SLOW_SERVICE_PAUSE_RATIO * self.pace.interval)
         if isinstance(answer, PolarisTransientError):
-            self._next_at = max(self._next_at, asked_at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER))
+            self._next_at = max(self._next_at, asked_at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
         self._check_at = math.inf
         self._was_last_asked = asked_at + wall_offset >= self.deadline
         return self._notice(answer, now)
 
     def missed_list(self, error: Exception, now: float, wall_offset: float) -> Notice | None:
-        """Take a list that could not be read. A request by id that is due now says more than this."""
+        """Take the error of a list that could not be read. Return ``None`` if a request by id is due now."""
         self._was_polled(now)
         if self.due_at(wall_offset, by_list=True) <= now:
             return None
@@ -126,7 +126,7 @@ class PolledWait:
         self._was_polled(now)
         if self.due_at(wall_offset, by_list=True) <= now:
             return False, None
-        # Only a row that is news is decoded: to compare the raw row is much cheaper.
+        # Only a row that is news is decoded. Comparing raw rows is much cheaper.
         state = _state_of_row(row)
         news: Job | None = None
         if state != self._state:
@@ -137,7 +137,7 @@ class PolledWait:
             self._silent_polls += 1
             return self._row_decides, None
         notice = self._notice(news, now)
-        self._state = state  # as the list writes it: the next row is compared with it
+        self._state = state  # in the list's own form: the next row is compared with this state
         return False, notice
 
     def _decode(self, row: Mapping[str, Any]) -> tuple[bool, Job | None]:
@@ -145,14 +145,14 @@ class PolledWait:
             job = Job.from_api(row)
             return self._is_decided(job), job
         except PolarisError:
-            return True, None  # the response by id tells more
+            return True, None  # the response by id decides
 
     def _notice(self, answer: Job | Exception | None, now: float) -> Notice:
         self._notified_at = now
         self._missed_list = False
         if isinstance(answer, Job):
             self._state, self._row_decides = _state_of(answer), False
-            answer = replace(answer, raw={})  # a spec may be megabytes, and a thousand of them would wait here
+            answer = replace(answer, raw={})  # a spec may have megabytes, and a thousand notices may wait in memory
         silent_polls, self._silent_polls = self._silent_polls, 0
         return Notice(answer, silent_polls)
 

@@ -1,4 +1,4 @@
-"""One Polaris client for all the triggers of an event loop that wait on the same connection and project."""
+"""One Polaris client for all triggers of an event loop that use the same connection and project."""
 
 from __future__ import annotations
 
@@ -28,19 +28,20 @@ from airflow_provider_polaris.polling.threads import DaemonThreadPool
 
 T = TypeVar("T")
 
-#: Looking a connection up costs a triggerer some 150 ms, one after another: at most this often, in seconds.
-LOOK_UP_EVERY = 10.0
+#: The shortest time between two lookups of a connection. A lookup takes a triggerer about 150 ms, and lookups run one
+#: after another.
+LOOKUP_INTERVAL_SECONDS = 10.0
 
-#: How many of the pool's threads one connection may hold: a service that hangs leaves some to the others.
+#: The most threads of the pool for one connection. A service that hangs leaves the remaining threads to the others.
 SLOTS = 6
 
-# Not asyncio's default pool: that one has 6 threads on 2 cores and serves every trigger's DNS look-ups; 40 hung calls
-# in it made a foreign getaddrinfo wait for a minute.
+# Not asyncio's default pool, which has 6 threads on 2 cores and serves the DNS lookups of every trigger. With 40 hung
+# calls in that pool, a getaddrinfo of another trigger took a minute.
 _pool = DaemonThreadPool(max_workers=8, name="polaris")
 
 
 class SharedClient:
-    """The one connection look-up and the one pool of HTTP connections that many triggers share."""
+    """The connection lookup, the HTTP connections and the poll that many triggers share."""
 
     def __init__(self, polaris_conn_id: str, project_id: str | None) -> None:
         self._conn_id = polaris_conn_id
@@ -50,7 +51,8 @@ class SharedClient:
         self._users = 0
         self._connection: PolarisConnection | None = None
         self._looked_up_at = -math.inf
-        self._look_up_failed: PolarisError | None = None
+        self._lookup_error: PolarisError | None = None
+        #: Whether a trigger has joined since the last lookup.
         self._outdated = True
         self._lock = asyncio.Lock()
         self.slots = SLOTS
@@ -58,35 +60,35 @@ class SharedClient:
         self.poller = JobPoller(self)
 
     def join(self) -> None:
-        """Count one more trigger. It is told what the connection says now, not what it said when the first one came."""
+        """Count one more trigger. Its first call looks the connection up again, which may have changed."""
         self._users += 1
         self._outdated = True
 
     def leave(self) -> bool:
-        """Count one trigger less; return whether it was the last, and the client is closed."""
+        """Count one trigger less. Close the client after the last trigger. Return whether this was the last."""
         self._users -= 1
         if not self._users:
             self._replace_client(None)
         return not self._users
 
     async def get_job(self, job_id: str) -> Job:
-        """Ask for the job once."""
+        """Request the job once."""
         return await self._call(lambda client: client.get_job(job_id, retry=False))
 
     async def list_active(self, wanted: Container[str], offset: int) -> ActivePage:
-        """Ask once for a page of the jobs that are not over."""
+        """Request a page of the jobs that are not over, once."""
         return await self._call(lambda client: client.list_active(wanted, offset, retry=False))
 
     async def get_table(self, name: str) -> Table:
-        """Ask for the table once."""
+        """Request the table once."""
         return await self._call(lambda client: client.get_table(name, retry=False))
 
     async def cancel_job(self, job_id: str) -> Job:
-        """Ask once to cancel the job."""
+        """Ask Polaris once to cancel the job."""
         return await self._call(lambda client: client.cancel_job(job_id, retry=False))
 
     async def _call(self, call: Callable[[PolarisClient], T]) -> T:
-        """Make the call in a thread. If that fails, and the connection has changed by now, make it once more."""
+        """Make the call in a thread. If the call fails, and the connection has changed since, make one more call."""
         used = await self._connect()
         try:
             return await self._in_thread(call)
@@ -96,14 +98,14 @@ class SharedClient:
             return await self._in_thread(call)
 
     async def _in_thread(self, call: Callable[[PolarisClient], T]) -> T:
-        # A call that waits for a thread is dropped with the trigger that is cancelled; one that runs ends by itself.
+        # If a trigger is cancelled while its call waits for a thread, the call is dropped. A running call still ends.
         async with self._slots:
             return await asyncio.get_running_loop().run_in_executor(_pool, self._send, call)
 
     def _send(self, call: Callable[[PolarisClient], T]) -> T:
         client = self._client
         if client is None:  # the last trigger left while this call waited for a thread
-            raise PolarisUnreachable("This wait was given up", received=False)
+            raise PolarisUnreachable("The trigger ended before its request was sent", received=False)
         return call(client)
 
     def _replace_client(self, client: PolarisClient | None) -> None:
@@ -116,11 +118,11 @@ class SharedClient:
             if self._connection is None or self._outdated:
                 await self._look_up_if_due()
             if self._connection is None:
-                raise self._look_up_failed or PolarisUnreachable("The connection is not known yet", received=False)
+                raise self._lookup_error or PolarisUnreachable("The connection is not looked up yet", received=False)
             return self._connection
 
     async def _has_changed(self, used: PolarisConnection) -> bool:
-        """Whether the connection is another than the one used, looking it up again if that is due."""
+        """Look the connection up again if that is due. Return whether the connection differs from the used one."""
         async with self._lock:
             if self._connection == used:
                 await self._look_up_if_due()
@@ -128,20 +130,20 @@ class SharedClient:
 
     async def _look_up_if_due(self) -> None:
         now = clock.monotonic()
-        if now - self._looked_up_at < LOOK_UP_EVERY:
+        if now - self._looked_up_at < LOOKUP_INTERVAL_SECONDS:
             return
         before, self._looked_up_at = self._looked_up_at, now
         try:
             connection = await self._look_up()
-            self._look_up_failed, self._outdated = None, False
+            self._lookup_error, self._outdated = None, False
             if connection != self._connection:
                 self._connection = connection
                 self._replace_client(PolarisClient(connection))
         except PolarisError as error:
-            # For all who wait for it. With a connection from before, that one goes on: a key may be rotated by
-            # deleting the connection and making it anew.
-            self._look_up_failed = error
-        except BaseException:  # cancelled: the next one looks it up
+            # All triggers share the error. If a connection is known from before, they continue with that connection:
+            # a key may be rotated by deleting the connection and creating it again.
+            self._lookup_error = error
+        except BaseException:  # cancelled: the next call looks the connection up
             self._looked_up_at = before
             raise
 
@@ -152,16 +154,15 @@ class SharedClient:
             return await sync_to_async(load_connection)(self._conn_id, self._project_id)
         except PolarisConnectionMissing as error:
             raise PolarisConnectionMissing(
-                f"In the triggerer: {error}. One given by an environment variable must be set for the triggerer too; "
-                "one stored in Airflow's database or a secrets backend is seen by both"
+                f"In the triggerer: {error}. An environment variable must be set for the triggerer as well as for the "
+                "workers"
             ) from None
         except PolarisUsageError:
             raise
         except Exception as error:
-            # A failed look-up says nothing about the job. It is a failed poll, and the next one may fare better.
+            # A failed lookup says nothing about the job. The wait counts it as a failed poll.
             raise PolarisUnreachable(
-                f"The connection {self._conn_id!r} could not be looked up in the triggerer: "
-                f"{type(error).__name__}: {error}",
+                f"The triggerer could not look up the connection {self._conn_id!r}: {type(error).__name__}: {error}",
                 received=False,
             ) from error
 
@@ -173,7 +174,7 @@ _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, s
 
 @asynccontextmanager
 async def shared_client(polaris_conn_id: str, project_id: str | None) -> AsyncIterator[SharedClient]:
-    """Give the running loop's client for that connection and project; the last to leave closes it."""
+    """Yield the running loop's client for this connection and project. The last user closes the client."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     key = (polaris_conn_id, project_id)
     client = clients.setdefault(key, SharedClient(polaris_conn_id, project_id))

@@ -15,10 +15,10 @@ T = TypeVar("T")
 class DaemonThreadPool(Executor):
     """Like ``ThreadPoolExecutor``, with daemon threads.
 
-    Python waits at its exit for the threads of every ``ThreadPoolExecutor``. A triggerer of Airflow 2.11 that is told
-    to end would wait for a request that hangs, up to the connection's ``timeout``: 29 s were measured.
+    At its exit, Python waits for the threads of every ``ThreadPoolExecutor``. When a triggerer of Airflow 2.11 is
+    stopped, a request that hangs would delay its exit by up to the connection's ``timeout``: 29 s were measured.
 
-    :param max_workers: the most threads; each is started when it is first needed.
+    :param max_workers: the most threads. A thread starts when no other thread is free.
     :param name: the start of the threads' names.
     """
 
@@ -31,7 +31,7 @@ class DaemonThreadPool(Executor):
         self._threads = 0
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Call the function in a thread as soon as one is free; return its future result."""
+        """Call the function as soon as a thread is free. Return the future of its result."""
         future: Future[T] = Future()
         self._calls.put((future, partial(fn, *args, **kwargs)))
         with self._lock:
@@ -46,14 +46,14 @@ class DaemonThreadPool(Executor):
             future, call = self._calls.get()
             if future.set_running_or_notify_cancel():
                 _resolve(future, call)
-            del future, call  # they hold the result until the next call comes
+            del future, call  # otherwise they hold the result until the next call
             self._idle.release()
 
 
 def _resolve(future: Future[Any], call: Callable[[], Any]) -> None:
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001 - whoever waits for the future gets it
+    except BaseException as error:  # noqa: BLE001 - the future raises the error to its waiter
         future.set_exception(error)
     else:
         future.set_result(result)

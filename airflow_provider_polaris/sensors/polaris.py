@@ -1,6 +1,6 @@
 """PolarisJobSensor: run downstream tasks only when an ingestion job is done and its data is good.
 
-Importing this is cheap for a DAG file: no HTTP library and no trigger is loaded.
+This module is cheap to import in a DAG file: it loads no HTTP library and no trigger.
 """
 
 from __future__ import annotations
@@ -25,37 +25,40 @@ if TYPE_CHECKING:
 
 
 class PolarisJobSensor(GatedTask, BaseSensorOperator):
-    """Wait for an ingestion job of Imply Polaris, and succeed only if the job passes the gate.
+    """Run downstream tasks only when an ingestion job of Imply Polaris is done and its data is good.
 
-    The sensor never cancels: clearing or killing this task leaves the job alone. It waits in poke, reschedule or
-    deferrable mode, with the same outcome and the same XCom in each.
+    The sensor waits for a job that another task or another system has created. It succeeds if the job passes the gate:
+    the state, the warnings and the row counters that the options ask for. The outcome is the same in poke, reschedule
+    and deferrable mode. The sensor never cancels the job, also when the task is cleared or killed.
 
-    Ends with :class:`~airflow_provider_polaris.exceptions.PolarisGateRefused` (never retried) when the job is over and
-    not good enough, with ``AirflowSensorTimeout`` after ``timeout``, and with a
-    :class:`~airflow_provider_polaris.exceptions.PolarisApiError` (retried as usual) when Polaris did not give the state
-    of the job.
+    The task fails with
 
-    XCom: ``return_value``, a dict that docs/xcom.md describes, and under ``metrics`` its counters, pushed also when the
-    gate refuses.
+    * :class:`~airflow_provider_polaris.exceptions.PolarisGateRefused`, never retried, if the job is over and its data
+      is not good enough;
+    * ``AirflowSensorTimeout``, never retried, if ``timeout`` passes;
+    * a :class:`~airflow_provider_polaris.exceptions.PolarisApiError`, retried as usual, if Polaris does not return the
+      state of the job.
 
-    :param job_id: of the job to wait for. (templated)
+    XCom: ``return_value`` is a dict that docs/xcom.md describes. ``metrics`` is the dict of row counters, and is pushed
+    also when the gate refuses.
+
+    :param job_id: the id of the job. (templated)
     :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
     :param project_id: overrides the project of the connection. (templated)
     :param wait_for: ``completed``, or ``running`` for a streaming job, which never completes.
-    :param fail_on_warnings: warning codes that refuse a completed job. ``True``: any; ``()``: none.
-    :param fail_on_unhealthy: refuse at the first health error of a job that still runs.
-    :param min_rows_processed: refuse fewer rows than that, with and without warnings. (templated)
-    :param max_rows_skipped_by_error: refuse more lost rows than that. (templated)
-    :param max_rows_with_warning: refuse more rows ingested in part than that. (templated)
-    :param max_error_ratio: refuse a larger share of lost rows, between 0 and 1. (templated)
-    :param max_unreachable: end the wait after an outage of so many seconds. A rescheduled poke does not know of the
-        last poke: in reschedule mode only ``timeout`` ends the wait.
-    :param wait_until_available: once the job has completed and is good enough, wait until its table reports twice, 30 s
-        apart, that all its data can be queried. That is the best evidence there is, not proof. The API key then needs
-        the permission ``ViewTables`` or ``ManageTables``.
-    :param deferrable: wait in the triggerer, whatever ``mode`` says; by default as ``[operators] default_deferrable``.
-    :param poke_interval: seconds between two polls.
-    :param timeout: seconds until the wait ends; a retry starts anew.
+    :param fail_on_warnings: refuse a completed job with one of these warning codes. ``True``: with any; ``()``: never.
+    :param fail_on_unhealthy: refuse a running job at its first health error.
+    :param min_rows_processed: refuse a job with fewer processed rows, with and without warnings. (templated)
+    :param max_rows_skipped_by_error: refuse a job with more skipped rows. (templated)
+    :param max_rows_with_warning: refuse a job with more rows that were ingested in part. (templated)
+    :param max_error_ratio: refuse a job with a larger share of skipped rows, from 0 to 1. (templated)
+    :param max_unreachable: fail after an outage of Polaris of this many seconds. In reschedule mode, where each poke is
+        a new process, only ``timeout`` ends the wait.
+    :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
+        report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
+    :param deferrable: wait in the triggerer, whatever the ``mode``. The default is ``[operators] default_deferrable``.
+    :param poke_interval: the longest time between two polls, in seconds.
+    :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
     template_fields: Sequence[str] = ("job_id", *CONNECTION, *THRESHOLDS)
@@ -72,7 +75,7 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
-        if wait_for not in ("completed", "running"):  # not templated: a typing error shows when the DAG file is parsed
+        if wait_for not in ("completed", "running"):  # not templated: the error appears when the DAG file is parsed
             raise PolarisOptionInvalid(f"wait_for must be 'completed' or 'running', not {wait_for!r}")
         self.job_id = job_id
         self.wait_for = wait_for
@@ -86,17 +89,17 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         if job_wait is None:
             job_wait = self._start(deferrable=self.deferrable)
             self.note_job_url(job_wait.hook, job_wait.job_id, context)
-        seen_before = job_wait.notes.last
+        seen_before = job_wait.progress.last
         outcome = job_wait.poll()
         if outcome:
             return PokeReturnValue(True, self.report(outcome, context))
-        job = job_wait.notes.last
+        job = job_wait.progress.last
         if job and not seen_before and not job.is_over and self._sees_whole_wait:
             self.check_table_can_be_read(job_wait.hook, job.table)
         if self.deferrable:
             self.defer_wait(job_wait, deadline_of(self, context, self._began, self.timeout), context)
         if clock.now() >= self._began + self.timeout and not self.reschedule:
-            # Airflow's own timeout would come next. Its message does not name the job.
+            # The message of Airflow's own timeout, which would come next, does not name the job.
             raise self.timed_out(job_wait)
         return False
 
@@ -109,12 +112,12 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         return self.report(outcome, context)
 
     def refusal(self, outcome: Outcome, message: str) -> PolarisGateRefused:  # noqa: ARG002
-        """Return the error of a refused job. No retry can change it."""
+        """Return the error for a refused job. No retry can change the job."""
         self._log_before_skip(f"The gate refuses. {message}")
         return PolarisGateRefused(message)
 
     def timeout_error(self, message: str) -> AirflowSensorTimeout:
-        """Return the error that Airflow knows as a sensor's timeout."""
+        """Return Airflow's error for the timeout of a sensor."""
         self._log_before_skip(message)
         return AirflowSensorTimeout(message)
 
@@ -125,7 +128,7 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         return trigger_for(args)
 
     def backoff(self) -> dict[str, Any]:
-        """Return the options of the sensor that let the interval grow."""
+        """Return the trigger's arguments for a growing interval."""
         return {
             "exponential_backoff": bool(self.exponential_backoff),
             "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
@@ -141,6 +144,6 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         return self.deferrable or not self.reschedule
 
     def _log_before_skip(self, message: str) -> None:
-        """Log a message that Airflow drops: under these options it turns the error into a skip."""
+        """Log the message if Airflow turns the error into a skip, which drops the message."""
         if self.soft_fail or self.never_fail:
             self.log.warning("%s", message)

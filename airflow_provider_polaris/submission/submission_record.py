@@ -1,7 +1,7 @@
-"""What the tries of one task note for each other: the job that a try created, or may have created.
+"""The notes of a task's tries for each other: the job that a try created, or may have created.
 
-Airflow 3.3 has a store for that, which is kept across a lost worker, a retry and a clear. Airflow before 3.3 has none:
-it deletes a task's XComs at the start of each try.
+Airflow 3.3 keeps notes in a store across a lost worker, a retry and a clear. Airflow before 3.3 has no such store, and
+deletes a task's XComs at the start of each try.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.waiting.progress_log import Log
 
-#: The key of the note in the store. It stays: a task that one release deferred continues under the next.
+#: The key of the note in the store. The key never changes: a task that one release deferred continues under the next.
 KEY = "polaris_job"
 State = Literal["sending", "lost", "waiting", "canceling", "passed", "refused", "failed"]
 _STATES: tuple[str, ...] = get_args(State)
@@ -29,9 +29,9 @@ _STATES: tuple[str, ...] = get_args(State)
 class SubmissionNote:
     """The last note of a task.
 
-    :param state: ``sending``: the spec was sent, and no response was noted. ``lost``: the same, and the user was told.
-        ``waiting``: for the job, without a verdict. ``canceling``: the timeout passed, or the task was killed. The
-        others are verdicts: after ``passed`` and ``refused`` the data is loaded, after ``failed`` it is not.
+    :param state: ``sending``: the spec was sent, and no response was noted. ``lost``: the same, and the task failed
+        with a message. ``waiting``: the job has no verdict yet. ``canceling``: the timeout passed, or the task was
+        killed. ``passed`` and ``refused``: the data is loaded. ``failed``: the data is not loaded.
     :param clear_generation: the first try since the task was last cleared.
     :param at: when the spec was sent, in seconds since the epoch.
     :param marker: marker in the submitted spec, used to find its job.
@@ -47,11 +47,11 @@ class SubmissionNote:
 
 
 class SubmissionRecord:
-    """The notes of one task instance, as one of its tries sees them.
+    """The notes of one task instance, as one of its tries reads and writes them.
 
-    A clear generation is all tries since the task was last cleared. Its number is that of its first try.
+    A clear generation is all tries since the task was last cleared. Its number is the number of its first try.
 
-    :param retries: the task's own. Airflow derives from them which try was the first since a clear.
+    :param retries: the task's option. Airflow derives the first try of a clear generation from it.
     """
 
     def __init__(self, context: Context, retries: int) -> None:
@@ -64,15 +64,15 @@ class SubmissionRecord:
         identity = [ti.dag_id, ti.run_id, ti.task_id, ti.map_index, self.clear_generation]
         #: Marker of all specs of this clear generation, if the spec has a place for it.
         self.marker = f"airflow-provider-polaris {_digest(identity)}"
-        #: Whether the tries before had the same marker. They had not if the DAG file's ``retries`` have changed since
-        #: the first try: then the clear generation is less than one, or later than this try.
+        #: Whether the tries before had the same marker. They had another if the DAG file's ``retries`` changed after
+        #: the first try: the clear generation is then less than one, or later than this try.
         self.knows_marker = 1 <= self.clear_generation <= this_try
         run_began = getattr(context.get("dag_run"), "start_date", None)
         #: When the DAG run began, in seconds since the epoch; ``None`` if unknown. No job of its tasks is older.
         self.run_began = run_began.timestamp() if isinstance(run_began, datetime) else None
-        #: Digest of this try's spec, once that is known.
+        #: Digest of this try's spec; ``None`` until :meth:`set_spec`.
         self.spec: str | None = None
-        #: Whether there is a note that cannot be read. A later release may have written it.
+        #: Whether there is a note that cannot be read. A later release may have written that note.
         self.is_unreadable = False
 
     @property

@@ -1,4 +1,4 @@
-"""Creating a job once: the job of an earlier try is found, and the spec is never sent twice by mistake."""
+"""Create a job once: find the job of an earlier try, and never send a spec twice by mistake."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ from airflow_provider_polaris.api.errors import (
 from airflow_provider_polaris.api.job_spec import can_be_marked, marked, table_of
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobStillRunning, PolarisJobTimeout
-from airflow_provider_polaris.gate.outage_tolerance import SECOND_LOOK
+from airflow_provider_polaris.gate.outage_tolerance import SECOND_CHECK_SECONDS
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.submission_record import State, SubmissionNote, SubmissionRecord
 from airflow_provider_polaris.waiting.progress_log import Log
 
-#: A spec whose response was lost may still arrive for this long. Only after that a search without a result proves that
-#: there is no job. Longer than a request and its response may take.
+#: A spec whose response was lost may still arrive for this long. A search without a result proves that there is no job
+#: only after that. This is longer than a request and its response may take.
 IN_FLIGHT_SECONDS = 120.0
-#: A spec may be sent this much later than it was noted, plus the connection's timeout: a 429 is tried again, after
-#: pauses.
+#: A spec may be sent this much later than its note, plus the connection's timeout, since a request is sent again after
+#: a 429, with pauses.
 SENDING_SECONDS = 180.0
 #: The pause between two searches for a job with the marker.
 SEARCH_PAUSE_SECONDS = 15.0
 #: The longest wait for a job that is being canceled for an earlier try, and the pause between two polls.
 CANCELING_SECONDS = 300.0
 CANCELING_POLL_SECONDS = 5.0
-#: The number of a table's newest jobs that are searched for the marker. The list does not show queries.
+#: The number of a table's newest jobs that are searched for the marker. The list of jobs shows no queries, so each job
+#: is requested by id.
 SEARCHED_JOBS = 200
 #: The largest difference between the service's clock and Airflow's. A day is more than any time zone.
 CLOCK_DIFFERENCE_SECONDS = 86_400.0
 
 
 class JobSubmission:
-    """What one try does to get its job.
+    """Gets the job of one try: the job of an earlier try, or a new one.
 
     :param check: called right before the spec is sent. Raises if the task must not create a job any more.
     """
@@ -67,9 +68,9 @@ class JobSubmission:
         self._without_marker: set[str] = set()
 
     def job(self) -> Job:
-        """Return the job to wait for: that of an earlier try, or a new one.
+        """Return the job to wait for: the job of an earlier try, or a new one.
 
-        :raises PolarisJobLost: when an earlier try may have created a job that cannot be found.
+        :raises PolarisJobLost: if an earlier try may have created a job that cannot be found.
         """
         note = self._record.last_note()
         if note is not None:
@@ -89,10 +90,10 @@ class JobSubmission:
         if note.state == "failed" or (note.state in ("passed", "refused") and is_cleared):
             return None  # the job had its verdict: a retry or a clear loads again
         if note.state == "lost" and is_cleared:
-            return None  # the user was told, and has checked the table
+            return None  # the error told the user to check the table before the clear
         is_other_spec = is_cleared and note.spec not in (None, self._record.spec)
         if note.state in ("sending", "lost"):
-            # Another spec does not tell where to find the job of the spec that was sent.
+            # The job of the spec that was sent cannot be found with the marker of another spec.
             marker = None if is_other_spec else note.marker or self._record.marker
             return self._find_or_report_lost(note.at, marker)
         if note.job_id is None:
@@ -114,7 +115,7 @@ class JobSubmission:
         try:
             return self._hook.get_job(job_id)
         except PolarisNotFound:
-            clock.sleep(SECOND_LOOK)  # as in every wait, one 404 is no proof
+            clock.sleep(SECOND_CHECK_SECONDS)  # as in every wait, one 404 does not count
         try:
             return self._hook.get_job(job_id)
         except PolarisNotFound:
@@ -124,7 +125,7 @@ class JobSubmission:
             ) from None
 
     def _leave(self, job: Job) -> None:
-        """Leave the job of another spec alone. Raise if it still runs."""
+        """Do not wait for the job of another spec. Raise if that job still runs."""
         if not job.is_over:
             raise PolarisJobStillRunning(
                 f"{job} is {job.state}: an earlier try created it from another spec than this task has now. Cancel the "
@@ -140,7 +141,8 @@ class JobSubmission:
         while not job.is_over:
             if clock.now() >= give_up_at:
                 raise PolarisJobTimeout(
-                    f"{job} is still being canceled, for an earlier try. The next try creates a new job"
+                    f"{job} is still being canceled for an earlier try, and is {job.state}. When the job is over, the "
+                    "next try creates a new one"
                 )
             clock.sleep(CANCELING_POLL_SECONDS)
             job = self._hook.get_job(job.id)
@@ -167,22 +169,24 @@ class JobSubmission:
         return job
 
     def _not_created(self, error: PolarisError) -> PolarisError:
-        """Return the error, which says that this task has loaded nothing."""
+        """Return the error with the fact that no job was created."""
         if not isinstance(error, PolarisApiError):
             return error
         parts = [f"No job was created for table {self._table!r}: {error}"]
         if isinstance(error, PolarisNotFound):
-            parts.append("Is the project id right, the connection's extra project_id or the task's own?")
+            parts.append("Check the project id: the extra project_id of the connection, or project_id of the task")
         kept = {"received": False} if isinstance(error, PolarisTransientError) else {}
         return type(error)(sentences(*parts), status=error.status, code=error.code, **kept)
 
     def _note_best_effort(self, state: State, job_id: str | None = None) -> None:
-        """Best effort: a failure of the store hides no error, and ends no wait for a running job."""
+        """Best effort: a failure of the store hides no other error, and ends no wait for a running job."""
         try:
             self._record.note(state, job_id)
         except Exception as error:  # noqa: BLE001 - see above
-            fact = f"Job {job_id}" if job_id else "That there is no job"
-            self._log.warning("%s could not be noted for a retry: %s: %s", fact, type(error).__name__, error)
+            about = f"Job {job_id}" if job_id else "The task"
+            self._log.warning(
+                "%s: the state %r could not be stored for a retry: %s: %s", about, state, type(error).__name__, error
+            )
 
     def _find_or_report_lost(
         self, sent_at: float | None, marker: str | None, *, last_sent_at: float | None = None
@@ -203,7 +207,7 @@ class JobSubmission:
         while True:
             job = self._marked_job(marker, self._record.run_began if sent_at is None else sent_at)
             if job is not None and job.is_being_canceled and job.created_by and job.last_modified_by == job.created_by:
-                # Canceled with the key that created it: an earlier try was killed, or its timeout passed.
+                # Canceled with the key that created the job: an earlier try was killed, or its timeout passed.
                 job = self._wait_until_over(job)
                 if job.has_failed or job.was_canceled:
                     return None
@@ -219,10 +223,10 @@ class JobSubmission:
             clock.sleep(min(left, SEARCH_PAUSE_SECONDS))
 
     def _marked_job(self, marker: str, since: float | None) -> Job | None:
-        """Return the job with the marker, ``None`` if there is none yet.
+        """Return the job with the marker, ``None`` if the list has no such job yet.
 
-        :param since: the job is not older than that, except for the difference between clocks.
-        :raises PolarisJobLost: if the table has too many newer jobs to know.
+        :param since: the job was created after this time, except for the difference between clocks.
+        :raises PolarisJobLost: if the table has too many newer jobs.
         """
         newest_first = self._hook.list_jobs(
             target_table_name=self._table,
@@ -238,8 +242,8 @@ class JobSubmission:
             if count == SEARCHED_JOBS:
                 self._note_best_effort("lost")
                 raise PolarisJobLost(
-                    f"An earlier try may have created a job, and table {self._table!r} has more than {SEARCHED_JOBS} "
-                    f"newer jobs, among which that job was not found. {self._next_step()}"
+                    f"An earlier try may have created a job. Table {self._table!r} has more than {SEARCHED_JOBS} newer "
+                    f"jobs, and that job is not among the newest {SEARCHED_JOBS}. {self._next_step()}"
                 )
             if summary.id in self._without_marker:
                 continue
@@ -251,7 +255,7 @@ class JobSubmission:
 
     def _lost_message(self, sent_at: float | None) -> str:
         if sent_at is None:
-            what = "An earlier try may have created a job. Before Airflow 3.3 a task cannot store which"
+            what = "An earlier try may have created a job. Before Airflow 3.3 a task cannot store the id of its job"
         else:
             when = datetime.fromtimestamp(sent_at, timezone.utc)
             what = f"The spec was sent at {when:%Y-%m-%d %H:%M:%S} UTC, and its response was lost"

@@ -21,22 +21,22 @@ STATE_LIMIT_SECONDS = 10.0
 #: The cancellation is tried again for this long.
 CANCEL_LIMIT_SECONDS = 25.0
 CANCEL_PAUSE_SECONDS = 2.0
-#: A deferred task gets into these states only if a person acts: marks it, clears it, or deletes its run.
+#: A deferred task gets these states only if a person marks it, clears it, or deletes its DAG run.
 KILLED = frozenset({"failed", "success", "skipped", "removed", "restarting", None})
-#: A cleared task gets into these states. So does a task that nobody touched: ``dag.test()`` sets a deferred task to
+#: A cleared task gets these states, and so does a task that was not cleared: ``dag.test()`` sets a deferred task to
 #: queued and runs its trigger itself, and another triggerer may have ended the same wait. Only a clear starts another
 #: try.
 KILLED_IF_ANOTHER_TRY = frozenset({"scheduled", "queued"})
-#: How often Airflow is asked for the number of the try. Airflow does not know it while the task changes its state.
+#: How often the number of the try is requested. Airflow does not return the number while the task changes its state.
 TRY_REQUESTS = 3
 TRY_REQUEST_PAUSE_SECONDS = 1.0
 
 
 class TriggerKill:
-    """What a trigger does when Airflow calls its ``on_kill``.
+    """Handles ``on_kill`` of a trigger.
 
     :param args: the arguments of the trigger.
-    :param task_instance: the trigger's own.
+    :param task_instance: the trigger's attribute of the same name.
     """
 
     def __init__(self, args: JobTriggerArgs, task_instance: Any, log: Log) -> None:
@@ -53,10 +53,15 @@ class TriggerKill:
             async with shared_client(self._args.polaris_conn_id, self._args.project_id) as client:
                 await self._cancel(client, give_up_at)
         except PolarisError as error:
-            self._log.warning("The task was killed. Job %s could not be canceled: %s", self._args.job_id, error)
+            self._log.warning(
+                "The task was killed. Job %s could not be canceled, and may still be running: %s. Cancel the job in "
+                "the console",
+                self._args.job_id,
+                error,
+            )
 
     async def _is_killed(self) -> bool:
-        """Return whether a person killed the task. Log what is known."""
+        """Return whether a person killed the task. Log the state of the task."""
         job_id = self._args.job_id
         try:
             state, is_killed = await asyncio.wait_for(self._request_state(), STATE_LIMIT_SECONDS)
@@ -72,7 +77,7 @@ class TriggerKill:
             self._log.info("The task was killed: its state is %s. Canceling job %s", state, job_id)
         else:
             self._log.info(
-                "Airflow reports this wait as killed, but nobody killed the task: its state is %s. "
+                "Airflow reports this wait as killed, but no user killed the task: its state is %s. "
                 "Job %s is left running",
                 state,
                 job_id,
@@ -87,7 +92,7 @@ class TriggerKill:
             # Neither on the loop nor in asyncio's own threads, for the reason that SharedClient gives.
             state = await sync_to_async(task_state)(self._task_instance)
             if clock.now() >= self._args.deadline:
-                # The wait was over. A scheduled task continues after it.
+                # The wait was over, so that Airflow continues the task.
                 return state, False
             if state not in KILLED_IF_ANOTHER_TRY:
                 return state, state in KILLED

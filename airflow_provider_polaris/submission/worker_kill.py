@@ -1,7 +1,7 @@
 """A kill on a worker: cancel the job of a task that a user has killed.
 
-Airflow calls ``on_kill`` also when a worker is shut down, or a pod is evicted. Then the next try continues with the
-job. Only the state of the task in Airflow shows which of the two happened.
+Airflow calls ``on_kill`` also when a worker is shut down or a pod is evicted. The next try then continues with the
+job. Only the state of the task in Airflow shows whether a user killed the task.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ SUBMISSION_SECONDS = 30.0
 
 
 class WorkerKill:
-    """What one try does when Airflow calls its ``on_kill`` on a worker.
+    """Handles ``on_kill`` of one try on a worker.
 
     :param ti: the task instance.
-    :param record: where a cancellation is noted for later tries.
+    :param record: holds the note of a cancellation for later tries.
     """
 
     def __init__(self, ti: Any, record: SubmissionRecord, log: Log) -> None:
@@ -43,7 +43,7 @@ class WorkerKill:
         self._log = log
         self._job_wait: JobWait | None = None
         self._has_job = threading.Event()
-        #: Set when nothing more can be done while the signal handler blocks the task.
+        #: Set when the work is done, or cannot continue while the signal handler blocks the task.
         self._may_return = threading.Event()
         self._killed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -54,9 +54,9 @@ class WorkerKill:
         self._has_job.set()
 
     def check(self) -> None:
-        """Raise if the task was killed: Airflow 3 lets it run on after ``on_kill``, when it must not create a job."""
+        """Raise if the task was killed. On Airflow 3 the task runs on after ``on_kill``, and must not create a job."""
         if self._killed.is_set():
-            raise PolarisTaskKilled("The task was killed before it created its job")
+            raise PolarisTaskKilled("The task was killed before it created its job. Nothing was loaded")
 
     def handle(self) -> None:
         """Handle ``on_kill`` within Airflow's time limit.
@@ -65,8 +65,8 @@ class WorkerKill:
         continues if this method stops waiting for it.
         """
         was_not_killed = self._thread and not self._thread.is_alive() and not self._killed.is_set()
-        if self._thread is None or was_not_killed:  # a worker that is shut down lets the task run for a while
-            # The thread starts before the wait for it: a second signal may come at any point here.
+        if self._thread is None or was_not_killed:  # during its shutdown a worker lets the task run for a while
+            # The thread starts before the wait for the thread: a second signal may come at any point here.
             self._may_return.clear()
             context = contextvars.copy_context()  # log handlers find the task in it
             self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
@@ -93,7 +93,7 @@ class WorkerKill:
             return
         if state in CONTINUES:
             self._log.info(
-                "This process must end, but nobody killed the task: its state is %s. %s is left running",
+                "This process must end, but no user killed the task: its state is %s. %s is left running",
                 state,
                 self._job,
             )
@@ -106,17 +106,21 @@ class WorkerKill:
         if self._job_wait:
             self._cancel(self._job_wait)
         else:
-            self._log.warning("The task has no job that could be canceled")
+            self._log.warning("The task was killed, and has no job to cancel")
 
     def _cancel(self, job_wait: JobWait) -> None:
-        last = job_wait.notes.last
+        last = job_wait.progress.last
         if last and last.is_over:
             return
         self._record.note_cancellation(job_wait.job_id, self._log)
         try:
             job_wait.hook.cancel_job(job_wait.job_id)
         except PolarisError as error:
-            self._log.warning("Job %s could not be canceled, and may still be running: %s", job_wait.job_id, error)
+            self._log.warning(
+                "Job %s could not be canceled, and may still be running: %s. Cancel the job in the console",
+                job_wait.job_id,
+                error,
+            )
         else:
             self._log.info("Polaris accepted the cancellation of job %s", job_wait.job_id)
 

@@ -1,4 +1,4 @@
-"""What the provider's triggers share: their stored arguments, and the one event that they fire."""
+"""The base class of the provider's triggers: stored arguments, and the one event that a trigger fires."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from airflow_provider_polaris.waiting.progress_log import ProgressLog, explain
 
 
 class PolarisTrigger(BaseTrigger):
-    """A wait in the triggerer that fires one :class:`WaitEvent`, and returns. It never raises, and only reads.
+    """Wait in the triggerer, fire one :class:`WaitEvent`, and return. A trigger never raises, and only reads.
 
     :param stored: the arguments, as :class:`TriggerArgs` describes them. Arguments of a newer release are ignored.
         If an argument is missing, the trigger fires an event that says so.
     """
 
-    #: Airflow's database holds this path while a task is deferred. It stays the same if the class moves.
+    #: Airflow's database holds this path while a task is deferred. The path stays the same if the class moves.
     class_path: ClassVar[str]
     #: The type of the stored arguments.
     args_type: ClassVar[type[TriggerArgs]]
@@ -64,43 +64,46 @@ class PolarisTrigger(BaseTrigger):
 
     async def _wait_for_event(self) -> WaitEvent:
         args = self.args
-        notes = ProgressLog(args.job_id, self.log)
-        notes.resume(args.last_job)
+        progress = ProgressLog(args.job_id, self.log)
+        progress.resume(args.last_job)
         tolerance = OutageTolerance(args.max_unreachable, args.poll_interval, worked=True)
         outcome: EventOutcome = "error"
         error: PolarisError | None = None
         try:
             async with shared_client(args.polaris_conn_id, args.project_id) as client:
-                outcome = await self.wait(client, tolerance, notes)
+                outcome = await self.wait(client, tolerance, progress)
         except PolarisApiError as failure:
-            error = explain(failure, args.job_id, notes.last)
+            error = explain(failure, args.job_id, progress.last)
         except PolarisError as failure:
             error = failure
         except Exception as failure:
-            # If a trigger raises, Airflow makes a TaskDeferralError of it, which soft_fail hides. The event fails the
-            # task, and says why.
+            # If a trigger raises, Airflow fails the task with a TaskDeferralError, which soft_fail turns into a skip.
+            # This event fails the task instead, and says why.
             self.log.exception("Job %s: the trigger failed", args.job_id)
-            error = PolarisError(f"Job {args.job_id}: the trigger failed: {type(failure).__name__}: {failure}")
+            error = PolarisError(
+                f"Job {args.job_id}: the trigger failed: {type(failure).__name__}: {failure}. "
+                "The triggerer's log has the traceback"
+            )
         return WaitEvent(
             outcome=outcome,
             deadline=args.deadline,
-            job=notes.last,
+            job=progress.last,
             table=self.table_seen(),
             error=error,
             failing=tolerance.to_dict(clock.now()),
-            trouble=notes.trouble,
-            polls=notes.polls,
-            failed_polls=notes.failed_polls,
+            trouble=progress.trouble,
+            polls=progress.polls,
+            failed_polls=progress.failed_polls,
         )
 
     async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["job", "table", "timeout"]:
         """Return why the task must continue. Raise a PolarisError if the wait cannot continue."""
         raise NotImplementedError
 
     def table_seen(self) -> TableSeen | None:
-        """Return what the event says of a table."""
+        """Return the table for the event, ``None`` if the trigger waits for a job."""
         return None
 
     def pace(self) -> Pace:

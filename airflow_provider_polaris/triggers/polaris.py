@@ -1,4 +1,4 @@
-"""The triggers: wait in the triggerer until a task must look at its job, or at the job's table."""
+"""The triggers: wait in the triggerer until a job, or its table, ends the wait of a task."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from airflow_provider_polaris.waiting.progress_log import ProgressLog
 
 
 class PolarisJobTrigger(PolarisTrigger):
-    """Poll one job until the task's condition would stop waiting, or the deadline passes.
+    """Poll one job until the job ends the wait, or the deadline passes.
 
-    The trigger knows when to wake the task, and not how the wait ends: the thresholds stay on the worker. It only
-    reads, except for :meth:`on_kill`. :class:`JobTriggerArgs` describes the arguments.
+    The trigger does not judge the job: the thresholds stay on the worker. Only :meth:`on_kill` may change the job.
+    :class:`JobTriggerArgs` describes the arguments.
     """
 
     class_path = "airflow_provider_polaris.triggers.polaris.PolarisJobTrigger"
@@ -33,27 +33,27 @@ class PolarisJobTrigger(PolarisTrigger):
 
     @property
     def gate(self) -> Condition:
-        """What the trigger waits for."""
+        """The condition that ends the wait."""
         return self.args.condition
 
     async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["job", "timeout"]:
-        """Listen to the poll until the gate would stop waiting."""
+        """Take notices of the shared poll until the job ends the wait, or the deadline passes."""
         pace = self.pace()
         first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         with client.poller.subscribe(
-            self.job_id, self._is_decided, pace, self.deadline, first=first, known=notes.last
+            self.job_id, self._is_decided, pace, self.deadline, first=first, known=progress.last
         ) as poll:
             while True:
                 answer, silent_polls = await poll.next()
-                notes.polls += silent_polls
+                progress.polls += silent_polls
                 if isinstance(answer, PolarisApiError):
                     delay = tolerance.failed(answer, clock.now())
-                    notes.failed(answer)
+                    progress.failed(answer)
                     if isinstance(answer, PolarisNotFound) and delay is not None:
                         poll.check_in(delay)
-                elif self._ends_with(answer or notes.last, notes):
+                elif self._ends_with(answer or progress.last, progress):
                     return "job"
                 else:
                     tolerance.succeeded()
@@ -63,11 +63,11 @@ class PolarisJobTrigger(PolarisTrigger):
     def _is_decided(self, job: Job) -> bool:
         return decide(job, self.gate).verdict is not Verdict.WAIT
 
-    def _ends_with(self, job: Job | None, notes: ProgressLog) -> bool:
+    def _ends_with(self, job: Job | None, progress: ProgressLog) -> bool:
         if job is None:
             return False
         decision = decide(job, self.gate)
-        notes.saw(job, decision)
+        progress.job_polled(job, decision)
         return decision.verdict is not Verdict.WAIT
 
     async def on_kill(self) -> None:
@@ -79,8 +79,8 @@ class PolarisJobTrigger(PolarisTrigger):
 class PolarisTableTrigger(PolarisTrigger):
     """Poll the table of a completed job until the table is available, is being deleted, or does not exist.
 
-    This wait follows the wait for the job. The worker has read the counters in between, and has refused a load that
-    does not meet the thresholds. :class:`TableTriggerArgs` describes the arguments.
+    The wait for the table follows the wait for the job. In between, the worker has read the counters and compared them
+    with the thresholds. :class:`TableTriggerArgs` describes the arguments.
     """
 
     class_path = "airflow_provider_polaris.triggers.polaris.PolarisTableTrigger"
@@ -97,13 +97,13 @@ class PolarisTableTrigger(PolarisTrigger):
         return Readiness(self.table)
 
     def table_seen(self) -> TableSeen:
-        """Return what the event says of the table."""
+        """Return the table for the event."""
         return TableSeen(self.table, self._readiness.state, str(self._readiness))
 
     async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, notes: ProgressLog
+        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["table", "timeout"]:
-        """Look until the table's state is one that ends the wait, twice where it takes that."""
+        """Poll until the table's state ends the wait, after a second check if the state needs that."""
         pace = self.pace()
         pause = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         while True:
@@ -111,37 +111,37 @@ class PolarisTableTrigger(PolarisTrigger):
             if pause:
                 if left <= 0:
                     return "timeout"
-                # A second look that is under way may end a little later: Airflow's backstop leaves time for it.
-                await clock.sleep_async(pause if self._readiness.second_look_in(clock.now()) else min(pause, left))
+                # A second check may end after the deadline. Airflow's own timeout comes later.
+                await clock.sleep_async(pause if self._readiness.second_check_in(clock.now()) else min(pause, left))
             pause = pace.pause()
             try:
-                table = await self._ask(client)
+                table = await self._request_table(client)
             except PolarisApiError as error:
                 pause = tolerance.failed(error, clock.now()) or pause
-                notes.failed(error)
+                progress.failed(error)
             else:
-                decision = self._readiness.saw(table, clock.now())
-                notes.saw_table(str(self._readiness), decision)
+                decision = self._readiness.table_polled(table, clock.now())
+                progress.table_polled(str(self._readiness), decision)
                 if decision.verdict is not Verdict.WAIT:
                     return "table"
                 tolerance.succeeded()
-                pause = self._readiness.second_look_in(clock.now()) or pause
+                pause = self._readiness.second_check_in(clock.now()) or pause
 
-    async def _ask(self, client: SharedClient) -> Table | None:
+    async def _request_table(self, client: SharedClient) -> Table | None:
         """Request the table. A service that hangs past the deadline counts as unreachable."""
         left = max(self.deadline - clock.now(), LAST_REQUEST_SECONDS)
-        asking = asyncio.ensure_future(client.get_table(self.table))
+        request = asyncio.ensure_future(client.get_table(self.table))
         try:
-            # Not wait_for, which up to Python 3.11 loses a cancellation that comes together with the answer.
-            await asyncio.wait({asking}, timeout=left)
-            if not asking.done():
-                raise PolarisUnreachable("No answer before the deadline")
-            return asking.result()
+            # Not wait_for, which up to Python 3.11 loses a cancellation that comes together with the response.
+            await asyncio.wait({request}, timeout=left)
+            if not request.done():
+                raise PolarisUnreachable("No response before the deadline")
+            return request.result()
         except PolarisNotFound:
             return None
         finally:
-            if not asking.cancel() and not asking.cancelled():
-                asking.exception()  # retrieved, so that asyncio does not complain about it
+            if not request.cancel() and not request.cancelled():
+                request.exception()  # retrieved, so that asyncio logs no unretrieved exception
 
 
 def trigger_for(args: TriggerArgs) -> PolarisTrigger:

@@ -1,1 +1,1 @@
-"""Waiting for a job: on a worker, and what hands a wait over to the triggerer and back."""
+"""A task's wait for a job: on a worker, and its transfer to the triggerer and back."""

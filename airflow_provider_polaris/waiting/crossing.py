@@ -27,7 +27,7 @@ Stored = TypeVar("Stored", bound="_Stored")
 
 
 class _WrongType(Exception):
-    """A value is not what its key promises. The argument says what was expected."""
+    """A value has not the type that its key requires. The message names the required type."""
 
 
 def _instance_of(kind: type | tuple[type, ...], expected: str) -> Reader:
@@ -120,13 +120,14 @@ class _Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class TriggerArgs(_Stored):
-    """What Airflow's database holds of a deferred wait. No secret and no threshold is in it.
+    """A deferred wait in Airflow's database. It contains no secret and no threshold.
 
-    A task that one release deferred continues under the next: a field that is added needs a default.
+    A task that one release deferred continues under the next release. So a new field needs a default.
 
     :param deadline: when the wait ends, in seconds since the epoch. Wall clock: another process may continue the wait.
-    :param poll_interval: the longest pause between two polls, in seconds. Each is up to a tenth shorter, at random.
-    :param max_unreachable: the wait ends after an outage of so many seconds.
+    :param poll_interval: the longest pause between two polls, in seconds. Each pause is up to a tenth shorter, at
+        random.
+    :param max_unreachable: the wait ends after an outage of this many seconds.
     :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
     :param failing: what failed before this deferral (:meth:`OutageTolerance.to_dict`). The first poll then waits an
         interval, since the poll before has just failed.
@@ -161,10 +162,10 @@ class TriggerArgs(_Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class JobTriggerArgs(TriggerArgs):
-    """What is stored of a wait for a job.
+    """A deferred wait for a job.
 
-    :param wait_for: as of the gate; ``over``: whatever the job's outcome.
-    :param fail_on_unhealthy: as of the gate.
+    :param wait_for: the gate's option, or ``over``: any outcome ends the wait.
+    :param fail_on_unhealthy: the gate's option.
     :param cancel_on_kill: cancel the job when a user clears or marks the waiting task. Airflow 3.3 and later report
         that.
     :param logical_date: of the DAG run, if it has one. The trigger needs it to find out whether the task was cleared.
@@ -185,7 +186,7 @@ class JobTriggerArgs(TriggerArgs):
 
     @property
     def condition(self) -> Condition:
-        """What the wait waits for."""
+        """The condition that ends the wait."""
         if self.wait_for == "over":
             return UntilOver()
         return Gate(wait_for=self.wait_for, fail_on_unhealthy=self.fail_on_unhealthy)
@@ -193,9 +194,9 @@ class JobTriggerArgs(TriggerArgs):
 
 @dataclass(frozen=True, kw_only=True)
 class TableTriggerArgs(TriggerArgs):
-    """What is stored of a wait for the table of a job that has completed.
+    """A deferred wait for the table of a job that has completed.
 
-    :param table: its name.
+    :param table: the name of the table.
     """
 
     table: str
@@ -205,10 +206,10 @@ class TableTriggerArgs(TriggerArgs):
 
 @dataclass(frozen=True)
 class TableSeen(_Stored):
-    """What a trigger has seen of a job's table.
+    """The state of a job's table at the trigger's last poll.
 
-    :param state: the last known availability; ``None`` if Polaris did not report one.
-    :param seen: the state as a clause for messages; empty before the first answer.
+    :param state: the last known availability; ``None`` if Polaris did not report it.
+    :param seen: the state as a clause for messages; empty before the first response.
     """
 
     name: str
@@ -221,14 +222,14 @@ class TableSeen(_Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class WaitEvent(_Stored):
-    """What a trigger fires, once, when the task's attention is needed.
+    """The one event of a trigger, with which the task continues.
 
-    :param deadline: of the wait, for a task that defers again; ``None`` only if the trigger could not read its
+    :param deadline: when the wait ends, for a task that defers again; ``None`` only if the trigger could not read its
         arguments.
-    :param job: as last seen.
+    :param job: the job as last seen.
     :param error: why the wait cannot continue.
     :param failing: an outage that has not ended (:meth:`OutageTolerance.to_dict`).
-    :param trouble: why the last poll failed; ``None`` if it did not.
+    :param trouble: why the last poll failed; ``None`` if the last poll succeeded.
     """
 
     outcome: EventOutcome

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Airflow's own timeout of a deferral comes this much later than the trigger's deadline. A request that is under way
-#: can end in that time. Airflow's timeout knows nothing of the job.
+#: Airflow's own timeout of a deferral comes this much later than the trigger's deadline, since its error does not name
+#: the job. A request that is under way can end in that time.
 BACKSTOP_SECONDS = 120.0
 #: How long Airflow may take until a deferred task is on a worker again.
 RETURN_TO_WORKER_SECONDS = 60.0
@@ -42,8 +42,8 @@ def deadline_of(task: BaseOperator, context: Context, began: float, timeout: flo
     if limit is None:
         return began + timeout
     if not AIRFLOW_3:
-        # Airflow 2.11 ends a task that resumes after its execution_timeout, without calling the task. The task must be
-        # on a worker before, to report on its job and to cancel it.
+        # Airflow 2.11 ends a task that resumes after its execution_timeout, without calling the task. The task must
+        # resume before that, to report on its job and to cancel the job.
         limit -= min(RETURN_TO_WORKER_SECONDS, limit / 10)
     try_began = getattr(context["ti"], "start_date", None)
     return (try_began.timestamp() if isinstance(try_began, datetime) else began) + limit
@@ -90,7 +90,7 @@ def no_retry_of_wrong_options() -> Iterator[None]:
 def fails_for_good(method: Callable[..., T]) -> Callable[..., T]:
     """Make a wrong option or job spec end a task without retries.
 
-    Not under ``soft_fail`` or ``never_fail``: there Airflow turns each error that it does not retry into a skip.
+    Does nothing under ``soft_fail`` or ``never_fail``: Airflow turns each error that is not retried into a skip there.
     """
 
     @functools.wraps(method)

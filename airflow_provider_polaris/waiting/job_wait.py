@@ -1,4 +1,4 @@
-"""A task's wait for a job on a worker: poll, judge, and read what the verdict needs."""
+"""A task's wait for a job on a worker: poll the job, judge it, and read its counters and log if needed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LOG_LINES = 5
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a wait ended: the job, the decision, and what the decision was based on."""
+    """How a wait ended: the job, the decision, the counters, and the end of the job's log."""
 
     job: Job
     decision: Decision
@@ -61,8 +61,8 @@ class JobWait:
     :param condition: what the task waits for.
     :param tolerance: which failed polls the wait tolerates, and for how long.
     :param interval: seconds between polls. Missing counters are read again for up to three intervals.
-    :param table_wait: where the task waits until the table of a good job is available: not at all, in this process, or
-        in a trigger. In the last case :attr:`loaded` is set when it is time to defer.
+    :param table_wait: where the task waits until the table of a good job is available: nowhere, in this process, or in
+        a trigger. In the last case :attr:`loaded` is set when the task must defer.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class JobWait:
         self.table_wait = table_wait
         #: The job, if the task only waits for its table.
         self.loaded: Job | None = None
-        self.notes = ProgressLog(job_id, log, logs_end=False)
+        self.progress = ProgressLog(job_id, log, logs_end=False)
         self._readiness: Readiness | None = None
         #: The outcome of the job, while the wait for its table continues.
         self._job_outcome: Outcome | None = None
@@ -96,7 +96,7 @@ class JobWait:
             job = self._request_job()
             return self._judge(job) if job else None
         except PolarisApiError as error:
-            raise explain(error, self.job_id, self.notes.last) from None
+            raise explain(error, self.job_id, self.progress.last) from None
 
     def wait_until(self, deadline: float) -> Outcome | None:
         """Poll until the wait ends. Return ``None`` if the deadline passes before that.
@@ -114,8 +114,8 @@ class JobWait:
 
     @property
     def awaited(self) -> str:
-        """What the task still waits for, as a clause."""
-        if self.notes.is_over:
+        """The clause that a timeout message needs: "… passed before …"."""
+        if self.progress.is_over:
             return "the job's table was available"
         is_running_enough = isinstance(self.condition, Gate) and self.condition.wait_for == "running"
         return "the job was running" if is_running_enough else "the job was over"
@@ -128,7 +128,7 @@ class JobWait:
         try:
             return self._judge(job, table_state)
         except PolarisApiError as error:
-            raise explain(error, self.job_id, self.notes.last) from None
+            raise explain(error, self.job_id, self.progress.last) from None
 
     def outcome_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
         """Return the outcome for the job as it is now. Counters that cannot be read are left out."""
@@ -151,24 +151,24 @@ class JobWait:
 
     def _tolerate(self, error: PolarisApiError) -> float | None:
         delay = self.tolerance.failed(error, clock.now())
-        self.notes.failed(error)
+        self.progress.failed(error)
         return delay
 
     def _judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
-        """Judge the job, and read what that needs. Return ``None`` to continue waiting."""
+        """Judge the job. Read its counters, log and table if the verdict needs them. Return ``None`` to continue."""
         if self.table_wait:
             check_leaves_table(job.type)
         self.tolerance.worked = True
         self.tolerance.not_found_since = None
         decision = decide(job, self.condition)
-        self.notes.saw(job, decision)
+        self.progress.job_polled(job, decision)
         if decision.verdict is Verdict.WAIT:
             self.tolerance.succeeded()
             return None
         return self._tolerating(partial(self._complete_outcome, job, decision, table_state))
 
     def _tolerating(self, judge: Callable[[], Outcome | None]) -> Outcome | None:
-        """Call the function. A request in it that fails is one more failed poll, as the decision needs its response."""
+        """Call the function. A request in it that fails counts as a failed poll: the decision needs the response."""
         try:
             outcome = judge()
         except (PolarisTransientError, PolarisUnauthorized) as error:
@@ -191,7 +191,7 @@ class JobWait:
         return self.outcome_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
 
     def _with_table(self, outcome: Outcome, state: str | None) -> Outcome | None:
-        """Return the outcome once the table can be queried; ``None`` to continue waiting."""
+        """Return the outcome if the table ends the wait; ``None`` to continue waiting."""
         name = outcome.job.table
         if not name:
             reason = "Polaris does not name its table, and wait_until_available is set"
@@ -210,10 +210,10 @@ class JobWait:
         return replace(outcome, decision=Decision(decision.verdict, reason, outcome.decision.warn))
 
     def _check_table(self, name: str) -> Decision:
-        """Check the table, twice if one check does not decide. A rescheduled poke would not know of the first check."""
+        """Check the table, twice if needed. A rescheduled poke is a new process, and does not know the first check."""
         readiness = self._readiness = self._readiness or Readiness(name)
         decision = self._check_table_once(readiness)
-        pause = readiness.second_look_in(clock.now())
+        pause = readiness.second_check_in(clock.now())
         if pause:
             clock.sleep(pause)
             decision = self._check_table_once(readiness)
@@ -224,8 +224,8 @@ class JobWait:
             table = self.hook.get_table(readiness.name, retry=False)
         except PolarisNotFound:
             table = None
-        decision = readiness.saw(table, clock.now())
-        self.notes.saw_table(str(readiness), decision)
+        decision = readiness.table_polled(table, clock.now())
+        self.progress.table_polled(str(readiness), decision)
         return decision
 
     def _judge_with_counters(self, job: Job) -> Outcome:
@@ -245,17 +245,17 @@ class JobWait:
             clock.sleep(pause)
 
     def _read_or_refused(self, read: Callable[[str], T]) -> T | None:
-        """Return what Polaris reports of the job, ``None`` if Polaris refuses. Raise only errors that may pass."""
+        """Return the response, ``None`` if Polaris refuses it. Raise only an error that may be temporary."""
         try:
             return read(self.job_id)
         except (PolarisTransientError, PolarisUnauthorized):
             raise
         except PolarisApiError as error:
-            self.notes.log.warning("Job %s: %s", self.job_id, error)
+            self.progress.log.warning("Job %s: %s", self.job_id, error)
             return None
 
     def _log_lines_if_possible(self) -> tuple[LogEntry, ...]:
-        # One request, without retries: the reason of a refusal is in the job itself.
+        # One request, without retries: the job itself has the reason of a refusal.
         return tuple((self._read_best_effort(partial(self.hook.get_job_logs, retry=False)) or [])[-LOG_LINES:])
 
     def _read_best_effort(self, read: Callable[[str], T]) -> T | None:
@@ -263,5 +263,5 @@ class JobWait:
         try:
             return read(self.job_id)
         except PolarisApiError as error:
-            self.notes.log.warning("Job %s: %s", self.job_id, error)
+            self.progress.log.warning("Job %s: %s", self.job_id, error)
             return None

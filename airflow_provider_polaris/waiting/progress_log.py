@@ -1,4 +1,4 @@
-"""What a wait logs on a worker and in a triggerer, and what is known of its job when the wait ends."""
+"""The log of a wait, on a worker and in a triggerer, and the last known state of its job for messages."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Decision, Verdict
 from airflow_provider_polaris.waiting.crossing import WaitEvent
 
-#: A wait logs that it is still waiting this often, in seconds.
-HEARTBEAT = 900.0
+#: A wait without news logs this often that it still waits.
+HEARTBEAT_SECONDS = 900.0
 
 
 class Log(Protocol):
-    """The methods of a logger that are used here. An Airflow task has a logging.Logger or a structlog logger."""
+    """The logger of an Airflow task: a ``logging.Logger`` or a structlog logger."""
 
     def log(self, level: int, event: Any, /, *args: Any) -> Any:  # noqa: D102
         ...
@@ -31,7 +31,7 @@ class Log(Protocol):
 
 @dataclass
 class ProgressLog:
-    """Logs what changes in a wait, not every poll. The lines are the same on a worker and in a triggerer."""
+    """Logs changes during a wait, not every poll. The lines are the same on a worker and in a triggerer."""
 
     job_id: str
     log: Log
@@ -42,30 +42,33 @@ class ProgressLog:
     table: str = ""
     polls: int = 0
     failed_polls: int = 0
-    #: Why the last poll failed; ``None`` if it did not.
+    #: Why the last poll failed; ``None`` if the last poll succeeded.
     trouble: str | None = None
-    #: What was last logged of a subject, and when.
+    #: The last logged news of each subject, and when they were logged.
     _logged: dict[str, tuple[Any, float]] = field(default_factory=dict, repr=False)
 
-    def saw(self, job: Job, decision: Decision) -> None:
-        """Note a response. Log it if it is news, or if nothing was logged for a while."""
+    def job_polled(self, job: Job, decision: Decision) -> None:
+        """Record the job of a successful poll. Log the job if it has changed, or if nothing was logged for a while."""
         self.polls += 1
         self.last = job
         if not self.logs_end and decision.verdict is not Verdict.WAIT:
-            return  # the counters are still to be read, and that may fail
+            return  # the wait still has to read the counters, which may fail
         is_settled = decision.verdict in {Verdict.WAIT, Verdict.REFUSE}
         line = f"{job} {decision.reason if is_settled else f'is {job.state}'}"
         self._answered("job", _news(job), line, warn=decision.warn)
 
-    def saw_table(self, state: str, decision: Decision) -> None:
-        """Note the state of the job's table, as a clause that does not tell what the state means for the wait."""
+    def table_polled(self, state: str, decision: Decision) -> None:
+        """Record the table of a successful poll, like :meth:`job_polled`.
+
+        :param state: the state as a clause, without what it means for the wait.
+        """
         self.polls += 1
         self.table = state
         if self.logs_end or decision.verdict is Verdict.WAIT:
             self._answered("table", decision.reason, f"Job {self.job_id}: {decision.reason}", warn=decision.warn)
 
     def failed(self, error: PolarisApiError) -> None:
-        """Note a failed poll that the wait tolerates."""
+        """Record a failed poll that the wait tolerates."""
         self.failed_polls += 1
         self.trouble = str(error)
         if self._is_due("trouble", (type(error), getattr(error, "status", None))):
@@ -78,7 +81,7 @@ class ProgressLog:
             self._logged["job"] = (_news(last), clock.now())
 
     def resume_event(self, event: WaitEvent) -> None:
-        """Continue from a trigger's event. Its counts go into the worker's log, since a triggerer's log may be lost."""
+        """Continue from a trigger's event. The worker logs its counts too, since a triggerer's log may be lost."""
         self.resume(event.job)
         self.table = event.table.seen if event.table else ""
         self.trouble = event.trouble
@@ -92,9 +95,11 @@ class ProgressLog:
 
     @property
     def last_known(self) -> str:
-        """What a message can say of the job if the wait ends without a verdict."""
+        """The last known state of the job, for the message of a wait that ends without a verdict."""
         known = (
-            f"{self.last} was {self.last.state} when last seen" if self.last else f"Job {self.job_id} was not seen yet"
+            f"{self.last} was {self.last.state} when last seen"
+            if self.last
+            else f"Polaris has not reported job {self.job_id} yet"
         )
         known += f", and {self.table}" if self.table else ""
         return known + (f". The last poll failed: {self.trouble}" if self.trouble else "")
@@ -114,7 +119,7 @@ class ProgressLog:
     def _is_due(self, subject: str, news: Any) -> bool:
         now = clock.now()
         logged, logged_at = self._logged.get(subject, (None, 0.0))
-        is_due = news != logged or now - logged_at >= HEARTBEAT
+        is_due = news != logged or now - logged_at >= HEARTBEAT_SECONDS
         if is_due:
             self._logged[subject] = (news, now)
         return is_due
@@ -122,10 +127,10 @@ class ProgressLog:
 
 def _explain_trouble(error: PolarisApiError) -> str:
     if isinstance(error, PolarisNotFound):
-        return "Polaris reports that there is no such job. It is requested once more before the wait ends"
+        return "Polaris has no such job. A second request must confirm that before the wait ends"
     if isinstance(error, PolarisUnauthorized):
-        return "Polaris rejects the API key. The wait continues for some minutes, in case the key is being rotated"
-    return "no usable response. The wait continues"
+        return "Polaris rejects the API key. The wait continues for five minutes, in case the key is being rotated"
+    return "No usable response from Polaris. The wait continues"
 
 
 def _news(job: Job) -> tuple[Any, ...]:
@@ -134,9 +139,11 @@ def _news(job: Job) -> tuple[Any, ...]:
 
 def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApiError:
     """Return the error that ends a wait: of the same type, with the job and its last known state."""
-    known = [f"When last seen it was {last.state}" if last else "This task has not seen it yet"]
+    known = [
+        f"When last seen, the job was {last.state}" if last else "Polaris has not reported the job to this task yet"
+    ]
     if isinstance(error, PolarisNotFound) and last:
-        known.append("So the job existed. Was it deleted, or does another project or service respond at this address?")
+        known.append("So the job existed: it was deleted, or another project or service responds at this address")
     elif not isinstance(error, PolarisNotFound) and not (last and last.is_over):
         known.insert(0, "The job may still be running")
     return type(error)(sentences(f"Job {job_id}: {error}", *known), status=error.status, code=error.code)

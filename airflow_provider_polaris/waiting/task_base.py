@@ -1,6 +1,6 @@
-"""What every waiting task shares: its options, its wait, its deferral, its timeout, and its report.
+"""The base classes of every waiting task: options, wait, deferral, timeout and report.
 
-Importing this is cheap for a DAG file: what only a running task needs is imported inside functions.
+This module is cheap to import in a DAG file: imports that only a running task needs are inside functions.
 """
 
 from __future__ import annotations
@@ -38,16 +38,16 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.waiting.crossing import TriggerArgs, WaitEvent, WaitFor
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
-#: Where the job is. Templated.
+#: The options that select the Polaris project. Templated.
 CONNECTION = ("polaris_conn_id", "project_id")
-#: The options of a gate that count rows. Templated.
+#: The thresholds of a gate on row counters. Templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
 
 
 class WaitingTask(LinksToJob, BaseOperator):
     """The base of every operator and sensor that waits for a job, on a worker or deferred.
 
-    A subclass that is a sensor names Airflow's sensor class after this one.
+    A subclass that is a sensor lists this class before Airflow's sensor class.
 
     :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
     :param project_id: overrides the project of the connection. (templated)
@@ -127,21 +127,21 @@ class WaitingTask(LinksToJob, BaseOperator):
         raise NotImplementedError
 
     def leave_job(self, job_wait: JobWait) -> str:
-        """Do what the task's options ask for when a wait ends early. Return a sentence about the job, or nothing."""
-        return "" if job_wait.notes.is_over else "The job was not canceled"
+        """Cancel the job if the task's options ask for that. Return a sentence about the job, or an empty text."""
+        return "" if job_wait.progress.is_over else "The job was not canceled"
 
     def backoff(self) -> dict[str, Any]:
-        """Return the arguments of a trigger whose interval grows."""
+        """Return the trigger's arguments for a growing interval."""
         return {}
 
     def check_given(self, names: tuple[str, ...] = CONNECTION) -> None:
         """Reject options that were given and have rendered to ``None``. They must not count as not given."""
-        # A value of None in a mapped argument counts as given, too: it comes from another task.
+        # A value of None in a mapped argument counts as given: the value comes from another task.
         given = mapped_arguments(self).union(self._given).intersection(names)
         for name in sorted(given):
             if getattr(self, name) is None:
                 raise PolarisUsageError(
-                    f"{name} was given, and rendered to None: that must not mean that it is not set"
+                    f"{name} was given, and rendered to None. Did the upstream task return a value?"
                 )
 
     def defer_wait(self, job_wait: JobWait, deadline: float, context: Context) -> NoReturn:
@@ -156,7 +156,7 @@ class WaitingTask(LinksToJob, BaseOperator):
             "deadline": deadline,
             "max_unreachable": job_wait.tolerance.max_unreachable,
             "failing": job_wait.tolerance.to_dict(clock.now()),
-            "last_job": job_wait.notes.last,
+            "last_job": job_wait.progress.last,
             **self.backoff(),
         }
         args: TriggerArgs
@@ -188,12 +188,12 @@ class WaitingTask(LinksToJob, BaseOperator):
         return self.timeout_error(self.timeout_message(job_wait, "timeout", self.timeout))
 
     def timeout_message(self, job_wait: JobWait, option: str, limit: float) -> str:
-        """Leave the job. Return what passed, what was last known of the job, and what happened to the job.
+        """End the wait for the job. Return the limit that passed, the job's last known state, and what happens to it.
 
         :param option: the option that has ended the wait after ``limit`` seconds.
         """
         passed = f"The task's {option} of {limit:,.0f} s passed before {job_wait.awaited}"
-        known, left = job_wait.notes.last_known, self.leave_job(job_wait)
+        known, left = job_wait.progress.last_known, self.leave_job(job_wait)
         return self.with_url(sentences(passed, known, left) if left else sentences(passed, known))
 
     def with_url(self, message: str) -> str:
@@ -202,7 +202,7 @@ class WaitingTask(LinksToJob, BaseOperator):
 
     def _judge_event(self, job_wait: JobWait, event: WaitEvent) -> Outcome | None:
         job_wait.tolerance.resume(event.failing, clock.now())
-        job_wait.notes.resume_event(event)
+        job_wait.progress.resume_event(event)
         if event.job is None or event.outcome not in ("job", "table"):
             return None
         table_state = event.table.state if event.table and event.outcome == "table" else None
@@ -212,17 +212,16 @@ class WaitingTask(LinksToJob, BaseOperator):
 class GatedTask(WaitingTask):
     """The base of every operator and sensor that succeeds only if a job passes its gate.
 
-    :param fail_on_warnings: warning codes that refuse a completed job. ``True``: any; ``()``: none.
-    :param fail_on_unhealthy: refuse at the first health error of a job that still runs.
-    :param min_rows_processed: refuse fewer rows than that, with and without warnings. (templated)
-    :param max_rows_skipped_by_error: refuse more lost rows than that. (templated)
-    :param max_rows_with_warning: refuse more rows ingested in part than that. (templated)
-    :param max_error_ratio: refuse a larger share of lost rows, between 0 and 1. (templated)
-    :param max_unreachable: end the wait after an outage of so many seconds. A rescheduled poke does not know of the
-        last poke: in reschedule mode only ``timeout`` ends the wait.
-    :param wait_until_available: once the job has completed and is good enough, wait until its table reports twice, 30 s
-        apart, that all its data can be queried. That is the best evidence there is, not proof. The API key then needs
-        the permission ``ViewTables`` or ``ManageTables``.
+    :param fail_on_warnings: refuse a completed job with one of these warning codes. ``True``: with any; ``()``: never.
+    :param fail_on_unhealthy: refuse a running job at its first health error.
+    :param min_rows_processed: refuse a job with fewer processed rows, with and without warnings. (templated)
+    :param max_rows_skipped_by_error: refuse a job with more skipped rows. (templated)
+    :param max_rows_with_warning: refuse a job with more rows that were ingested in part. (templated)
+    :param max_error_ratio: refuse a job with a larger share of skipped rows, from 0 to 1. (templated)
+    :param max_unreachable: fail after an outage of Polaris of this many seconds. In reschedule mode, where each poke is
+        a new process, only ``timeout`` ends the wait.
+    :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
+        report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
     """
 
     def __init__(
@@ -260,8 +259,8 @@ class GatedTask(WaitingTask):
     ) -> JobWait:
         """Check the rendered options, and return the wait. Nothing is sent.
 
-        :param deferrable: whether long waits are left to a trigger.
-        :param sees_whole_wait: whether this process sees the whole wait; a rescheduled poke does not.
+        :param deferrable: whether a trigger takes over long waits.
+        :param sees_whole_wait: whether the whole wait is in this process. A rescheduled poke is only a part of it.
         """
         from airflow_provider_polaris.api.connection import check_id
         from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
@@ -288,10 +287,10 @@ class GatedTask(WaitingTask):
         if not isinstance(self.wait_until_available, bool):
             raise PolarisUsageError(f"wait_until_available must be True or False, not {self.wait_until_available!r}")
         if self.wait_until_available and self.wait_for != "completed":
-            raise PolarisUsageError("wait_until_available goes with a job that completes: a streaming job never does")
+            raise PolarisUsageError("wait_until_available needs a job that completes. A streaming job never completes")
 
     def check_table_can_be_read(self, hook: PolarisHook, table: str | None) -> None:
-        """Raise at the start of the wait, and not hours later, if the API key may not read tables."""
+        """Raise at the start of the wait if the API key may not read tables, and not hours later."""
         if not self.wait_until_available or table is None:
             return
         try:
@@ -331,7 +330,7 @@ class GatedTask(WaitingTask):
             context["ti"].xcom_push(key="metrics", value=result["metrics"])
         if not outcome.passed:
             raise self.refusal(outcome, self.with_url(str(outcome)))
-        polls = self._job_wait.notes if self._job_wait else ""
+        polls = self._job_wait.progress if self._job_wait else ""
         if outcome.decision.warn:
             self.log.warning("The gate opens, with a warning. %s %s", outcome, polls)
         else:
@@ -343,15 +342,21 @@ class GatedTask(WaitingTask):
         """Add the job to the events of the task's assets (datasets on Airflow 2.11), as ``extra["polaris_job"]``."""
         events: Any = context.get("outlet_events")
         for outlet in self.outlets if events is not None else ():
-            if not hasattr(outlet, "uri"):  # an alias: only the DAG knows which assets it stands for
+            if not hasattr(outlet, "uri"):  # an alias: only the DAG knows its assets
                 continue
             try:
                 events[outlet].extra["polaris_job"] = result
-            except Exception as error:  # noqa: BLE001 - a reference to an asset that Airflow does not know, for one
-                self.log.warning("The job is not in the event of %s: %s: %s", outlet, type(error).__name__, error)
+            except Exception as error:  # noqa: BLE001 - for example, Airflow does not know the referenced asset
+                self.log.warning(
+                    "Job %s could not be added to the event of %s: %s: %s",
+                    result["job_id"],
+                    outlet,
+                    type(error).__name__,
+                    error,
+                )
 
     def refusal(self, outcome: Outcome, message: str) -> PolarisError:
-        """Return what to raise when the gate refuses."""
+        """Return the error for a job that the gate refuses."""
         raise NotImplementedError
 
     def _check_plain_thresholds(self) -> None:

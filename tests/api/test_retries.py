@@ -38,7 +38,7 @@ def wrapped(reason, kind=requests.exceptions.ConnectionError):
     [(200, False), (400, False), (401, False), (404, False), (408, True), (409, False), (425, True), (428, False),
      (429, True), (430, False), (499, False), (500, True), (503, True), (599, True)],
 )  # fmt: skip
-def test_which_statuses_are_transient(status, transient):
+def test_408_425_429_and_5xx_are_transient(status, transient):
     assert is_transient(status) is transient
 
 
@@ -54,7 +54,7 @@ def test_which_statuses_are_transient(status, transient):
         (ValueError("x"), Retry.SAFE, False),
     ],
 )
-def test_when_a_request_is_sent_again(error, retry, again):
+def test_a_request_is_sent_again_only_if_its_retry_rule_allows_that(error, retry, again):
     assert may_retry(error, retry) is again
 
 
@@ -74,7 +74,7 @@ def test_retry_when_selects_safe_or_never():
         (wrapped(urllib3.SSLError("handshake")), True),
     ],
 )
-def test_which_errors_leave_open_whether_the_request_was_received(error, received):
+def test_only_errors_of_connecting_prove_that_the_request_was_not_received(error, received):
     assert may_have_been_received(error) is received
 
 
@@ -103,7 +103,7 @@ def test_errors_that_contain_each_other_are_visited_once():
         (requests.exceptions.ProxyError(wrapped(REFUSED)), "the proxy failed: "),
     ],
 )
-def test_how_a_failure_is_described(error, said):
+def test_a_failure_is_described_by_its_kind_and_innermost_text(error, said):
     assert describe(error).startswith(said)
     assert len(describe(requests.exceptions.ConnectionError("x" * 999))) == len("the connection was cut: ") + 300
 
@@ -113,11 +113,11 @@ def test_how_a_failure_is_described(error, said):
     [("7", 7.0), (" 7 ", 7.0), ("0", 0.0), ("9" * 400, 999_999_999.0), ("-3", None), ("1.5", None), ("soon", None),
      ("", None), ("\u0663", None), ("Mon, 99 Foo 2026", None)],
 )  # fmt: skip
-def test_the_pause_of_retry_after_in_seconds(value, seconds):
+def test_retry_after_may_be_a_number_of_seconds(value, seconds):
     assert asked_pause(value) == seconds
 
 
-def test_the_pause_of_retry_after_as_a_date(moved_clock):
+def test_retry_after_may_be_a_date(moved_clock):
     now = datetime.fromtimestamp(moved_clock.time, timezone.utc)
     assert asked_pause(format_datetime(now + timedelta(seconds=9), usegmt=True)) == 9.0
     assert asked_pause(format_datetime(now - timedelta(seconds=9), usegmt=True)) == 0.0

@@ -25,7 +25,7 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.retries import MAX_PAUSE_SECONDS, MAX_TRIES, Retry
 from airflow_provider_polaris.api.transport import Transport
-from tests.conftest import API_KEY
+from tests.support.local_calls import API_KEY
 
 
 @pytest.fixture

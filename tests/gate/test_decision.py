@@ -1,4 +1,4 @@
-"""What a gate makes of a job: its status, health, counters and warnings."""
+"""A gate decides on a job by its status, health, counters and warnings."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_job_of_no_known_type_does_not_pass_as_a_streaming_one():
 
 
 @pytest.mark.parametrize("status", ["suspended", "brand_new_status"])
-def test_a_state_that_may_last_for_ever_is_a_warning(status):
+def test_a_state_that_may_never_end_is_a_warning(status):
     assert decide(job(status), gate()).warn
 
 
@@ -153,7 +153,7 @@ SAID = [
         False,
         "is idle (health error, c, m)",
     ),
-    ("completed", "suspended", None, "wait", True, "is suspended: it goes on only when a person resumes it"),
+    ("completed", "suspended", None, "wait", True, "is suspended, and continues only if somebody resumes it"),
     ("completed", "brand_new", None, "wait", True, "has a status that this provider does not know: 'brand_new'"),
     ("completed", "completed", {"status": "ok"}, "pass", False, "is completed (health ok)"),
     ("completed", "completed", {"status": "warn", "code": "c"}, "pass", True, "is completed (health warn, c)"),
@@ -169,7 +169,7 @@ SAID = [
     ("running", "running", {"status": "error"}, "wait", False, "is running (health error)"),
     ("running", "running", None, "wait", False, "is running (no health given)"),
     ("running", "running", {"status": "new"}, "wait", True, "is running (health new)"),
-    ("running", "completed", {"status": "ok"}, "refuse", False, "is over, and the gate waits for one that runs"),
+    ("running", "completed", {"status": "ok"}, "refuse", False, "is over, and wait_for is 'running'"),
     ("running", "failed", {"status": "ok"}, "refuse", False, "failed: health ok"),
     ("running", "canceled", {"status": "ok"}, "refuse", False, "was canceled"),
     ("over", "running", {"status": "ok"}, "wait", False, "is running (health ok)"),

@@ -10,19 +10,19 @@ from tests.support.gates import gate
 
 
 @pytest.mark.parametrize("value", [5, "5", " 5 ", 5.0, "5.0"])
-def test_digits_as_text_will_do(value):
+def test_a_threshold_may_be_digits_as_text(value):
     assert gate(min_rows_processed=value).min_rows_processed == 5
 
 
 @pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning"])
 @pytest.mark.parametrize("value", [-1, "-1", "many", "", "None", 1.5, True, [], float("nan"), float("inf"), "{{ x }}"])
-def test_a_threshold_that_is_no_count_is_an_error(name, value):
+def test_a_threshold_that_is_no_whole_number_is_an_error(name, value):
     with pytest.raises(PolarisUsageError, match=name):
         gate(**{name: value})
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, "2", "half", "", True, float("nan")])
-def test_a_ratio_that_is_none_is_an_error(value):
+def test_an_invalid_ratio_is_an_error(value):
     with pytest.raises(PolarisUsageError, match="max_error_ratio"):
         gate(max_error_ratio=value)
 
@@ -40,7 +40,7 @@ def test_a_ratio_that_is_none_is_an_error(value):
     ],
     ids=repr,
 )
-def test_options_that_make_no_sense_are_errors(options):
+def test_invalid_options_are_errors(options):
     with pytest.raises(PolarisUsageError):
         gate(**options)
 
@@ -51,8 +51,8 @@ def test_options_that_make_no_sense_are_errors(options):
         ({"wait_for": "x"}, "wait_for must be 'completed' or 'running', not 'x'"),
         ({"fail_on_unhealthy": "x"}, "fail_on_unhealthy must be True or False, not 'x'"),
         ({"fail_on_warnings": 1}, "fail_on_warnings must be True, or a tuple of warning codes, not 1"),
-        ({"wait_for": "running", "max_error_ratio": 1}, ("Thresholds on row counters go with wait_for='completed' "
-         "only: a running job still counts")),
+        ({"wait_for": "running", "max_error_ratio": 1}, ("Thresholds on row counters need wait_for='completed': "
+         "the counters of a running job still change")),
         ({"min_rows_processed": -1}, "min_rows_processed must be a whole number of rows, 0 or more; it is -1"),
         ({"max_rows_with_warning": 1.5}, "max_rows_with_warning must be a whole number of rows, 0 or more; it is 1.5"),
         ({"max_rows_skipped_by_error": "x" * 200}, "max_rows_skipped_by_error must be a whole number of rows, 0 or "
@@ -63,13 +63,13 @@ def test_options_that_make_no_sense_are_errors(options):
         ({"max_error_ratio": "x"}, "max_error_ratio must be a ratio between 0 and 1; it is 'x'"),
     ],
 )  # fmt: skip
-def test_what_is_said_of_options(options, message):
+def test_the_message_for_an_invalid_option(options, message):
     with pytest.raises(PolarisUsageError) as caught:
         gate(**options)
     assert str(caught.value) == message
 
 
-def test_which_codes_nobody_documents():
+def test_undocumented_warning_codes_are_listed():
     assert gate(fail_on_warnings=("zzz", "multiple", "aaa")).unknown_warnings == ["aaa", "zzz"]
     assert gate(fail_on_warnings=True).unknown_warnings == []
     assert gate().unknown_warnings == []

@@ -14,10 +14,10 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
 )
 from airflow_provider_polaris.gate.outage_tolerance import (
-    MAX_RETRY_AFTER,
-    ROTATION_GRACE,
-    SECOND_LOOK,
-    STALE,
+    KEY_ROTATION_SECONDS,
+    MAX_RETRY_AFTER_SECONDS,
+    SECOND_CHECK_SECONDS,
+    STALE_OUTAGE_SECONDS,
     OutageTolerance,
 )
 
@@ -30,9 +30,9 @@ def test_an_outage_is_tolerated_for_max_unreachable_seconds():
     tolerance = OutageTolerance(600.0, 30.0)
     assert tolerance.failed(DOWN, 1000.0) is None
     assert tolerance.failed(DOWN, 1599.9) is None
-    with pytest.raises(PolarisUnreachable, match="out of reach for 600 s, and max_unreachable is 600") as caught:
+    with pytest.raises(PolarisUnreachable, match="unreachable for 600 s, and max_unreachable is 600 s") as caught:
         tolerance.failed(DOWN, 1600.0)
-    assert "The last answer: down" in str(caught.value)
+    assert "The last error: down" in str(caught.value)
     assert (caught.value.status, caught.value.code) == (503, "c")
 
 
@@ -58,7 +58,13 @@ def test_an_outage_never_ends_a_wait_that_cannot_know_when_it_began():
 
 @pytest.mark.parametrize(
     ("interval", "asked", "again"),
-    [(5.0, 25.0, 25.0), (5.0, 9999.0, MAX_RETRY_AFTER), (60.0, 25.0, None), (25.0, 25.0, None), (5.0, None, None)],
+    [
+        (5.0, 25.0, 25.0),
+        (5.0, 9999.0, MAX_RETRY_AFTER_SECONDS),
+        (60.0, 25.0, None),
+        (25.0, 25.0, None),
+        (5.0, None, None),
+    ],
 )
 def test_retry_after_delays_the_next_poll_if_it_is_more_than_the_interval(interval, asked, again):
     assert OutageTolerance(600.0, interval).failed(PolarisUnreachable("x", retry_after=asked), 0.0) == again
@@ -72,16 +78,16 @@ def test_a_401_at_the_first_poll_ends_the_wait():
 def test_a_401_after_a_successful_poll_is_tolerated_for_five_minutes():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     assert tolerance.failed(AWAY, 1000.0) is None
-    assert tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE - 0.1) is None
+    assert tolerance.failed(AWAY, 1000.0 + KEY_ROTATION_SECONDS - 0.1) is None
     with pytest.raises(PolarisUnauthorized):
-        tolerance.failed(AWAY, 1000.0 + ROTATION_GRACE)
+        tolerance.failed(AWAY, 1000.0 + KEY_ROTATION_SECONDS)
 
 
 def test_a_successful_poll_restarts_the_five_minutes_of_a_401():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     tolerance.failed(AWAY, 0.0)
     tolerance.succeeded()
-    assert tolerance.failed(AWAY, ROTATION_GRACE) is None
+    assert tolerance.failed(AWAY, KEY_ROTATION_SECONDS) is None
 
 
 def test_a_401_ends_a_wait_at_once_that_cannot_know_when_it_began():
@@ -97,20 +103,20 @@ def test_a_401_ends_an_outage():
     assert tolerance.failed(DOWN, 650.0) is None
 
 
-def test_an_outage_does_not_lengthen_the_grace_of_a_wrong_key():
+def test_an_outage_does_not_extend_the_five_minutes_of_a_401():
     tolerance = OutageTolerance(600.0, 30.0, worked=True)
     tolerance.failed(AWAY, 0.0)
     tolerance.failed(DOWN, 100.0)
     with pytest.raises(PolarisUnauthorized):
-        tolerance.failed(AWAY, ROTATION_GRACE)
+        tolerance.failed(AWAY, KEY_ROTATION_SECONDS)
 
 
 def test_a_second_404_after_ten_seconds_ends_the_wait():
     tolerance = OutageTolerance(600.0, 30.0)
-    assert tolerance.failed(GONE, 100.0) == SECOND_LOOK
-    assert tolerance.failed(GONE, 104.0) == SECOND_LOOK - 4.0
-    with pytest.raises(PolarisJobNotFound, match="history was cleaned up") as caught:
-        tolerance.failed(GONE, 100.0 + SECOND_LOOK)
+    assert tolerance.failed(GONE, 100.0) == SECOND_CHECK_SECONDS
+    assert tolerance.failed(GONE, 104.0) == SECOND_CHECK_SECONDS - 4.0
+    with pytest.raises(PolarisJobNotFound, match="Polaris has removed the job") as caught:
+        tolerance.failed(GONE, 100.0 + SECOND_CHECK_SECONDS)
     assert (caught.value.status, caught.value.code) == (404, "NotFound")
     assert "gone" in str(caught.value)
 
@@ -119,11 +125,11 @@ def test_a_successful_poll_restarts_the_ten_seconds_of_a_404():
     tolerance = OutageTolerance(600.0, 30.0)
     tolerance.failed(GONE, 100.0)
     tolerance.succeeded()
-    assert tolerance.failed(GONE, 200.0) == SECOND_LOOK
+    assert tolerance.failed(GONE, 200.0) == SECOND_CHECK_SECONDS
 
 
 @pytest.mark.parametrize("error", [PolarisBadRequest("400"), PolarisForbidden("403"), PolarisConnectionMissing("c")])
-def test_an_error_that_no_wait_can_cure_is_raised_at_once(error):
+def test_a_permanent_error_is_raised_at_once(error):
     with pytest.raises(type(error)) as caught:
         OutageTolerance(600.0, 30.0, worked=True).failed(error, 0.0)
     assert caught.value is error
@@ -148,7 +154,7 @@ def test_another_process_resumes_the_same_tolerance():
 
 def test_a_tolerance_that_is_too_old_is_not_resumed():
     told = {"at": 1000.0, "unreachable_since": 900.0, "unauthorized_since": None}
-    limit = 1000.0 + STALE + 3 * 30.0
+    limit = 1000.0 + STALE_OUTAGE_SECONDS + 3 * 30.0
     assert OutageTolerance(600.0, 30.0).resume(told, limit) is True
     stale = OutageTolerance(600.0, 30.0)
     assert stale.resume(told, limit + 0.1) is False

@@ -1,4 +1,4 @@
-"""What a gate decides on every status and health, written out by hand: one matrix for each kind of gate."""
+"""A gate decides on every status and health as in a matrix, written by hand for each kind of gate."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ def states_in(name):
 @pytest.mark.parametrize(
     ("gate", "status", "health", "letter"), [cell for name in MATRICES for cell in states_in(name)]
 )
-def test_a_gate_decides_on_each_state_as_the_matrix_says(gate, status, health, letter):
+def test_a_gate_decides_on_each_state_as_in_the_matrix(gate, status, health, letter):
     job = {
         "id": "j",
         "type": "streaming" if getattr(gate, "wait_for", None) == "running" else "batch",

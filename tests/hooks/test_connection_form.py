@@ -1,4 +1,4 @@
-"""The connection form, the same on every Airflow; and connections from every place where Airflow stores them."""
+"""The connection form is the same on every Airflow, and a connection works from every place that Airflow reads."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from airflow_provider_polaris import connection_form
 from airflow_provider_polaris.get_provider_info import get_provider_info
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.local import LocalPolaris
-from tests.conftest import API_KEY
 from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.local_calls import API_KEY
 
 (DECLARED,) = get_provider_info()["connection-types"]
 
@@ -42,7 +42,7 @@ def test_the_widgets_are_the_declared_fields():
 
 
 @pytest.mark.filterwarnings("ignore")  # the manager imports other providers' hooks, which raise warnings
-def test_airflow_shows_the_form(airflow_db):
+def test_airflow_reads_all_fields_of_the_form(airflow_db):
     manager = ProvidersManager()
     fields = {name for name in manager.connection_form_widgets if name.startswith("extra__imply_polaris__")}
     assert fields == {f"extra__imply_polaris__{name}" for name in connection_form.FIELDS}
@@ -56,7 +56,7 @@ def test_every_extra_has_an_optional_field():
 
 
 @pytest.mark.parametrize("blank", [None, ""])
-def test_an_empty_form_field_has_its_default(polaris, monkeypatch, blank):
+def test_an_empty_form_field_means_its_default(polaris, monkeypatch, blank):
     connection = json.loads(polaris.connection_json)
     connection["extra"] = {**dict.fromkeys(connection_form.FIELDS, blank), "project_id": polaris.project_id}
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps({**connection, "port": 0, "schema": ""}))
@@ -131,7 +131,7 @@ def certificate(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")  # urllib3 warns about verify=False
 @pytest.mark.parametrize(("verify", "works"), [(None, False), (True, False), ("cert", True), (False, True)])
-def test_certificates_are_checked_by_default(certificate, monkeypatch, verify, works):
+def test_the_extra_verify_selects_the_check_of_the_certificate(certificate, monkeypatch, verify, works):
     with LocalPolaris(certfile=certificate[0], keyfile=certificate[1]) as polaris:
         assert polaris.url.startswith("https://")
         connection = json.loads(polaris.connection_json)
@@ -169,7 +169,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("how", "told"), BROKEN.values(), ids=BROKEN)
-def test_the_test_button_says_what_is_wrong(polaris, monkeypatch, how, told):
+def test_the_test_button_names_the_fault(polaris, monkeypatch, how, told):
     connection = json.loads(polaris.connection_json)
     how(polaris, connection)
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))

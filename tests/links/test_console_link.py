@@ -1,4 +1,4 @@
-"""The button on a task, which opens the job's page or the console. Every task has it, however it ended."""
+"""The button on a task opens the job's page or the console. Every task has the button, after every outcome."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEMPLATE = "https://console.example/{project_id}/jobs/{job_id}"
         ("https://acme.api.imply.io", "https://x/{job_id}/{unknown}", "https://x/j/{unknown}"),
     ],
 )
-def test_the_web_page_of_a_job(host, template, url):
+def test_a_connection_names_the_web_page_of_a_job(host, template, url):
     connection = PolarisConnection(f"{host}/v1/projects/p", "p", "k", job_url_template=template)
     assert connection.job_url("j") == url
 
@@ -71,7 +71,7 @@ def link_of(seen, dag, task_id):
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_a_task_has_the_link_however_it_ended(with_template, options, script, state):
+def test_a_task_has_the_link_after_each_outcome(with_template, options, script, state):
     job_id = with_template.add_job(executionStatus="running")
     with_template.script(job_id, *script)
     dag = dag_of(
@@ -112,7 +112,7 @@ def test_the_message_of_a_refusal_has_the_link(with_template):
     assert str(outcome.error).endswith(f"https://console.example/{with_template.project_id}/jobs/{job_id}")
 
 
-def test_a_link_never_raises():
+def test_get_link_never_raises():
     assert PolarisConsoleLink().get_link(object(), ti_key=None) == ""
     assert PolarisConsoleLink().get_link(None, ti_key=object()) == ""
 

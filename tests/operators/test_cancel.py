@@ -53,7 +53,7 @@ def test_an_operator_that_does_not_wait_never_defers(polaris, monkeypatch):
 
 def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
-    polaris.cancel_looks = 99
+    polaris.cancel_checks = 99
     limit = timedelta(seconds=60)
     outcome = run_task(
         lambda: PolarisCancelJobOperator(task_id="t", job_id=job_id, deferrable=True, execution_timeout=limit)
@@ -63,7 +63,7 @@ def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
 
 
 @pytest.mark.parametrize("status", [403, 404])
-def test_an_answer_that_is_final_ends_the_wait(polaris, cancel, moved_clock, status):
+def test_a_final_response_ends_the_wait(polaris, cancel, moved_clock, status):
     job_id = polaris.add_job(executionStatus="running")
     polaris.delay_next(2, seconds=0)  # the first GET and the PUT
     polaris.fail_next(99, status=status)
@@ -82,7 +82,7 @@ def test_the_operator_does_not_wait_with_wait_for_completion_false(polaris, canc
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "canceled"])
-def test_a_job_that_is_over_is_left_as_it_is(polaris, cancel, status):
+def test_a_job_that_is_over_is_not_canceled(polaris, cancel, status):
     job_id = polaris.add_job(executionStatus=status)
     outcome = cancel(job_id)
     assert outcome.kind == "success"
@@ -127,7 +127,7 @@ def test_a_deletion_cannot_be_canceled(polaris, cancel, kind):
 
 def test_a_job_that_is_not_over_in_time_is_a_retryable_error(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
-    polaris.cancel_looks = 99
+    polaris.cancel_checks = 99
     start = moved_clock.time
     outcome = cancel(job_id, timeout=100, poll_interval=30)
     assert outcome.kind == "PolarisCancelTimeout"
@@ -139,20 +139,20 @@ def test_a_job_that_is_not_over_in_time_is_a_retryable_error(polaris, cancel, mo
 
 
 @pytest.mark.parametrize("job_id", [None, "", "None"])
-def test_without_an_id_there_is_nothing_to_cancel(polaris, cancel, job_id):
+def test_a_task_without_a_job_id_is_skipped(polaris, cancel, job_id):
     outcome = cancel(job_id)
     assert outcome.kind == "skipped"
-    assert "Nothing to cancel" in str(outcome.error)
+    assert "There is no job to cancel" in str(outcome.error)
     assert not polaris.requests
 
 
 @pytest.mark.parametrize("job_id", ["a b", "a/b", "..", "{{ x }}"])
-def test_an_id_that_cannot_be_one_is_never_sent(polaris, cancel, job_id):
+def test_an_invalid_job_id_is_never_sent(polaris, cancel, job_id):
     assert cancel(job_id).kind == "PolarisOptionInvalid"
     assert not polaris.requests
 
 
-def test_a_redirect_is_not_success(polaris, cancel):
+def test_a_redirect_does_not_count_as_a_cancellation(polaris, cancel):
     job_id = polaris.add_job(executionStatus="running")
     polaris.answer_next(99, status=302, body="", headers={"Location": polaris.url}, match="PUT")
     outcome = cancel(job_id)
@@ -160,7 +160,7 @@ def test_a_redirect_is_not_success(polaris, cancel):
     assert "not the Polaris API" in str(outcome.error)
 
 
-def test_a_put_whose_answer_was_lost_is_sent_again(polaris, cancel):
+def test_a_cancellation_is_sent_again_if_its_response_was_lost(polaris, cancel):
     job_id = polaris.add_job(executionStatus="running")
     polaris.drop_next(1, when="after", match="PUT")
     outcome = cancel(job_id)
@@ -181,7 +181,7 @@ def test_an_outage_during_the_wait_is_tolerated(polaris, cancel, moved_clock):
     assert len(moved_clock.slept) in {21, 22}
 
 
-def test_a_put_is_tried_again(polaris, cancel):
+def test_a_cancellation_is_sent_again_after_a_transient_error(polaris, cancel):
     job_id = polaris.add_job(executionStatus="running")
     polaris.fail_next(1, match="PUT", status=503)
     polaris.drop_next(1, match="PUT")
@@ -199,7 +199,7 @@ def test_a_put_is_tried_again(polaris, cancel):
         (503, "PolarisUnreachable", 5),
     ],
 )
-def test_a_put_that_fails_says_what_is_true_of_the_job(polaris, cancel, status, kind, puts):
+def test_a_cancellation_that_fails_reports_the_state_of_the_job(polaris, cancel, status, kind, puts):
     job_id = polaris.add_job(executionStatus="running")
     polaris.fail_next(99, status=status, match="PUT")
     outcome = cancel(job_id)
@@ -211,7 +211,7 @@ def test_a_put_that_fails_says_what_is_true_of_the_job(polaris, cancel, status, 
 
 
 @pytest.mark.parametrize("status", [400, 409])
-def test_a_put_that_comes_too_late_reports_how_the_job_ended(polaris, cancel, status):
+def test_a_cancellation_that_comes_too_late_reports_the_outcome_of_the_job(polaris, cancel, status):
     job_id = polaris.add_job(executionStatus="running")
     polaris.script(job_id, {}, {"executionStatus": "completed"})
     polaris.fail_next(1, status=status, match="PUT")
@@ -219,7 +219,7 @@ def test_a_put_that_comes_too_late_reports_how_the_job_ended(polaris, cancel, st
     assert (outcome.kind, outcome.xcom["execution_status"]) == ("success", "completed")
 
 
-def test_counters_that_cannot_be_read_do_not_undo_a_cancellation(polaris, cancel):
+def test_a_cancellation_succeeds_if_the_counters_cannot_be_read(polaris, cancel):
     job_id = polaris.add_job(executionStatus="running")
     polaris.fail_next(99, status=503, match="metrics")
     outcome = cancel(job_id)

@@ -68,7 +68,7 @@ def test_a_load_that_is_not_good_fails_the_task(polaris, deferrable, asked, opti
 
 @both_modes
 @pytest.mark.parametrize(("stored", "says"), [(0, "Polaris stored no rows"), (7, "The loaded rows are in the table")])
-def test_a_refusal_says_what_is_in_the_table(polaris, deferrable, stored, says):
+def test_a_refusal_says_whether_rows_are_in_the_table(polaris, deferrable, stored, says):
     polaris.next_job("complete", metrics={"numRowsProcessed": 0, "numRowsPersisted": stored})
     outcome = Task().run(deferrable=deferrable, min_rows_processed=8)
     assert outcome.kind == "PolarisGateRefused"
@@ -78,7 +78,7 @@ def test_a_refusal_says_what_is_in_the_table(polaris, deferrable, stored, says):
 @both_modes
 def test_a_job_that_a_person_canceled_is_not_loaded_again(polaris, hook, moved_clock, deferrable):
     polaris.next_job("hang")
-    polaris.cancel_looks = 0
+    polaris.cancel_checks = 0
     moved_clock.on_sleep = lambda: hook.cancel_job(jobs_of(hook)[-1].id) if moved_clock.slept == [60] else None
     outcome = Task().run(deferrable=deferrable, between=lambda: hook.cancel_job(jobs_of(hook)[-1].id))
     assert outcome.kind == "PolarisJobCanceled"
@@ -86,7 +86,7 @@ def test_a_job_that_a_person_canceled_is_not_loaded_again(polaris, hook, moved_c
 
 
 @both_modes
-def test_a_streaming_job_is_waited_for_until_it_runs(polaris, deferrable):
+def test_the_operator_waits_for_a_streaming_job_until_it_runs(polaris, deferrable):
     polaris.next_job("complete")
     outcome = Task().run(STREAMING, deferrable=deferrable)
     assert (outcome.kind, outcome.xcom["execution_status"]) == ("success", "running")
@@ -114,7 +114,7 @@ def test_a_streaming_job_is_waited_for_until_it_runs(polaris, deferrable):
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_a_wrong_spec_names_its_fields_before_anything_is_sent(polaris, spec, says):
+def test_an_invalid_spec_is_rejected_with_its_fields_before_anything_is_sent(polaris, spec, says):
     task = Task()
     with pytest.raises(PolarisUsageError, match=says):
         raise task.run(spec).error
@@ -178,7 +178,7 @@ def test_an_event_of_an_unknown_shape_fails_the_task(polaris, deferrable):
             operator.execute_complete(Task().context(), event)
 
 
-def test_a_large_spec_is_sent_and_is_nowhere_else(polaris, task_log):
+def test_a_large_spec_is_sent_and_appears_in_no_xcom_and_no_message(polaris, task_log):
     word = "Wortschwall"
     data = "".join(json.dumps({"timestamp": "2026-11-01", "city": f"{word} {n}"}) + "\n" for n in range(90_000))
     spec = {**SPEC, "source": {**SPEC["source"], "data": data}, "target": {"type": "table", "tableName": "large"}}
@@ -194,7 +194,7 @@ def test_a_large_spec_is_sent_and_is_nowhere_else(polaris, task_log):
     assert not [line for line in task_log() if word in line]
 
 
-def test_airflow_knows_the_task_state_store_by_the_name_that_these_tests_use():
+def test_airflow_has_the_task_state_store_under_the_name_that_these_tests_use():
     """The other tests bring their own store, under the key that Airflow uses in its context."""
     if not AIRFLOW_3:
         pytest.skip("3.3 brought it")
@@ -203,6 +203,6 @@ def test_airflow_knows_the_task_state_store_by_the_name_that_these_tests_use():
     assert "task_state_store" in Context.__annotations__
 
 
-def test_xcom_stays_small_whatever_polaris_answers(polaris, moved_clock):
+def test_xcom_stays_small_after_a_large_response(polaris, moved_clock):
     polaris.next_job("complete", table="by_sql", health={"status": "warn", "code": "x" * 300_000})
     assert len(json.dumps(Task().run().xcom)) < 4096

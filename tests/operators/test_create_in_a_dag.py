@@ -35,7 +35,7 @@ def test_a_name_in_a_spec_may_end_like_a_file(polaris, tmp_path, there):
     assert [body["source"]["fileList"] for body in posts(polaris)] == [["orders-2.json"]]
 
 
-def test_a_spec_may_be_a_file(polaris, tmp_path):
+def test_a_spec_may_be_the_path_of_a_file(polaris, tmp_path):
     _, spec = query_into_a_new_table()
     (tmp_path / "spec.json").write_text(json.dumps({**spec, "context": {"limit": "{{ 1 + 1 }}"}}))
     polaris.next_job("complete")

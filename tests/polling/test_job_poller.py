@@ -116,7 +116,7 @@ def test_a_wait_that_begins_while_a_request_for_its_job_ends_is_served(ticks):
 
 @TICKS
 @pytest.mark.parametrize("count", [3, 12], ids=["by id", "by list"])
-def test_waits_that_begin_when_the_last_have_just_left_are_served(count, ticks):
+def test_waits_that_begin_right_after_the_last_subscriber_left_are_served(count, ticks):
     async def story(loop):
         client = Client(loop)
         poller = JobPoller(client)
@@ -157,7 +157,7 @@ def test_a_poll_that_all_leave_while_it_begins_to_read_the_list_ends_without_a_f
 
 
 @TICKS
-def test_a_fault_of_the_poll_reaches_every_wait_at_once_and_the_next_wait_starts_anew(ticks):
+def test_a_fault_of_the_poll_reaches_every_wait_at_once_and_the_next_wait_starts_a_new_poll(ticks):
     async def story(loop):
         client, fault, is_first = Client(loop), loop.create_future(), [True]
 
@@ -183,7 +183,7 @@ def test_a_fault_of_the_poll_reaches_every_wait_at_once_and_the_next_wait_starts
     assert ended[1] == "timeout"
 
 
-def test_an_error_that_no_poll_can_cure_is_raised():
+def test_an_error_that_is_not_of_the_api_is_raised():
     async def story(loop):
         client = Client(loop)
 

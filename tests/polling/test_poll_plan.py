@@ -104,7 +104,7 @@ def test_every_wait_ends_as_its_job_does_whatever_fails(waits, faults, others, p
             assert late <= longest + 10 + turns * shortest_common, f"{late:.0f} s late"
 
 
-def test_a_list_that_hides_every_end_is_found_out_at_the_second_poll():
+def test_a_list_that_shows_jobs_as_running_that_are_over_is_given_up_at_the_second_poll():
     service = Service(faults=frozenset({"stale for ever"}))
     poll = Simulation(service)
     waiters = [poll.wait(service.add(f"job-{number}", 5.0)) for number in range(40)]
@@ -205,7 +205,7 @@ def test_the_backoff_of_a_wait_is_not_driven_by_other_waits():
 
 
 @pytest.mark.parametrize("count", [5, 200], ids=["by id", "by list"])
-def test_an_outage_costs_two_requests_per_interval_and_every_wait_hears_of_it(count):
+def test_an_outage_costs_two_requests_per_interval_and_every_wait_is_notified(count):
     class Down(Service):
         def answer(self, question, now, took):
             return PolarisUnreachable("down", status=503) if 100 <= now < 700 else super().answer(question, now, took)
@@ -232,7 +232,7 @@ def test_an_outage_costs_two_requests_per_interval_and_every_wait_hears_of_it(co
 
 
 @SEEDS
-def test_a_wait_that_others_leave_during_an_outage_is_not_forgotten(seed):
+def test_a_wait_is_still_polled_if_other_waits_leave_during_an_outage(seed):
     class Down(Service):
         def job(self, job_id, now):
             return PolarisUnreachable("down", status=503) if 100 <= now < 330 else super().job(job_id, now)
@@ -249,7 +249,7 @@ def test_a_wait_that_others_leave_during_an_outage_is_not_forgotten(seed):
 
 
 @SEEDS
-def test_a_job_whose_request_is_under_way_when_the_list_is_tried_again_is_not_forgotten(seed):
+def test_a_job_is_still_polled_if_its_request_is_under_way_when_the_list_is_read_again(seed):
     class Forbidden(Service):
         def page(self, question, now):
             return PolarisForbidden("no", status=403) if now < 100 else super().page(question, now)
@@ -285,7 +285,7 @@ def test_a_job_that_ends_while_two_others_have_faults_of_their_own_is_noticed_in
     assert waiters[0].ended_at - service.ends["job-0"] <= INTERVAL + 1
 
 
-def test_waits_that_are_left_to_ids_while_the_list_hangs_are_polled_in_time():
+def test_waits_are_polled_by_id_in_time_while_the_list_hangs():
     class HangingList(Service):
         def delay(self, question, now):
             return 60.0 if now > 50 and not isinstance(question, AskJob) else 0.01
@@ -341,7 +341,7 @@ def test_a_service_that_hangs_does_not_make_the_plan_spin():
     assert len(poll.asked_since(100)) <= 6 * 1150 / 60 + 6
 
 
-def test_a_service_that_asks_for_a_pause_gets_it_though_new_waits_begin():
+def test_the_pause_of_retry_after_is_kept_if_new_waits_begin():
     class Busy(Service):
         def job(self, job_id, now):
             busy = PolarisUnreachable("busy", status=429, retry_after=30)

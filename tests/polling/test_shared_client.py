@@ -1,4 +1,4 @@
-"""The client that all triggers of a connection share: when it looks the connection up."""
+"""The client that all triggers of a connection share: its lookups of the connection, and their failures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from itertools import pairwise
 import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUnreachable
-from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER
+from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_polaris.polling.polled_wait import Pace
-from airflow_provider_polaris.polling.shared_client import LOOK_UP_EVERY, SharedClient
+from airflow_provider_polaris.polling.shared_client import LOOKUP_INTERVAL_SECONDS, SharedClient
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.poll_simulation import is_decided
 from tests.support.virtual_time import EPOCH, play
@@ -18,7 +18,7 @@ from tests.support.virtual_time import EPOCH, play
 pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="uses nothing of one Airflow version: one version is enough")
 
 
-def test_a_connection_that_cannot_be_looked_up_is_tried_again_though_the_wall_clock_is_set_back():
+def test_a_failed_lookup_of_the_connection_is_repeated_after_the_wall_clock_is_set_back():
     async def story(loop):
         client, looked_up = SharedClient("x", None), []
         client.join()
@@ -45,4 +45,6 @@ def test_a_connection_that_cannot_be_looked_up_is_tried_again_though_the_wall_cl
 
     looked_up = play(story)
     assert looked_up[-1] > 300
-    assert all(after - before <= MAX_RETRY_AFTER + LOOK_UP_EVERY + 6 for before, after in pairwise(looked_up))
+    assert all(
+        after - before <= MAX_RETRY_AFTER_SECONDS + LOOKUP_INTERVAL_SECONDS + 6 for before, after in pairwise(looked_up)
+    )

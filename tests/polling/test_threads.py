@@ -1,4 +1,4 @@
-"""The threads in which a triggerer makes its requests."""
+"""The thread pool of a triggerer's requests: at most so many threads, and none that delays the end of the process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def test_a_call_returns_or_raises_through_its_future(pool):
     assert pool.submit(pow, 2, exp=5).result(5) == 32
     with pytest.raises(ZeroDivisionError):
         pool.submit(lambda: 1 / 0).result(5)
-    assert pool.submit(int, "7").result(5) == 7, "a call that raised costs no thread"
+    assert pool.submit(int, "7").result(5) == 7, "the thread survives a call that raised"
 
 
-def test_no_more_calls_run_at_once_than_there_are_threads(pool):
+def test_the_pool_runs_at_most_as_many_calls_at_once_as_it_has_threads(pool):
     running, most, lock = set(), [], threading.Lock()
 
     def call(number):
@@ -42,7 +42,7 @@ def test_no_more_calls_run_at_once_than_there_are_threads(pool):
     assert max(most) == 3
 
 
-def test_a_call_that_hangs_delays_no_other(pool):
+def test_a_call_that_hangs_does_not_delay_other_calls(pool):
     release = threading.Event()
     hanging = [pool.submit(release.wait, 30) for _ in range(2)]
     assert [pool.submit(int, number).result(5) for number in range(5)] == list(range(5))
@@ -50,14 +50,14 @@ def test_a_call_that_hangs_delays_no_other(pool):
     assert not wait(hanging, 5).not_done
 
 
-def test_an_idle_thread_is_used_again(pool):
+def test_the_pool_uses_an_idle_thread_again(pool):
     names = {pool.submit(lambda: threading.current_thread().name).result(5)}
-    time.sleep(0.05)  # for the thread to be idle: its future is resolved a moment before
+    time.sleep(0.05)  # the thread becomes idle a moment after its future is resolved
     names.add(pool.submit(lambda: threading.current_thread().name).result(5))
     assert len(names) == 1
 
 
-def test_a_call_that_is_canceled_before_its_turn_is_not_made(pool):
+def test_a_call_is_not_made_if_it_is_cancelled_while_it_waits_for_a_thread(pool):
     release, made = threading.Event(), []
     hanging = [pool.submit(release.wait, 30) for _ in range(3)]
     late = pool.submit(made.append, 1)

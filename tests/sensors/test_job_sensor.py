@@ -24,7 +24,7 @@ def sensor_for(job_id, **options):
 
 
 @both_modes
-def test_the_sensor_waits_as_long_as_the_job_takes(polaris, moved_clock, deferrable):
+def test_the_sensor_waits_until_the_job_is_over(polaris, moved_clock, deferrable):
     job_id = polaris.add_job(executionStatus="pending")
     polaris.script(job_id, *[{}] * 5, {"executionStatus": "running"}, *[{}] * 5, {"executionStatus": "completed"})
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
@@ -55,7 +55,7 @@ def test_poke_interval_is_the_longest_pause_between_two_polls(polaris, moved_clo
     assert (len(set(moved_clock.slept)) > 1) == deferrable, "deferred waits spread out"
 
 
-def test_exponential_backoff_is_honoured_when_deferred(polaris, moved_clock):
+def test_exponential_backoff_applies_to_a_deferred_wait(polaris, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
     polaris.script(job_id, *[{}] * 8, {"executionStatus": "completed"})
     run_task(sensor_for(job_id, deferrable=True, poke_interval=10, exponential_backoff=True, max_wait=100))
@@ -81,7 +81,7 @@ def test_reschedule_with_deferrable_defers(polaris, monkeypatch, airflow_3):
 
 
 @both_modes
-def test_a_refusal_has_one_message_with_all_that_is_known(polaris, deferrable):
+def test_the_message_of_a_refusal_has_the_failure_the_counters_and_the_end_of_the_log(polaris, deferrable):
     job_id = polaris.add_job(
         executionStatus="running", metrics={"numRowsProcessed": 12, "numRowsSkippedByError": 3}, type="batch",
         target={"type": "table", "tableName": "orders"},
@@ -145,7 +145,7 @@ def test_counters_that_lag_behind_the_status_are_read_again(polaris, moved_clock
 
 
 @pytest.mark.parametrize(("interval", "most"), [(60, 30), (2, 6)])
-def test_counters_are_given_30_seconds_or_three_intervals(polaris, moved_clock, interval, most):
+def test_missing_counters_are_read_again_for_30_seconds_or_three_intervals(polaris, moved_clock, interval, most):
     job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 10})
     outcome = run_task(sensor_for(job_id, min_rows_processed=50, poke_interval=interval))
     assert outcome.kind == "PolarisGateRefused"
@@ -219,7 +219,7 @@ def test_multiple_warnings_are_read_from_the_log(polaris, deferrable):
 
 @both_modes
 @pytest.mark.parametrize("logs", [[], [{"message": "row 7"}]])
-def test_multiple_warnings_that_the_log_does_not_name_refuse(polaris, deferrable, logs):
+def test_multiple_warnings_refuse_if_the_log_does_not_name_them(polaris, deferrable, logs):
     job_id = polaris.add_job(executionStatus="completed", health={"status": "warn", "code": "multiple"})
     polaris.set_logs(job_id, *logs)
     outcome = run_task(sensor_for(job_id, deferrable=deferrable))
@@ -227,7 +227,7 @@ def test_multiple_warnings_that_the_log_does_not_name_refuse(polaris, deferrable
     assert "name none of them" in str(outcome.error)
 
 
-def test_multiple_warnings_whose_log_may_not_be_read_refuse(polaris):
+def test_multiple_warnings_refuse_if_the_key_may_not_read_the_log(polaris):
     job_id = polaris.add_job(executionStatus="completed", health={"status": "warn", "code": "multiple"})
     polaris.fail_next(99, status=403, match="logs")
     outcome = run_task(sensor_for(job_id))
@@ -268,7 +268,7 @@ def test_a_timeout_message_in_an_outage_has_the_last_error(polaris, deferrable):
     polaris.fail_next(9999, status=503)
     outcome = run_task(sensor_for("some-job", deferrable=deferrable, timeout=300))
     assert outcome.kind == "timeout"
-    assert "some-job was not seen yet. The last poll failed: GET" in str(outcome.error)
+    assert "Polaris has not reported job some-job yet. The last poll failed: GET" in str(outcome.error)
     assert "503" in str(outcome.error)
 
 
@@ -279,11 +279,11 @@ def test_an_execution_timeout_ends_a_deferred_wait(polaris, moved_clock):
     outcome = run_task(make)
     assert outcome.kind == "execution_timeout"
     assert job_id in str(outcome.error)
-    # Airflow 2.11 would end the task then without a message on the job. The task resumes before.
+    # Airflow 2.11 would end the task at 300 s without a message on the job. So the task resumes before.
     assert moved_clock.time - start == pytest.approx(300 if AIRFLOW_3 else 270)
 
 
-def test_the_deadline_counts_from_the_first_poll_and_airflows_timeout_comes_later(polaris, moved_clock):
+def test_the_deadline_counts_from_the_first_poll_and_airflows_own_timeout_comes_later(polaris, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
     ti = FakeTaskInstance()
     start = moved_clock.time
@@ -367,7 +367,7 @@ def test_invalid_options_are_rejected(polaris, deferrable, options):
     ],
 )
 @both_modes
-def test_a_connection_that_cannot_work_fails_the_task(polaris, monkeypatch, deferrable, connection, told):
+def test_an_invalid_connection_fails_the_task(polaris, monkeypatch, deferrable, connection, told):
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", connection)
     outcome = run_task(sensor_for("some-job", deferrable=deferrable))
     assert outcome.kind == "PolarisConnectionInvalid"
@@ -378,7 +378,7 @@ def test_a_connection_that_cannot_work_fails_the_task(polaris, monkeypatch, defe
 @both_modes
 @pytest.mark.parametrize("name", ["min_rows_processed", "max_rows_skipped_by_error", "max_error_ratio", "project_id"])
 def test_an_option_that_renders_to_none_fails_the_task(polaris, deferrable, name):
-    """The XCom of a task that returned nothing renders to None, and so does native rendering."""
+    """The XCom of a task that returned nothing renders to None under native rendering."""
     job_id = polaris.add_job(executionStatus="completed")
 
     def make():
@@ -437,14 +437,14 @@ def test_a_wrong_option_is_not_retried(polaris, deferrable, make):
     assert not polaris.requests
 
 
-def test_a_connection_that_cannot_work_is_retried(polaris, monkeypatch):
+def test_an_invalid_connection_is_retried(polaris, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", '{"conn_type": "imply_polaris", "host": "h", "password": "k"}')
     error = run_task(sensor_for("some-job")).error
     assert isinstance(error, PolarisUsageError)
     assert not isinstance(error, AirflowFailException)
 
 
-def test_a_gate_that_never_opens_is_found_in_the_triggerer_and_not_retried(polaris):
+def test_a_gate_that_the_triggerer_finds_impossible_fails_without_retries(polaris):
     """The worker has not seen the type yet. The trigger is the first to see a streaming job."""
     job_id = polaris.add_job(executionStatus="running", type="streaming")
     polaris.script(job_id, {"type": None, "executionStatus": "pending"}, {"type": "streaming"})
@@ -484,12 +484,12 @@ def test_a_wait_logs_changes_and_a_summary(polaris, task_log):
         {"executionStatus": "completed"},
     )
     run_task(sensor_for(job_id))
-    said = [line for line in task_log() if job_id in line]
-    assert [re.search(r" is (\w+)", line).group(1) for line in said] == [
+    lines = [line for line in task_log() if job_id in line]
+    assert [re.search(r" is (\w+)", line).group(1) for line in lines] == [
         "pending", "running", "running", "running", "completed",
     ]  # fmt: skip
-    assert "The gate opens." in said[-1]
-    assert said[-1].count("Polled 45 times.") == 1
+    assert "The gate opens." in lines[-1]
+    assert lines[-1].count("Polled 45 times.") == 1
 
 
 @both_modes

@@ -100,7 +100,7 @@ class TestARetryOn33:
             polaris.next_job("complete")
             assert task.run().kind == "success"
 
-    def test_a_store_that_fails_before_the_post_sends_nothing_and_after_it_ends_nothing(self, polaris, monkeypatch):
+    def test_a_failing_store_prevents_the_post_and_does_not_end_the_wait_after_it(self, polaris, monkeypatch):
         task = Task()
         noted = []
 
@@ -206,7 +206,7 @@ class TestARetryBefore33:
         assert task.run().xcom["job_id"] != job_id
         assert len(posts(polaris)) == 2
 
-    def test_a_retry_that_finds_none_loads(self, polaris):
+    def test_a_retry_that_finds_no_job_loads(self, polaris):
         task = Task(store=False)
         polaris.fail_next(1, status=400, match="POST")
         task.run()
@@ -220,7 +220,7 @@ class TestARetryBefore33:
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "PolarisJobFailed"
         outcome = task.run(spec)
         assert outcome.kind == "PolarisJobLost"
-        assert "Before Airflow 3.3 a task cannot store which" in str(outcome.error)
+        assert "Before Airflow 3.3 a task cannot store the id of its job" in str(outcome.error)
         task.clear()
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
 
@@ -236,10 +236,10 @@ class TestARetryBefore33:
         assert len({marker(), *(marker(**other) for other in others)}) == 6
 
 
-def test_a_retry_while_the_job_is_still_being_canceled_comes_back_later(polaris, hook):
+def test_a_retry_fails_for_another_retry_while_the_job_is_still_being_canceled(polaris, hook):
     task = Task()
     polaris.next_job("hang")
-    polaris.cancel_looks = 99
+    polaris.cancel_checks = 99
     job_id = task.run(cancel_on_timeout=True).pushed["job_id"]
     assert task.run().kind == "PolarisJobTimeout"
     polaris.set_status(job_id, "completed")
@@ -249,7 +249,7 @@ def test_a_retry_while_the_job_is_still_being_canceled_comes_back_later(polaris,
 
 class TestAJobIsNotCreatedTwice:
     @pytest.mark.parametrize(("newer", "kind"), [(SEARCHED_JOBS - 1, "success"), (SEARCHED_JOBS, "PolarisJobLost")])
-    def test_a_job_behind_many_newer_ones_is_found_or_not_known_to_be_absent(self, polaris, moved_clock, newer, kind):
+    def test_a_job_behind_many_newer_jobs_is_found_or_reported_as_lost(self, polaris, moved_clock, newer, kind):
         table, spec = query_into_a_new_table()
         task = Task(store=False)
         polaris.next_job("hang", table=table)
@@ -363,7 +363,7 @@ class TestAJobIsNotCreatedTwice:
         assert task.run(rows_into_a_new_table()).kind == "PolarisJobLost"
         assert len(posts(polaris)) == 1
 
-    def test_a_job_that_somebody_unknown_canceled_is_not_loaded_again(self, polaris, moved_clock):
+    def test_a_job_that_an_unknown_user_canceled_is_not_loaded_again(self, polaris, moved_clock):
         table, spec = query_into_a_new_table()
         task = Task(store=False)
         polaris.next_job("hang", table=table)
@@ -401,7 +401,7 @@ class TestAClearedTaskMayHaveAnotherSpec:
         assert not posts(polaris)
 
 
-class TestATaskCanAlwaysContinue:
+class TestFailuresAroundASubmission:
     def test_a_retry_without_a_store_loads_a_failed_query_again(self, polaris, moved_clock):
         table, spec = query_into_a_new_table()
         task = Task(store=False)

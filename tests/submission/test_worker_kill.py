@@ -37,7 +37,7 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(running, state, told,
     state.value = told
     assert running.run().kind == "PolarisJobTimeout"
     assert not puts(running.polaris)
-    assert "nobody killed the task" in " ".join(task_log())
+    assert "no user killed the task" in " ".join(task_log())
 
 
 def test_a_worker_that_cannot_get_the_task_state_leaves_the_job_running(running, state, task_log):
@@ -184,7 +184,7 @@ def test_a_cleared_task_loads_again_when_its_first_job_is_canceled(polaris, move
     table = f"cleared-{uuid.uuid4()}"
     spec = {**SQL, "query": f'INSERT INTO "{table}" SELECT 1 PARTITIONED BY ALL'}
     polaris.next_job("hang", table=table)
-    polaris.cancel_looks = 3
+    polaris.cancel_checks = 3
     first = Running(polaris, moved_clock)
     first.operator.job_spec = spec
     if store == "none":

@@ -28,7 +28,7 @@ Graph = dict[str, set[str]]
 
 
 def import_graph(package: Path = PACKAGE) -> Graph:
-    """Return which modules of a package import which others of it, also inside functions and for type checkers."""
+    """Return the imports between the modules of a package, also those inside functions and for type checkers."""
     paths = {_module_name(path, package): path for path in sorted(package.rglob("*.py"))}
     graph: Graph = {}
     for module, path in paths.items():
@@ -52,7 +52,7 @@ def imported_names(path: Path, package: Path = PACKAGE) -> set[str]:
 
 
 def circles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
-    """Return the groups of modules that import each other, directly or through others."""
+    """Return the groups of modules that import each other, directly or indirectly."""
     reached = {module: set(reachable(graph, module)) for module in graph}
     return {
         frozenset(other for other in reached[module] if module in reached[other])
@@ -62,7 +62,7 @@ def circles(graph: Mapping[str, set[str]]) -> set[frozenset[str]]:
 
 
 def reachable(graph: Mapping[str, set[str]], start: str) -> Iterator[str]:
-    """Yield the modules that a module imports, directly or through others; itself only if it is in a circle."""
+    """Yield the modules that a module imports, directly or indirectly. A module in a circle imports itself."""
     seen: set[str] = set()
     waiting = [start]
     while waiting:
@@ -73,7 +73,7 @@ def reachable(graph: Mapping[str, set[str]], start: str) -> Iterator[str]:
 
 
 def room_of(module: str) -> str:
-    """Return the folder that a module is in, or its own name if it is in none."""
+    """Return the folder of a module, or the module's name if it is in no folder."""
     return module.partition(".")[0]
 
 
@@ -89,7 +89,7 @@ def _module_name(path: Path, package: Path) -> str:
 
 
 def _nearest_module(name: str, package: str, modules: Mapping[str, Path]) -> str:
-    """Return the module that a name is, or is defined in."""
+    """Return the module of this name, or the module that defines the name."""
     while name != package:
         if (short := name.removeprefix(f"{package}.")) in modules:
             return short

@@ -1,8 +1,11 @@
-"""Raw requests to a local Polaris, without the provider's code."""
+"""The key of the tests' local Polaris, and raw requests to it, without the provider's code."""
 
 from __future__ import annotations
 
 import requests
+
+#: Has the form of a Polaris key, and characters that differ between the encodings of a key.
+API_KEY = "pok_Kn0wn~Sekret+/4Tests?"
 
 
 def caller_of(polaris):
@@ -17,5 +20,5 @@ def caller_of(polaris):
 
 
 def status_of(call, job_id):
-    """Return the status of a job as one request sees it."""
+    """Return the status of a job, with one request."""
     return call("GET", f"jobs/{job_id}").json()["executionStatus"]

@@ -63,7 +63,7 @@ class Messages:
         self._known = known
 
     def has(self, quotation: str) -> bool:
-        """Whether one string of the sources has this in it, and at least a word of it is no value."""
+        """Whether a string of the sources contains this quotation, with at least one constant word of it."""
         text = quotation.strip("…").strip()
         return any(_letters_of(template, text) >= 4 for template in self._known)
 
@@ -82,7 +82,7 @@ def _letters_of(template: Template, text: str) -> int:
 
 
 def _letters_after(parts: Template, text: str) -> int:
-    """Return the same for a text that starts with a value and goes on with these parts."""
+    """Return the same for a text that starts with a value and continues with these parts."""
     best = -1
     for end in range(len(text) + 1):
         tail = text[end:]

@@ -26,7 +26,7 @@ from tests.support.virtual_time import EPOCH
 
 
 class Spins(AssertionError):
-    """The plan asks to be called again at once, again and again."""
+    """The plan asks for another call at once, without an end."""
 
 
 def is_decided(job: Job) -> bool:
@@ -105,7 +105,7 @@ class Service:
 
 
 class Waiter:
-    """Does what a trigger does, and records how and when its wait ended."""
+    """Acts as a trigger, and records how and when its wait ended."""
 
     def __init__(self, poll: Simulation, job_id: str, interval: float, *, backs_off: bool, deadline: float) -> None:
         self.poll = poll
@@ -178,7 +178,7 @@ class Simulation:
         return [one for one in self.asked if one[0] >= moment and kind in one[1]]
 
     def run(self, until: float = math.inf, stop: Callable[[], bool] = lambda: False) -> None:
-        """Run until so many seconds after the beginning, or until the condition holds."""
+        """Run until that many seconds after the beginning, or until the condition is true."""
         rounds = 0
         while not stop():
             wake_at = self._step()

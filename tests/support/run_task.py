@@ -1,4 +1,4 @@
-"""Runs a task as Airflow does, in each of its modes, on fresh instances, and returns how it ended."""
+"""Run a task as Airflow does, in each of its modes, on fresh instances, and return its outcome."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def all_events(trigger: Any) -> list[Any]:
 
 
 def one_event(trigger: Any) -> Any:
-    """Run a trigger to its end; it must fire exactly once."""
+    """Run a trigger to its end, and return its only event."""
     events = asyncio.run(all_events(trigger))
     assert len(events) == 1, events
     return events[0]
@@ -83,7 +83,7 @@ def run_task(
     deferrals = 0
     while outcome.kind == "deferred":
         deferrals += 1
-        assert deferrals <= most_deferrals, "it defers for ever"
+        assert deferrals <= most_deferrals, "the task defers without an end"
         assert set(ti.pushed) <= {"job_id"}, "pushed before deferring"
         if between:
             between()

@@ -1,4 +1,4 @@
-"""Job specifications that the local Polaris takes, and what the tests make specifications of."""
+"""Job specs that the local Polaris accepts, and functions that make job specs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one clock of the tests: it jumps when everybody waits, on a worker and on an event loop."""
+"""The clock of the tests. It jumps to the next event when all code waits, on a worker and on an event loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from airflow_provider_polaris import clock
 
 EPOCH = 1_800_000_000.0
-#: How many turns of a loop, or sleeps of a worker, without an end are a fault.
+#: More turns of an event loop, or sleeps of a worker, are an endless loop.
 TOO_MANY = 20_000
 
 
 class Spins(BaseException):
-    """An event loop goes round and round, and no time passes."""
+    """An event loop runs without an end while no time passes."""
 
 
 class VirtualClock:
@@ -48,7 +48,7 @@ class VirtualClock:
 
     @contextmanager
     def installed(self) -> Iterator[None]:
-        """Be the provider's clock, and that of each event loop that begins."""
+        """Replace the provider's clock, and the clock of each new event loop."""
         before = clock.now, clock.monotonic, clock.sleep
         clock.now, clock.monotonic, clock.sleep = self.now, self.monotonic, self.sleep
         policy = asyncio.get_event_loop_policy()
@@ -70,7 +70,7 @@ class _Policy(asyncio.DefaultEventLoopPolicy):
 
 
 class _Selector(selectors.SelectSelector):
-    """Instead of waiting for a timer, moves the clock. Waits in real time for what threads do."""
+    """Moves the clock instead of waiting for a timer. Waits for threads in real time."""
 
     loop: Loop
 
@@ -99,7 +99,7 @@ class Loop(asyncio.SelectorEventLoop):
         selector = _Selector()
         selector.loop = self
         self.virtual = virtual
-        #: Calls that threads work on for this loop. Meanwhile the clock stands still.
+        #: Calls of this loop that run in threads. The clock does not move while there are any.
         self.in_threads = 0
         super().__init__(selector)
 
@@ -121,7 +121,7 @@ class Loop(asyncio.SelectorEventLoop):
 
 
 def play(story: Callable[[Loop], Coroutine[Any, Any, Any]]) -> Any:
-    """Run a story on a loop of its own, to its end. It must leave no task behind, and no error that nobody reads."""
+    """Run a story on a new event loop. Check that no task remains, and that no error was left unread."""
     virtual = VirtualClock()
     with virtual.installed():
         loop, complaints = Loop(virtual), []
@@ -131,5 +131,5 @@ def play(story: Callable[[Loop], Coroutine[Any, Any, Any]]) -> Any:
         finally:
             left = asyncio.all_tasks(loop)
             loop.close()
-            assert not left, "nothing is left behind"
+            assert not left, "a task still runs after the story"
             assert not complaints

@@ -151,7 +151,7 @@ def airflow(polaris, tmp_path_factory):
 
 def rows_of(polaris, run_id):
     with polaris._store.lock:
-        return polaris._store.tables.look(run_id)["totalRows"] if run_id in polaris._store.tables else 0
+        return polaris._store.tables.poll(run_id)["totalRows"] if run_id in polaris._store.tables else 0
 
 
 def jobs_of(polaris, run_id):
@@ -224,7 +224,7 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
     job_id = start_and_wait_for_its_job(airflow, polaris, "worker", "shut_down")
     # To what Airflow runs a task's process in: it passes the signal on.
     os.kill(psutil.Process(airflow.pid_of("shut_down", "load")).ppid(), signal.SIGTERM)
-    wait_for(lambda: "nobody killed the task" in airflow.log_of("shut_down"), "on_kill")
+    wait_for(lambda: "no user killed the task" in airflow.log_of("shut_down"), "on_kill")
     assert not [seen for seen in polaris.requests if seen.method == "PUT" and seen.path.endswith(job_id)]
     polaris.set_status(job_id, "completed")
     airflow.assert_ends("shut_down", "success", task_id="load")
@@ -313,7 +313,7 @@ def test_dag_test_beside_a_triggerer_cancels_nothing(airflow, polaris):
     run_id = job.body["target"]["tableName"]
     wait_for(lambda: "invoking on_kill" in airflow.log_of(run_id), "on_kill in the triggerer")
     wait_for(lambda: "trigger completed" in airflow.log_of(run_id), "the end of on_kill")
-    assert "nobody killed the task: its state is queued" in airflow.log_of(run_id)
+    assert "no user killed the task: its state is queued" in airflow.log_of(run_id)
     assert job.body["desiredExecutionStatus"] == "running", airflow.log_of(run_id)
     polaris.set_status(job.body["id"], "completed")
     assert test.wait(60) == 0

@@ -1,4 +1,4 @@
-"""The job's trigger: one event, frozen arguments, a wall-clock deadline, and a loop that is never blocked."""
+"""The job's trigger: one event, frozen arguments, a wall-clock deadline, and an event loop that is never blocked."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from airflow_provider_polaris.polling.shared_client import shared_client
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
 from airflow_provider_polaris.waiting.crossing import JobTriggerArgs
-from tests.conftest import API_KEY
 from tests.support.airflow_versions import (
     FakeTaskInstance,
     context_of,
     event_through_the_database,
     trigger_through_the_database,
 )
+from tests.support.local_calls import API_KEY
 from tests.support.run_task import all_events, one_event, outcome_of, run_task
 from tests.support.triggers import trigger
 
@@ -61,8 +61,8 @@ class TestArguments:
         assert type(after) is PolarisJobTrigger
         assert after.serialize() == before.serialize()
 
-    def test_a_task_that_earlier_code_deferred_goes_on(self, polaris, moved_clock):
-        """The golden file is of the first release. Its names are frozen, and new arguments need defaults."""
+    def test_a_task_that_the_first_release_deferred_continues(self, polaris, moved_clock):
+        """The first release wrote the golden file. Its names are frozen, and new arguments need defaults."""
         golden = json.loads(GOLDEN.read_text())
         kwargs = golden["kwargs"]
         after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
@@ -78,7 +78,7 @@ class TestArguments:
         resumed = sensor.execute_complete(context_of(FakeTaskInstance()), golden["event"])
         assert resumed["execution_status"] == "completed"
 
-    def test_a_task_that_waits_for_its_table_goes_on_under_a_later_release(self):
+    def test_a_task_that_waits_for_its_table_continues_under_a_later_release(self):
         """The class path and the names of the arguments are frozen. New arguments need defaults."""
         golden = json.loads((GOLDEN.parent / "deferred_for_a_table.json").read_text())
         after = trigger_through_the_database(PolarisTableTrigger(**golden["kwargs"]))
@@ -89,7 +89,7 @@ class TestArguments:
     def test_the_stored_class_path_leads_to_the_class(self, kind):
         assert pkgutil.resolve_name(kind.class_path) is kind
 
-    def test_every_option_that_the_trigger_needs_reaches_it(self, polaris, moved_clock):
+    def test_every_option_that_the_trigger_needs_reaches_the_trigger(self, polaris, moved_clock):
         """Each option of the sensor reaches the trigger, or stays on the worker for a stated reason."""
         job_id = polaris.add_job(executionStatus="running", type="streaming", health={"status": "error"})
         polaris.script(job_id, {"executionStatus": "pending"})
@@ -100,7 +100,7 @@ class TestArguments:
         }  # fmt: skip
         on_the_worker = {
             "min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio",
-            "fail_on_warnings",  # judged when the job is over, which ends the deferral anyway
+            "fail_on_warnings",  # judged when the job is over, which always ends the deferral
             "wait_until_available",  # decides whether another trigger waits after this one
             "deferrable",
         }  # fmt: skip
@@ -151,7 +151,7 @@ class TestEvents:
         assert event["deadline"] == start + 1000
         assert moved_clock.time == pytest.approx(start + 1000)
 
-    def test_a_deadline_that_passed_while_no_triggerer_ran_still_asks_once(self, polaris, moved_clock):
+    def test_a_trigger_polls_once_if_its_deadline_passed_while_no_triggerer_ran(self, polaris, moved_clock):
         job_id = polaris.add_job(executionStatus="completed")
         assert one_event(trigger(job_id, deadline=moved_clock.time - 999)).payload["outcome"] == "job"
         polaris.set_status(job_id, "running")
@@ -178,7 +178,7 @@ class TestEvents:
             "the poll before this deferral failed, so the next one is not immediate"
         )
 
-    def test_an_outage_of_hours_ago_is_forgotten_when_the_triggerer_restarts(self, polaris, moved_clock):
+    def test_an_outage_of_hours_ago_does_not_count_when_the_triggerer_restarts(self, polaris, moved_clock):
         """The arguments of a trigger do not change after the deferral."""
         job_id = polaris.add_job(executionStatus="completed")
         began = moved_clock.time - 5 * 3600
@@ -200,7 +200,7 @@ class TestEvents:
         assert moved_clock.slept == [10.0]
         event = one_event(trigger("not-there")).payload
         assert event["error"]["type"] == "PolarisJobNotFound"
-        assert "history was cleaned up" in event["error"]["message"]
+        assert "Polaris has removed the job" in event["error"]["message"]
 
     @pytest.mark.parametrize(("status", "kind"), [(400, "PolarisBadRequest"), (403, "PolarisForbidden")])
     def test_a_final_response_ends_the_wait_at_once(self, polaris, moved_clock, status, kind):
@@ -264,26 +264,26 @@ class TestEvents:
         assert [event.payload for event in one] == [event.payload for event in other]
 
 
-class TestTheLoop:
+class TestTheEventLoop:
     """These tests measure real time."""
 
     @pytest.fixture
     def hanging(self, polaris, monkeypatch):
         """Let every request hang."""
-        assert the_pool_comes_to_rest()
+        assert all_threads_become_free()
         connection = json.loads(polaris.connection_json)
         connection["extra"]["timeout"] = 4
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
         polaris.delay_next(9999, seconds=3)
         yield polaris
-        assert the_pool_comes_to_rest()
+        assert all_threads_become_free()
 
     @staticmethod
     async def under_way(polaris, count: int = 2, seconds: float = 10.0) -> None:
         """Wait until so many requests have arrived. Many waits send one for the list and one for a job."""
         end = time.perf_counter() + seconds
         while len(polaris.requests) < count:
-            assert time.perf_counter() < end, "the requests never came"
+            assert time.perf_counter() < end, "the requests never arrived"
             await asyncio.sleep(0.01)
 
     @staticmethod
@@ -316,7 +316,7 @@ class TestTheLoop:
         assert busy <= max(3 * idle, 0.020), f"idle {idle * 1000:.2f} ms, with 100 hanging waits {busy * 1000:.2f} ms"
         assert resolved < 2
 
-    def test_after_cancellation_nothing_new_is_sent_and_nobody_complains(self, hanging, caplog, recwarn):
+    def test_cancelled_triggers_send_no_request_and_log_no_error(self, hanging, caplog, recwarn):
         async def cancel():
             # Debug mode logs slow callbacks, which this test does not check.
             asyncio.get_running_loop().slow_callback_duration = 60
@@ -331,13 +331,13 @@ class TestTheLoop:
             results, sent = asyncio.run(cancel(), debug=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results), "every wait is cancelled"
             assert sent == 2, "the list and one job"
-            assert the_pool_comes_to_rest(), "a running request ends within its timeout"
+            assert all_threads_become_free(), "a running request ends within its timeout"
         gc.collect()
         assert len(hanging.requests) == sent
         assert not [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO]
         assert not recwarn.list
 
-    def test_a_cancelled_trigger_leaves_nothing_behind(self, polaris):
+    def test_a_cancelled_trigger_closes_its_client(self, polaris):
         job_id = polaris.add_job(executionStatus="running")
 
         async def cancel():
@@ -364,7 +364,7 @@ class TestTheLoop:
         assert all(events[0].payload["outcome"] == "job" for events in asyncio.run(run()))
         assert len(looked_up) == 1
 
-    def test_a_trigger_that_comes_later_goes_by_what_the_connection_says_then(self, polaris, moved_clock, monkeypatch):
+    def test_a_trigger_that_starts_later_uses_the_changed_connection(self, polaris, moved_clock, monkeypatch):
         running = polaris.add_job(executionStatus="running")
         wrong = json.loads(polaris.connection_json)
         wrong["extra"]["project_id"] = "another"
@@ -442,7 +442,7 @@ class TestTheLoop:
         monkeypatch.setattr(PolarisHook, "get_connection", off_the_loop)
         assert one_event(trigger(job_id)).payload["outcome"] == "job"
 
-    def test_loops_and_projects_do_not_share(self, polaris):
+    def test_event_loops_and_projects_have_clients_of_their_own(self, polaris):
         async def clients():
             async with (
                 shared_client("a", None) as one,
@@ -457,7 +457,7 @@ class TestTheLoop:
         assert asyncio.run(clients())[0] is not one
 
 
-def the_pool_comes_to_rest(seconds: float = 10.0) -> bool:
+def all_threads_become_free(seconds: float = 10.0) -> bool:
     """Whether all threads of the pool become free in that time: all must reach one barrier."""
     barrier = threading.Barrier(client_module._pool._max_workers)
     reached = [client_module._pool.submit(barrier.wait, seconds) for _ in range(barrier.parties)]

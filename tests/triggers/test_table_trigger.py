@@ -34,8 +34,8 @@ def test_a_trigger_that_is_cancelled_together_with_a_response_is_cancelled(ticks
             deadline=EPOCH + 300,
             max_unreachable=60.0,
         )
-        notes = ProgressLog("j", logging.getLogger("x"))
-        task = asyncio.ensure_future(trigger.wait(Client(), OutageTolerance(60, 5.0, worked=True), notes))
+        progress = ProgressLog("j", logging.getLogger("x"))
+        task = asyncio.ensure_future(trigger.wait(Client(), OutageTolerance(60, 5.0, worked=True), progress))
         await asyncio.sleep(1)
         answers[0].set_result(None)
         for _ in range(ticks):

@@ -12,7 +12,7 @@ import pytest
 import requests
 import urllib3.util.connection
 
-from airflow_provider_polaris.gate.outage_tolerance import ROTATION_GRACE
+from airflow_provider_polaris.gate.outage_tolerance import KEY_ROTATION_SECONDS
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.support.run_task import run_task
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
 def raising(error):
-    """Return a function that lets the next connections fail before they are made."""
+    """Return a function that makes the next attempts to connect fail."""
 
     def arm(_polaris, times, monkeypatch):
         right = urllib3.util.connection.create_connection
@@ -33,7 +33,7 @@ def raising(error):
             return right(*args, **kwargs)
 
         monkeypatch.setattr(urllib3.util.connection, "create_connection", create_connection)
-        # A kept-alive connection would be used again instead.
+        # Otherwise a kept-alive connection would be used again.
         monkeypatch.setattr(requests.Session, "request", _closing(requests.Session.request))
 
     return arm
@@ -48,7 +48,7 @@ def _closing(request):
 
 
 def tls_failing(_polaris, times, monkeypatch):
-    """Let the next TLS handshakes fail, as requests reports it. The local Polaris uses plain http here."""
+    """Raise the error of requests for a failed TLS handshake. The local Polaris uses plain http here."""
     right = requests.adapters.HTTPAdapter.send
     left = [times]
 
@@ -134,7 +134,10 @@ def gate(mode, **options):
 
 @pytest.fixture
 def wait(polaris, monkeypatch, moved_clock, airflow_3):
-    """Run a sensor to its end, rescheduled as Airflow does. ``later`` is called once the job was seen running."""
+    """Return a function that runs a sensor to its end, and reschedules it as Airflow does.
+
+    ``later`` is called after the first poll, which finds the job running.
+    """
     if not airflow_3:
         monkeypatch.setattr("airflow.sensors.base._orig_start_date", lambda **_: None)
     polaris.add_job(id=JOB_ID, executionStatus="running", metrics={"numRowsProcessed": 7})
@@ -145,7 +148,7 @@ def wait(polaris, monkeypatch, moved_clock, airflow_3):
             outcome = run_task(gate(mode, **options), between=later if pokes == 0 else None, most_deferrals=9)
             if outcome.kind != "rescheduled":
                 return outcome
-            assert pokes < 500, "it is rescheduled for ever"
+            assert pokes < 500, "the sensor is rescheduled without an end"
             moved_clock.sleep(60)
             if pokes == 0 and later:
                 later()
@@ -155,7 +158,7 @@ def wait(polaris, monkeypatch, moved_clock, airflow_3):
 
 
 def complete_after(polaris, moved_clock, pauses):
-    """Let the job complete when so many pauses were made."""
+    """Complete the job after that many pauses."""
 
     def move_on():
         if len(moved_clock.slept) >= pauses:
@@ -171,7 +174,7 @@ def test_a_wait_continues_after_a_fault_and_ends_with_success(
     polaris, wait, monkeypatch, moved_clock, fault, when, mode
 ):
     complete_after(polaris, moved_clock, 3 if when == "at_first" or mode == "poke" else 2)
-    if when == "later" and mode == "poke":  # the fault begins after the first pause, when the job was seen running
+    if when == "later" and mode == "poke":  # the fault begins after the first pause, when a poll has succeeded
         first = moved_clock.on_sleep
 
         def break_once():
@@ -189,9 +192,9 @@ def test_a_wait_continues_after_a_fault_and_ends_with_success(
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("seed", range(8))
-def test_a_whole_bad_night_of_mixed_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
+def test_a_wait_survives_many_different_faults(polaris, wait, monkeypatch, moved_clock, mode, seed):
     chance = random.Random(seed)  # noqa: S311
-    # Only the faults of the server: each of the others would replace the fault before.
+    # Only the faults of the server: any other fault replaces the fault before.
     by_patching = {"connection refused", "no such host", "no route", "connect timeout", "read timeout", "TLS failure"}
     for name in chance.choices([name for name in PASSING if name not in by_patching], k=12):
         PASSING[name](polaris, chance.randint(1, 3), monkeypatch)
@@ -221,8 +224,8 @@ def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, stat
     assert len(moved_clock.slept) <= (0 if when == "at_first" else 1)
     for part in (JOB_ID, advice):
         assert part in str(outcome.error)
-    if mode != "reschedule":  # where a poke does not know of the pokes before
-        assert ("not seen it yet" if when == "at_first" else "running") in str(outcome.error)
+    if mode != "reschedule":  # a rescheduled poke does not know the pokes before
+        assert ("has not reported the job to this task" if when == "at_first" else "running") in str(outcome.error)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -242,10 +245,10 @@ def test_a_key_that_becomes_invalid_is_tolerated_for_five_minutes(polaris, wait,
     start = moved_clock.time
     outcome = wait(mode, **rotate)
     assert outcome.kind == "PolarisUnauthorized"
-    assert ROTATION_GRACE <= moved_clock.time - start <= ROTATION_GRACE + 120
+    assert KEY_ROTATION_SECONDS <= moved_clock.time - start <= KEY_ROTATION_SECONDS + 120
 
 
-def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_clock):
+def test_an_invalid_key_ends_a_rescheduled_poke(polaris, wait, moved_clock):
     outcome = wait("reschedule", later=lambda: polaris.fail_next(999, status=401))
     assert outcome.kind == "PolarisUnauthorized"
     assert len(moved_clock.slept) == 1
@@ -253,7 +256,7 @@ def test_a_key_that_went_wrong_ends_a_rescheduled_poke(polaris, wait, moved_cloc
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("late", [False, True])
-def test_a_key_that_is_rotated_in_mid_wait(polaris, wait, monkeypatch, moved_clock, mode, late):
+def test_a_wait_survives_a_rotation_of_the_key(polaris, wait, monkeypatch, moved_clock, mode, late):
     """The service accepts only the new key. Airflow's connection has it at once, or later."""
 
     def rotate():
@@ -284,7 +287,7 @@ def test_a_job_that_does_not_exist_is_requested_twice(polaris, wait, moved_clock
     else:
         outcome = wait(mode, **{when: lambda: polaris.remove_job(JOB_ID)})
     assert outcome.kind == "PolarisJobNotFound"
-    for part in (JOB_ID, "id or the project is wrong", "history was cleaned up"):
+    for part in (JOB_ID, "id or the project is wrong", "Polaris has removed the job"):
         assert part in str(outcome.error)
     assert moved_clock.slept[-1] == pytest.approx(10)
     assert [request.path.endswith(JOB_ID) for request in polaris.requests[-2:]] == [True, True]
@@ -319,7 +322,9 @@ def test_an_outage_of_45_minutes_is_tolerated_by_default(polaris, moved_clock, m
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
-def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_still_be_running(polaris, wait, moved_clock, mode):
+def test_an_outage_of_more_than_an_hour_ends_the_wait_and_says_that_the_job_may_still_be_running(
+    polaris, wait, moved_clock, mode
+):
     if mode == "poke":
         moved_clock.on_sleep = lambda: polaris.fail_next(9, status=503)
         outcome = wait(mode)
@@ -327,9 +332,9 @@ def test_a_longer_outage_ends_the_wait_and_says_that_the_job_may_still_be_runnin
         outcome = wait(mode, later=lambda: polaris.fail_next(999, status=503))
     assert outcome.kind == "PolarisUnreachable"
     message = str(outcome.error)
-    assert re.search(r"out of reach for 3,6\d\d s", message)
+    assert re.search(r"unreachable for 3,6\d\d s", message)
     assert "may still be running" in message
-    assert "When last seen it was running" in message
+    assert "When last seen, the job was running" in message
 
 
 def test_in_reschedule_mode_only_the_timeout_ends_an_outage(polaris, wait, monkeypatch, moved_clock, airflow_3):
@@ -351,7 +356,7 @@ def test_in_reschedule_mode_only_the_timeout_ends_an_outage(polaris, wait, monke
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_connection_that_vanishes_says_which(polaris, wait, monkeypatch, mode, airflow_db):
+def test_a_missing_connection_is_named_in_the_error(polaris, wait, monkeypatch, mode, airflow_db):
     outcome = wait(mode, at_first=lambda: monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT"))
     assert outcome.kind == "PolarisConnectionMissing"
     assert "polaris_default" in str(outcome.error)

@@ -6,7 +6,7 @@ import uuid
 
 import pytest
 
-from airflow_provider_polaris.gate.availability import APART
+from airflow_provider_polaris.gate.availability import CHECKS_APART_SECONDS
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -21,7 +21,7 @@ MODES = {
     "reschedule": {"deferrable": False, "mode": "reschedule"},
     "deferred": {"deferrable": True},
 }
-EACH = pytest.mark.parametrize("mode", MODES)
+each_mode = pytest.mark.parametrize("mode", MODES)
 UNAVAILABLE, AVAILABLE = {"availability": "unavailable"}, {"availability": "available"}
 
 
@@ -45,7 +45,7 @@ class Load:
         return run_task(make)
 
     @property
-    def looks(self):
+    def checks(self):
         return [request for request in self.polaris.requests if "/tables/" in request.path]
 
 
@@ -60,18 +60,18 @@ def load(polaris):
     return Load(polaris)
 
 
-@EACH
+@each_mode
 def test_a_table_must_be_available_in_two_checks_some_time_apart(load, moved_clock, mode):
     began = moved_clock.time
     outcome = load.gate(mode)
     assert outcome.kind == "success", outcome.error
-    assert len(load.looks) == 2
-    assert moved_clock.time - began >= APART
+    assert len(load.checks) == 2
+    assert moved_clock.time - began >= CHECKS_APART_SECONDS
     assert outcome.deferrals == (mode == "deferred")
     assert outcome.xcom["execution_status"] == "completed"
 
 
-@EACH
+@each_mode
 def test_another_state_between_two_checks_starts_the_count_again(load, moved_clock, mode):
     began = moved_clock.time
     load.polaris.script_table(load.table, AVAILABLE, UNAVAILABLE, AVAILABLE, AVAILABLE)
@@ -80,11 +80,11 @@ def test_another_state_between_two_checks_starts_the_count_again(load, moved_clo
         assert outcome.kind == "rescheduled"
         outcome = load.gate(mode, poke_interval=10)
     assert outcome.kind == "success", outcome.error
-    assert len(load.looks) == 4
-    assert moved_clock.time - began >= 2 * APART
+    assert len(load.checks) == 4
+    assert moved_clock.time - began >= 2 * CHECKS_APART_SECONDS
 
 
-@EACH
+@each_mode
 def test_the_job_and_its_table_share_one_timeout(load, moved_clock, mode):
     load.polaris.set_table(load.table, **UNAVAILABLE)
     began = moved_clock.time
@@ -99,7 +99,7 @@ def test_the_job_and_its_table_share_one_timeout(load, moved_clock, mode):
     assert not outcome.pushed
 
 
-@EACH
+@each_mode
 def test_a_table_that_is_being_deleted_refuses(load, mode):
     load.polaris.set_table(load.table, availability="deleting")
     outcome = load.gate(mode)
@@ -108,28 +108,28 @@ def test_a_table_that_is_being_deleted_refuses(load, mode):
     assert "metrics" in outcome.pushed
 
 
-@EACH
-def test_a_table_that_is_not_there_refuses_at_the_second_look(load, moved_clock, mode):
+@each_mode
+def test_a_missing_table_refuses_at_the_second_check(load, moved_clock, mode):
     load.polaris.remove_table(load.table)
     began = moved_clock.time
     outcome = load.gate(mode)
     assert outcome.kind == "PolarisGateRefused"
     assert f"Polaris has no table '{load.table}'" in str(outcome.error)
-    assert len(load.looks) == 2
+    assert len(load.checks) == 2
     assert moved_clock.time - began >= 10
 
 
-@EACH
-def test_a_table_that_turns_up_late_is_fine(load, moved_clock, mode):
+@each_mode
+def test_a_table_that_appears_late_passes(load, moved_clock, mode):
     load.polaris.remove_table(load.table)
     moved_clock.on_sleep = lambda: load.polaris.add_table(load.table)
     outcomes = [load.gate(mode) for _ in range(2 if mode == "reschedule" else 1)]
     assert outcomes[-1].kind == "success", outcomes[-1].error
-    assert len(load.looks) == (4 if mode == "reschedule" else 3)
+    assert len(load.checks) == (4 if mode == "reschedule" else 3)
 
 
-@EACH
-def test_answers_that_change_each_time_do_not_outlast_the_timeout(load, moved_clock, mode):
+@each_mode
+def test_the_timeout_ends_a_wait_whose_responses_change_each_time(load, moved_clock, mode):
     """Replicas may disagree: the table exists in one response and not in the next."""
     began = moved_clock.time
 
@@ -144,8 +144,8 @@ def test_answers_that_change_each_time_do_not_outlast_the_timeout(load, moved_cl
     assert moved_clock.time - began <= 700
 
 
-@EACH
-def test_while_it_waits_for_the_table_it_asks_for_nothing_else(load, task_log, mode):
+@each_mode
+def test_a_wait_for_a_table_requests_only_the_table(load, task_log, mode):
     load.polaris.set_table(load.table, **UNAVAILABLE)
     load.polaris.fail_next(1000, status=404, match="/metrics")
     try:
@@ -156,7 +156,7 @@ def test_while_it_waits_for_the_table_it_asks_for_nothing_else(load, task_log, m
     assert sum("metrics" in line for line in task_log()) <= 2
 
 
-def test_a_dag_file_that_changes_in_mid_wait_changes_nothing_of_it(load):
+def test_a_dag_file_that_changes_during_a_deferral_does_not_affect_the_wait(load):
     load.polaris.set_table(load.table, **UNAVAILABLE)
     made = []
 
@@ -171,11 +171,11 @@ def test_a_dag_file_that_changes_in_mid_wait_changes_nothing_of_it(load):
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferred"])
-def test_a_second_look_that_is_under_way_may_end_after_the_timeout(load, mode):
+def test_a_second_check_may_end_after_the_timeout(load, mode):
     assert load.gate(mode, timeout=20, poke_interval=10).kind == "success"
 
 
-def test_a_clock_that_is_set_back_does_not_hold_it_up(load, moved_clock):
+def test_a_clock_that_is_set_back_does_not_delay_the_second_check(load, moved_clock):
     def set_back():
         if len(moved_clock.slept) == 1:
             moved_clock.time -= 3600
@@ -185,7 +185,7 @@ def test_a_clock_that_is_set_back_does_not_hold_it_up(load, moved_clock):
     assert max(moved_clock.slept) <= 60
 
 
-def test_once_is_not_twice_in_messages_either(load):
+def test_a_timeout_message_does_not_say_that_a_completed_job_was_not_canceled(load):
     load.polaris.script_table(
         load.table, UNAVAILABLE, AVAILABLE, UNAVAILABLE, AVAILABLE, *[UNAVAILABLE, AVAILABLE] * 40
     )
@@ -194,7 +194,7 @@ def test_once_is_not_twice_in_messages_either(load):
     assert "The job was not canceled" not in str(outcome.error), "the job is over"
 
 
-@EACH
+@each_mode
 def test_a_key_that_may_not_read_tables_ends_the_wait(load, mode):
     load.polaris.permissions = PERMISSIONS - {"ViewTables", "ManageTables"}
     try:
@@ -203,7 +203,7 @@ def test_a_key_that_may_not_read_tables_ends_the_wait(load, mode):
         load.polaris.permissions = PERMISSIONS
     assert outcome.kind == "PolarisForbidden"
     assert "ViewTables or ManageTables" in str(outcome.error)
-    assert "When last seen it was completed" in str(outcome.error)
+    assert "When last seen, the job was completed" in str(outcome.error)
     assert "may still be running" not in str(outcome.error)
 
 
@@ -221,7 +221,7 @@ def test_a_missing_permission_is_reported_before_the_job_is_over(polaris, mode):
 
 
 @pytest.mark.parametrize("state", ["brand_new", None, 7])
-@EACH
+@each_mode
 def test_only_the_state_available_passes(load, task_log, mode, state):
     load.polaris.set_table(load.table, availability=state)
     assert load.gate(mode).kind in {"timeout", "rescheduled"}
@@ -229,8 +229,8 @@ def test_only_the_state_available_passes(load, task_log, mode, state):
     assert ("does not know: 'brand_new'" if state == "brand_new" else "does not report whether") in said
 
 
-@EACH
-def test_an_outage_of_the_tables_alone_ends_the_wait_as_any_other(load, mode):
+@each_mode
+def test_an_outage_of_table_requests_ends_the_wait(load, mode):
     load.polaris.fail_next(1000, status=503, match="/tables/")
     try:
         outcome = load.gate(mode, max_unreachable=300, timeout=6000)
@@ -239,44 +239,44 @@ def test_an_outage_of_the_tables_alone_ends_the_wait_as_any_other(load, mode):
     assert outcome.kind == ("rescheduled" if mode == "reschedule" else "PolarisUnreachable")
     if mode != "reschedule":
         assert "max_unreachable is 300" in str(outcome.error)
-        assert len(load.looks) <= 8
+        assert len(load.checks) <= 8
 
 
-@EACH
-def test_a_short_outage_of_the_tables_is_tolerated(load, mode):
+@each_mode
+def test_a_short_outage_of_table_requests_is_tolerated(load, mode):
     load.polaris.fail_next(2, status=503, match="/tables/")
     outcomes = [load.gate(mode) for _ in range(3 if mode == "reschedule" else 1)]
     assert outcomes[-1].kind == "success", outcomes[-1].error
 
 
-@EACH
-def test_an_outage_of_the_tables_is_logged_once(load, task_log, mode):
+@each_mode
+def test_an_outage_of_table_requests_is_logged_once(load, task_log, mode):
     load.polaris.fail_next(4, status=503, match="/tables/")
     for _ in range(5 if mode == "reschedule" else 1):
         outcome = load.gate(mode)
     assert outcome.kind == "success", outcome.error
-    assert sum("no usable response" in line for line in task_log()) == (4 if mode == "reschedule" else 1)
+    assert sum("No usable response" in line for line in task_log()) == (4 if mode == "reschedule" else 1)
 
 
-@EACH
-def test_counters_decide_before_the_table_does(polaris, mode):
+@each_mode
+def test_counters_refuse_before_the_table_is_requested(polaris, mode):
     load = Load(polaris, executionStatus="completed")
     polaris.set_metrics(load.job_id, numRowsProcessed=5)
     polaris.set_table(load.table, **UNAVAILABLE)
     outcome = load.gate(mode, min_rows_processed=6)
     assert outcome.kind == "PolarisGateRefused"
-    assert not load.looks
+    assert not load.checks
 
 
-@EACH
-def test_a_job_that_names_no_table_refuses(polaris, mode):
+@each_mode
+def test_a_job_without_a_table_name_refuses(polaris, mode):
     load = Load(polaris, target={"type": "table"})
     outcome = load.gate(mode)
     assert outcome.kind == "PolarisGateRefused"
     assert "does not name its table" in str(outcome.error)
 
 
-@EACH
+@each_mode
 def test_a_job_that_leaves_no_table_is_a_usage_error(polaris, mode):
     load = Load(polaris, type="drop_table", executionStatus="running")
     outcome = load.gate(mode)
@@ -302,8 +302,8 @@ def test_the_second_check_comes_after_exactly_the_needed_time(load, moved_clock,
     began = moved_clock.time
     (event,) = run(trigger)
     assert event.payload["outcome"] == "table"
-    assert moved_clock.time - began == pytest.approx(APART)
-    assert len(load.looks) == 2
+    assert moved_clock.time - began == pytest.approx(CHECKS_APART_SECONDS)
+    assert len(load.checks) == 2
 
 
 def test_a_deferred_wait_for_a_table_honours_backoff(load, moved_clock):
@@ -323,7 +323,7 @@ def test_an_outage_continues_across_the_deferral(load, moved_clock):
     load.polaris.fail_next(1000, status=503, match="/tables/")
     (event,) = run(table_trigger(load, poll_interval=20, max_unreachable=300, failing=failing))
     assert event.payload["error"]["type"] == "PolarisUnreachable"
-    assert len(load.looks) == 1
+    assert len(load.checks) == 1
 
 
 def table_trigger(load, **options):
@@ -339,7 +339,7 @@ def run(trigger):
     return asyncio.run(all_events(trigger))
 
 
-class TestTheOperator:
+class TestTheCreateOperator:
     SPEC = {"type": "sql", "query": 'INSERT INTO "late" SELECT 1 PARTITIONED BY ALL'}  # noqa: RUF012
 
     def load(self, mode, spec=None, **options):
@@ -363,7 +363,7 @@ class TestTheOperator:
         began = moved_clock.time
         outcome = self.load(mode)
         assert outcome.kind == "success", outcome.error
-        assert moved_clock.time - began >= APART + 60
+        assert moved_clock.time - began >= CHECKS_APART_SECONDS + 60
         assert outcome.deferrals == (2 if mode == "deferred" else 0)
 
     @pytest.mark.parametrize("mode", ["worker", "deferred"])

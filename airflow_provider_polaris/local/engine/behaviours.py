@@ -14,7 +14,7 @@ FLAPPING = ("running", "unknown") * 3
 _FAILURE = {
     "status": "error",
     "code": "internal_error",
-    "message": "The local Polaris was asked to let this job fail",
+    "message": "A test made this job fail",
 }
 
 
@@ -84,7 +84,7 @@ class Behaviours:
             self.waiting.clear()
 
     def take(self, table: str) -> Behaviour | None:
-        """Return the behaviour for a job that is created now, ``None`` if no test asked for one, and count it."""
+        """Return and count the behaviour for a job that is created now, ``None`` if no test has set a behaviour."""
         with self._lock:
             for behaviour in self.waiting:
                 if behaviour.table in (None, table):

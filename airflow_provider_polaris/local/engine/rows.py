@@ -1,4 +1,4 @@
-"""Reads data as an ingestion job does: row by row, in bounded memory, with a counter for each result."""
+"""Read data as an ingestion job does: row by row, in bounded memory, with a counter for each result."""
 
 from __future__ import annotations
 
@@ -204,17 +204,17 @@ def _values(line: bytes, delimiter: str) -> list[str] | None:
 
 
 def lines_of(
-    data: IO[bytes], *, gzipped: bool, counters: Counters, goes_on: Callable[[], bool] = lambda: True
+    data: IO[bytes], *, gzipped: bool, counters: Counters, may_continue: Callable[[], bool] = lambda: True
 ) -> Iterator[bytes | None]:
-    """Yield the lines of a file, ``None`` for one that is too long; count the uncompressed bytes.
+    """Yield the lines of a file, ``None`` for a line that is too long. Count the uncompressed bytes.
 
-    :param goes_on: called before each chunk. Reading ends if it returns false.
+    :param may_continue: called before each chunk. Reading ends if it returns false.
     :raises OSError, EOFError, zlib.error: for a file that is no valid gzip.
     """
     stream = cast("IO[bytes]", gzip.GzipFile(fileobj=data)) if gzipped else data
     rest: bytes | None = b""  # the start of an unfinished line; None if that is too long
     first = True
-    while goes_on() and (chunk := stream.read(CHUNK)):
+    while may_continue() and (chunk := stream.read(CHUNK)):
         counters.bytes += len(chunk)
         if first:
             chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False  # a byte order mark is no data

@@ -1,4 +1,4 @@
-"""Runs jobs: reads their data into a table, or deletes rows of one."""
+"""Run jobs: read their data into a table, or delete rows of a table."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Runner:
                     self._fail(job, _failure("internal_error", f"{type(error).__name__}: {error}"))
 
     def _failure_of(self, job: StoredJob, spec: Mapping[str, Any], counters: Counters) -> dict[str, Any] | None:
-        """Read the data of a batch job; return the health with which a job fails, ``None`` if it does not."""
+        """Read the data of a batch job. Return the health of a failed job, ``None`` if the job does not fail."""
         try:
             if spec["type"] == "batch":
                 return _Ingestion(self, job, spec, counters).read()
@@ -94,7 +94,7 @@ class Runner:
         elif failure:
             self._fail(job, failure)
         elif job.behaviour and job.behaviour.kind == "hang":
-            job.is_run = False  # it runs without a worker until it is canceled
+            job.is_run = False  # the job stays running without a worker until it is canceled
         else:
             self._complete(job, spec, counters)
 
@@ -119,8 +119,8 @@ class Runner:
         job.logs = [health["log"]] if "log" in health else []
         self.store.update(job, executionStatus="completed", health=health)
 
-    def goes_on(self, job: StoredJob, seconds: float = 0.0) -> bool:
-        """Wait, and return whether the job may go on after that."""
+    def may_continue(self, job: StoredJob, seconds: float = 0.0) -> bool:
+        """Wait. Return whether the job may continue after that."""
         return not job.canceled.wait(max(0.0, seconds)) and not self._stopping.is_set()
 
 
@@ -137,7 +137,7 @@ class _Ingestion:
         self._position = 0.0  # the share of the bytes that is read
 
     def read(self) -> dict[str, Any] | None:
-        """Read all rows; return the health with which the job fails, ``None`` if it does not."""
+        """Read all rows. Return the health of a failed job, ``None`` if the job does not fail."""
         behaviour, counters, speed = self._job.behaviour, self._counters, self._runner.rows_per_second
         ends_early = behaviour is not None and behaviour.kind in ("fail", "hang")
         # Counting reads the data twice. Otherwise progress is the share of bytes, which grows in large steps.
@@ -158,7 +158,7 @@ class _Ingestion:
             self._job.metrics = {"totals": counters.totals()}
             self._job.progress = min(0.99, counters.read / total if total else self._position)
             ahead = counters.read / speed - (time.monotonic() - started) if speed else 0.0
-            if not self._runner.goes_on(self._job, ahead):
+            if not self._runner.may_continue(self._job, ahead):
                 return None
         if behaviour and behaviour.kind == "fail":
             return behaviour.final_health
@@ -186,11 +186,11 @@ class _Ingestion:
     def _rows_of(
         self, data: IO[bytes], size: int, before: int, *, gzipped: bool, counters: Counters
     ) -> Iterator[Row | None]:
-        def goes_on() -> bool:
+        def may_continue() -> bool:
             self._position = (before + data.tell()) / size if size else 0.0
-            return self._runner.goes_on(self._job)
+            return self._runner.may_continue(self._job)
 
-        return self._reader.rows_of(lines_of(data, gzipped=gzipped, counters=counters, goes_on=goes_on))
+        return self._reader.rows_of(lines_of(data, gzipped=gzipped, counters=counters, may_continue=may_continue))
 
 
 def _health_of(counters: Counters) -> dict[str, Any]:

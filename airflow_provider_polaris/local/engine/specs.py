@@ -1,4 +1,4 @@
-"""Checks a job spec before a job is created: the fields that each type requires, and the path of each wrong one.
+"""Check a job spec before a job is created: the fields that each type requires, and the path of each wrong field.
 
 The required fields come from the vendor's client (polaris-sdk 20250425.14.0) and its documentation of the Jobs API.
 """

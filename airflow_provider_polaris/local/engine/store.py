@@ -49,10 +49,10 @@ class StoredJob:
     progress: float = 0.0
     #: Whether a worker runs the job. Any other job changes only by its script or by a test.
     is_run: bool = False
-    #: The behaviour that a test asked for.
+    #: The behaviour that a test has set.
     behaviour: Behaviour | None = None
     #: How many requests still see a job running that is being canceled and that nothing runs.
-    looks_until_canceled: int = 0
+    checks_until_canceled: int = 0
     canceled: threading.Event = field(default_factory=threading.Event)
     #: Changes of fields to make, one for each further request for the job.
     script: list[dict[str, Any]] = field(default_factory=list)
@@ -73,17 +73,17 @@ class StoredJob:
 class Store:
     """All state of one project, behind one lock.
 
-    :param cancel_looks: how many requests still see a scripted job running after its cancellation was accepted.
+    :param cancel_checks: how many requests still see a scripted job running after its cancellation was accepted.
     :param available_after: seconds from a job's end until its rows can be queried.
     """
 
-    def __init__(self, *, cancel_looks: int = 1, available_after: float = 0.0) -> None:
+    def __init__(self, *, cancel_checks: int = 1, available_after: float = 0.0) -> None:
         self.lock = threading.RLock()
         self.jobs: dict[str, StoredJob] = {}
         self.files: dict[str, StoredFile] = {}
         self.tables = Tables(USER, available_after)
         self.behaviours = Behaviours()
-        self.cancel_looks = cancel_looks
+        self.cancel_checks = cancel_checks
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
@@ -161,7 +161,7 @@ class Store:
                 self._load_scripted(job)
 
     def override(self, job: StoredJob, **changes: Any) -> None:
-        """Change a job as a test asks. If the job is over by that, its script and its worker end."""
+        """Change a job for a test. If the new status is final, the job's script and worker end."""
         with self.lock:
             if changes.get("executionStatus") in OVER:
                 job.script.clear()
@@ -183,21 +183,21 @@ class Store:
         with self.lock:
             self.update(job, desiredExecutionStatus="canceled", lastModifiedBy=USER)
             job.canceled.set()
-            job.looks_until_canceled = self.cancel_looks
+            job.checks_until_canceled = self.cancel_checks
 
     def end_canceled(self, job: StoredJob) -> None:
         """End a job that a user canceled."""
         health = {"status": "error", "code": "canceled", "message": "The job was canceled by a user"}
         self.update(job, executionStatus="canceled", health=health)
 
-    def look(self, job: StoredJob) -> dict[str, Any]:
-        """Return the job's body as a request sees it. A scripted job changes with each request."""
+    def poll(self, job: StoredJob) -> dict[str, Any]:
+        """Return the job's body for a request. A scripted job changes with each request."""
         with self.lock:
             if job.script and (changes := job.script.pop(0)):
                 self.update(job, **changes)
             if job.canceled.is_set() and not job.is_run and job.status not in OVER:
-                job.looks_until_canceled -= 1
-                if job.looks_until_canceled < 0:
+                job.checks_until_canceled -= 1
+                if job.checks_until_canceled < 0:
                     job.script.clear()
                     self.end_canceled(job)
             if not job.masks:

@@ -11,7 +11,7 @@ from typing import Any
 from airflow_provider_polaris.local.engine.specs import day_bounds, within
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
-#: The fields that a summary, as the list of tables has it, lacks.
+#: The fields that the summaries in the list of tables lack.
 NOT_IN_SUMMARY = {"schema", "clusteringColumns"}
 
 
@@ -115,8 +115,8 @@ class Tables:
     def _visible(self, table: StoredTable) -> int:
         return table.rows_before if time.monotonic() < table.available_at else sum(table.rows.values())
 
-    def look(self, name: str) -> dict[str, Any]:
-        """Return a table as a request sees it. A scripted table changes with each request."""
+    def poll(self, name: str) -> dict[str, Any]:
+        """Return a table for a request. A scripted table changes with each request."""
         table = self._tables[name]
         if table.script:
             table.fields.update(table.script.pop(0))
@@ -133,13 +133,13 @@ class Tables:
             **table.fields,
         }
 
-    def look_at_all(self) -> list[dict[str, Any]]:
-        """Return the summaries of all tables, by name."""
+    def poll_all(self) -> list[dict[str, Any]]:
+        """Return the summaries of all tables for a request, by name."""
         return [
-            {key: value for key, value in self.look(name).items() if key not in NOT_IN_SUMMARY}
+            {key: value for key, value in self.poll(name).items() if key not in NOT_IN_SUMMARY}
             for name in sorted(self._tables)
         ]
 
-    def peek_at_all(self) -> list[dict[str, Any]]:
+    def list_all(self) -> list[dict[str, Any]]:
         """Return all tables, by name, without a change of scripted ones."""
         return [self._as_of_now(self._tables[name]) for name in sorted(self._tables)]

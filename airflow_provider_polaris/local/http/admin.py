@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from airflow_provider_polaris.local.engine.behaviours import Behaviour
 from airflow_provider_polaris.local.engine.store import Store
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, object_of, whole
-from airflow_provider_polaris.local.http.faults import FOR_EVER, Fault, Faults
+from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
 from airflow_provider_polaris.local.http.page import render
 from airflow_provider_polaris.local.http.shell import SeenRequest
 
@@ -75,7 +75,7 @@ class AdminApi:
         given = await object_of(request, _FAULT_FIELDS)
         retry_after = given.pop("retry_after", None)
         if given.pop("hang", False):
-            given["delay"] = FOR_EVER
+            given["delay"] = HANG_SECONDS
         if retry_after is not None:
             if not (isinstance(retry_after, (int, float, str)) and _HEADER.fullmatch(str(retry_after))):
                 raise ApiError(400, "It must be a number of seconds, or a date", "retry_after")
@@ -132,7 +132,7 @@ class AdminApi:
             if name not in self._store.tables:
                 raise ApiError(404, "There is no such table", "tableName")
             self._store.tables[name].fields.update(changes)
-            return JSONResponse(self._store.tables.look(name))
+            return JSONResponse(self._store.tables.poll(name))
 
 
 def _made(kind: Callable[..., Thing], given: dict[str, Any]) -> Thing:

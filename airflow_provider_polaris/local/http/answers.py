@@ -19,7 +19,7 @@ MAX_JSON = 8 * 1024 * 1024
 #: A JSON body of more bytes is parsed in a thread.
 LARGE_JSON = 64 * 1024
 #: The longest pause within a request's body, in seconds.
-MAX_SILENCE = 30.0
+MAX_BODY_PAUSE_SECONDS = 30.0
 
 _CODES = {
     400: "BadRequest",
@@ -77,7 +77,7 @@ def error_body(
 async def on_error(_request: Request, error: Exception) -> Response:
     """Answer an exception with a JSON object, also for an unknown route."""
     if not isinstance(error, HTTPException):
-        return JSONResponse(error_body(500, "The local Polaris failed; its output says why"), 500)
+        return JSONResponse(error_body(500, "The local Polaris failed. Its output has the traceback"), 500)
     body = error_body(
         error.status_code, str(error.detail), getattr(error, "target", None), getattr(error, "details", None)
     )
@@ -92,7 +92,7 @@ def bounded(request: Request, limit: int) -> Request:
     async def receive() -> Message:
         nonlocal seen
         try:
-            message = await asyncio.wait_for(request.receive(), MAX_SILENCE)
+            message = await asyncio.wait_for(request.receive(), MAX_BODY_PAUSE_SECONDS)
         except asyncio.TimeoutError:
             raise ApiError(408, "The body did not arrive in time", headers=close) from None
         seen += len(message.get("body", b""))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 #: The delay of a request that hangs, in seconds.
-FOR_EVER = 7 * 24 * 3600.0
+HANG_SECONDS = 7 * 24 * 3600.0
 
 
 @dataclass
@@ -36,8 +36,8 @@ class Fault:
             raise ValueError("times must be 1 or more")
         if self.cut not in (None, "before", "after", "mid-body"):
             raise ValueError(f"A connection is cut before, after or mid-body, not {self.cut!r}")
-        if not 0 <= self.delay <= FOR_EVER:
-            raise ValueError(f"A delay is 0 to {FOR_EVER:.0f} seconds")
+        if not 0 <= self.delay <= HANG_SECONDS:
+            raise ValueError(f"A delay is 0 to {HANG_SECONDS:.0f} seconds")
 
 
 class Faults:

@@ -129,7 +129,7 @@ class FilesApi:
     async def _list_tables(self, request: Request) -> Response:
         query = request.query_params
         with self._store.lock:
-            tables = self._store.tables.look_at_all()
+            tables = self._store.tables.poll_all()
         for name in ("partitioningGranularity", "segmentCount"):
             if name in query:
                 tables = [table for table in tables if str(table[name]) == query[name]]
@@ -140,7 +140,7 @@ class FilesApi:
         with self._store.lock:
             if name not in self._store.tables:
                 raise ApiError(404, "There is no such table", "tableName")
-            return JSONResponse(self._store.tables.look(name))
+            return JSONResponse(self._store.tables.poll(name))
 
 
 def _checked(name: str) -> str:

@@ -81,7 +81,7 @@ class JobsApi:
         fits = self._filter(query)
         with self._store.lock:
             jobs = self._store.jobs.values()
-            bodies = [self._store.look(job) if job.is_restless else job.body for job in jobs]
+            bodies = [self._store.poll(job) if job.is_restless else job.body for job in jobs]
             fitting = [body for body in bodies if fits(body)]
             fitting.sort(key=lambda body: dig(body, key), reverse=order == "DESC")
             page = [summary_of(body) for body in fitting[offset : offset + limit]]
@@ -122,10 +122,10 @@ class JobsApi:
         return JSONResponse(body, 201, headers={"Location": f"{request.url.path}/{body['id']}"})
 
     async def _get(self, request: Request) -> Response:
-        return JSONResponse(self._store.look(self._job(request)))
+        return JSONResponse(self._store.poll(self._job(request)))
 
     async def _get_status(self, request: Request) -> Response:
-        body = self._store.look(self._job(request))
+        body = self._store.poll(self._job(request))
         return JSONResponse({"executionStatus": body.get("executionStatus")})
 
     async def _update(self, request: Request) -> Response:

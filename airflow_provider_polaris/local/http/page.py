@@ -38,7 +38,7 @@ def render(store: Store, faults: Faults, requests: Sequence[SeenRequest]) -> str
     """Return the page. It changes no job: a scripted job keeps its place."""
     with store.lock:
         jobs = [_job_row(job) for job in islice(reversed(store.jobs.values()), SHOWN)]
-        tables = [_table_row(table) for table in store.tables.peek_at_all()]
+        tables = [_table_row(table) for table in store.tables.list_all()]
         waiting = [("fault", fault) for fault in faults.waiting]
         waiting += [("behaviour", behaviour) for behaviour in store.behaviours.waiting]  # type: ignore[misc]
     plans = [[_cell(kind), f"<td><code>{escape(str(plan))}</code></td>"] for kind, plan in waiting]

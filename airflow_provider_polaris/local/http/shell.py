@@ -1,4 +1,4 @@
-"""Around the API: notes each request, and carries out the planned faults."""
+"""The layer around the API: records each request, and carries out the planned faults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from airflow_provider_polaris.local.http.faults import Fault, Faults
 
 #: At least this many of the last requests are kept.
 REMEMBERED = 50_000
-#: The paths that only the local Polaris has. Their requests have no faults, and are not noted.
+#: The paths that only the local Polaris has. Their requests have no faults, and are not recorded.
 OWN = ("/", "/local")
 
 
@@ -103,7 +103,7 @@ class Shell:
 def _answer(fault: Fault, status: int) -> Response:
     if fault.body is not None:
         return Response(fault.body, status, dict(fault.headers))
-    return JSONResponse(error_body(status, "The local Polaris was asked to fail"), status, dict(fault.headers))
+    return JSONResponse(error_body(status, "A planned fault of the local Polaris"), status, dict(fault.headers))
 
 
 def protocol(lines: dict[Any, asyncio.Transport]) -> type[H11Protocol]:

@@ -1,4 +1,4 @@
-"""A job completes, fails, hangs or flaps on demand, asked for in Python or over HTTP."""
+"""A test makes a job complete, fail, hang or flap, in Python or over HTTP."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.support.local_calls import status_of
 from tests.support.specs import DELETE, DROP, S3, SQL, STREAMING, T, rows, spec_of
 
 
-def test_a_deletion_fails_or_hangs_as_asked(own_polaris, wait_until):
+def test_a_deletion_fails_or_hangs_by_its_behaviour(own_polaris, wait_until):
     polaris, call = own_polaris
     polaris.next_job("fail")
     job_id = call("POST", "jobs", json=DROP).json()["id"]
@@ -52,7 +52,7 @@ FACES = pytest.mark.parametrize("ask", [by_python, by_http])
 
 
 def statuses(call, spec, looks):
-    """Create a job; return its id and the statuses that so many looks see."""
+    """Create a job. Return its id, and its statuses in that many requests."""
     job_id = call("POST", "jobs", json=spec).json()["id"]
     return job_id, [call("GET", f"jobs/{job_id}").json()["executionStatus"] for _ in range(looks)]
 
@@ -93,7 +93,7 @@ def test_a_job_fails_after_80_percent_of_its_rows(own_polaris, ask, wait_until):
     assert call("GET", "tables/cities").json()["totalRows"] == 0
 
 
-def test_a_job_ends_with_the_health_that_was_asked_for(own_polaris, wait_until):
+def test_a_job_ends_with_the_health_of_its_behaviour(own_polaris, wait_until):
     polaris, call = own_polaris
     polaris.next_job("fail", health={"status": "error", "code": "row_too_large", "message": "Too large"})
     job_id = call("POST", "jobs", json=TEN_ROWS).json()["id"]

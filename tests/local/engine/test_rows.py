@@ -184,6 +184,6 @@ def test_a_row_outside_the_replaced_intervals_fails_the_job(ingest):
     assert metrics.rows_processed == 1
 
 
-def test_values_that_look_like_json_are_not_evaluated(ingest):
+def test_values_in_the_form_of_json_are_not_evaluated(ingest):
     data = "timestamp,count\n" + json.dumps(T) + ",1\n"
     assert ingest(spec_of(data, format_settings={"format": "csv"}))[1].rows_processed == 1

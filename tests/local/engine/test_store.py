@@ -20,7 +20,7 @@ def test_a_job_gets_its_timestamps_with_nanoseconds_as_it_changes(polaris, call)
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", text)
 
 
-def test_a_job_that_was_asked_to_flap_stays_over_after_a_refused_update(own_polaris, wait_until):
+def test_a_flapping_job_stays_over_after_a_refused_update(own_polaris, wait_until):
     polaris, call = own_polaris
     polaris.next_job("flap")
     job_id = call("POST", "jobs", json=spec_of(rows({"timestamp": T}))).json()["id"]

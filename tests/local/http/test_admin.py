@@ -76,7 +76,7 @@ def test_a_job_and_a_table_are_changed_over_http(own_polaris):
     assert call("GET", f"jobs/{job_id}/metrics").json()["totals"] == {"numRowsProcessed": 3}
 
 
-def test_the_local_paths_need_the_key_and_are_not_noted(own_polaris):
+def test_the_local_paths_need_the_key_and_are_not_recorded(own_polaris):
     polaris, call = own_polaris
     polaris.fail_next(1)
     for path in ("/", "/local/requests", "/local/faults"):

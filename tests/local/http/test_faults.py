@@ -48,14 +48,14 @@ REQUESTS = pytest.mark.parametrize("ask", [ask_python, ask_http])
 @pytest.mark.parametrize(
     ("asked", "status", "body", "retry_after"),
     [
-        ({"status": 503}, 503, "asked to fail", None),
-        ({"status": 429, "retry_after": 7}, 429, "asked to fail", "7"),
+        ({"status": 503}, 503, "planned fault", None),
+        ({"status": 429, "retry_after": 7}, 429, "planned fault", "7"),
         ({"status": 200, "body": "<html>"}, 200, "<html>", None),
-        ({"status": 500, "match": "GET .*/jobs$"}, 500, "asked to fail", None),
+        ({"status": 500, "match": "GET .*/jobs$"}, 500, "planned fault", None),
         ({"delay": 0.05}, 200, "moreResults", None),
     ],
 )
-def test_the_next_request_fails_as_asked_and_the_one_after_succeeds(own_polaris, ask, asked, status, body, retry_after):
+def test_a_planned_fault_fails_the_next_request_only(own_polaris, ask, asked, status, body, retry_after):
     polaris, call = own_polaris
     ask(polaris, call, times=1, **asked)
     answer = call("GET", "jobs")
@@ -76,7 +76,7 @@ def test_a_connection_is_cut_before_in_or_after_the_response(own_polaris, ask, c
 
 
 @REQUESTS
-def test_a_request_hangs_and_others_do_not(own_polaris, ask):
+def test_a_request_that_hangs_does_not_delay_other_requests(own_polaris, ask):
     polaris, call = own_polaris
     ask(polaris, call, hang=True, match="/progress")
     job_id = polaris.add_job()

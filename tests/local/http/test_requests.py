@@ -51,7 +51,7 @@ def test_a_body_that_is_too_large_is_refused_while_it_arrives(call):
 
 def test_a_body_that_never_arrives_delays_no_other_request(polaris, call, monkeypatch):
 
-    monkeypatch.setattr("airflow_provider_polaris.local.http.answers.MAX_SILENCE", 0.2)
+    monkeypatch.setattr("airflow_provider_polaris.local.http.answers.MAX_BODY_PAUSE_SECONDS", 0.2)
     host, port = polaris.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as line:
         head = (
