@@ -1,4 +1,4 @@
-"""Where the tests' Airflow lives, the local Polaris that they talk to, and a clock that moves when it is told to."""
+"""Fixtures of all tests: an Airflow of their own, a local Polaris, and a clock that tests move."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import warnings
 from pathlib import Path
 from types import SimpleNamespace
 
-# Before Airflow is imported: it reads its configuration then.
+# Airflow reads its configuration when it is imported.
 AIRFLOW_HOME = Path(tempfile.mkdtemp(prefix="polaris-tests-"))
 os.environ.update(
     AIRFLOW_HOME=str(AIRFLOW_HOME),
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     AIRFLOW__CORE__DAGS_FOLDER=str(Path(__file__).parent.parent / "example_dags"),
-    AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # 2.11 warns without it
+    AIRFLOW__METRICS__TIMER_UNIT_CONSISTENCY="True",  # without this setting, 2.11 warns
 )
 for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_") or name.lower().endswith("_proxy")]:
     del os.environ[name]
@@ -32,7 +32,7 @@ from airflow_provider_polaris.local.engine import timestamps as local_clock  # n
 from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
 from tests.support.virtual_time import VirtualClock  # noqa: E402
 
-#: Looks like a key of the service, with characters that its encodings differ in.
+#: A key in the form of the service. Its encodings differ in some of its characters.
 API_KEY = "pok_Kn0wn~Sekret+/4Tests?"
 
 
@@ -48,12 +48,12 @@ def _server():
 
 @pytest.fixture
 def polaris(_server, monkeypatch):
-    """A local Polaris, and the connection polaris_default that leads to it."""
+    """A local Polaris, and the connection polaris_default to it."""
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", _server.connection_json)
     _server.requests.clear()
     yield _server
     _server.clear_faults()
-    for job_id in list(_server._store.jobs):  # some are malformed, some of a time to come (moved_clock)
+    for job_id in list(_server._store.jobs):  # some are malformed, and some are created in the future (moved_clock)
         _server.remove_job(job_id)
     _server.api_key = API_KEY
     _server.cancel_looks = 1
@@ -68,7 +68,7 @@ def hook(polaris):
 
 @pytest.fixture
 def moved_clock(monkeypatch):
-    """Moves the provider's clock, that of Airflow's own poke loop, and the time that the local Polaris writes."""
+    """A clock for the provider, for Airflow's poke loop, and for the times that the local Polaris writes."""
     virtual = VirtualClock()
     monkeypatch.setattr(local_clock, "time", SimpleNamespace(time_ns=lambda: int(virtual.time * 10**9)))
     airflow_time = SimpleNamespace(time=virtual.now, monotonic=virtual.now, sleep=virtual.sleep)
@@ -87,7 +87,7 @@ def airflow_db():
 
 @pytest.fixture
 def task_log(caplog, capfd):
-    """What the task said, line by line: 2.11 logs through logging, 3.x writes with structlog."""
+    """The lines of a task's log. Airflow 2.11 logs with logging, and 3.x with structlog."""
     caplog.set_level("INFO")
 
     def lines() -> list[str]:
@@ -103,7 +103,7 @@ def airflow_3() -> bool:
 
 @pytest.fixture
 def wait_until():
-    """Wait for real, in short steps, for what another thread does."""
+    """Wait in real time, in short steps, for another thread."""
 
     def wait(condition, seconds: float = 10.0):
         deadline = time.monotonic() + seconds
