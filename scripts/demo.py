@@ -76,8 +76,8 @@ def progress_of(polaris: Any) -> str:
     if job.is_over:
         return f"job {job.id[:8]} is {job.execution_status}; Airflow continues …"
     done = int(24 * PolarisHook().get_job_progress(job.id))
-    asked = sum(request.method == "GET" and request.path.endswith(job.id) for request in polaris.requests)
-    return f"job {job.id[:8]} is {job.execution_status} [{'#' * done:24}] {asked} polls so far"
+    polls = sum(request.method == "GET" and request.path.endswith(job.id) for request in polaris.requests)
+    return f"job {job.id[:8]} is {job.execution_status} [{'#' * done:24}] {polls} polls so far"
 
 
 SEEN: set[str] = set()
@@ -109,7 +109,7 @@ def show(polaris: Any, seen: dict[str, Any]) -> None:
 
     from airflow_provider_polaris.hooks.polaris import PolarisHook
 
-    asked = sum(request.method == "GET" and request.path.endswith(seen["job_id"]) for request in polaris.requests)
+    polls = sum(request.method == "GET" and request.path.endswith(seen["job_id"]) for request in polaris.requests)
     job = PolarisHook().get_job(seen["job_id"])
     waited = (pendulum.parse(seen["ended"]) - pendulum.parse(job.created_at or "")).total_seconds()
     counters = {name: value for name, value in (seen["metrics"] or {}).items() if value is not None}
@@ -119,7 +119,7 @@ def show(polaris: Any, seen: dict[str, Any]) -> None:
             ("job", job.id),
             ("status, health", f"{job.execution_status}, {job.health.status}"),
             *(("counters" if not number else "", line) for number, line in enumerate(lines)),
-            ("the task waited", f"{waited:.1f} s, deferred to the triggerer; {asked} polls"),
+            ("the task waited", f"{waited:.1f} s, deferred to the triggerer; {polls} polls"),
             *((f"task {name}", state) for name, state in seen["tasks"].items()),
         ]
     )

@@ -50,11 +50,11 @@ def test_airflow_3_requests_a_task_state_from_its_api_server(monkeypatch, map_in
 def test_the_current_try_is_read_from_the_latest_run_up_to_this_one(monkeypatch, logical_date, run_id, expected):
     from airflow.sdk.execution_time import task_runner
 
-    asked = []
+    messages = []
     found = run_id and SimpleNamespace(run_id=run_id, try_number=3)
-    comms = SimpleNamespace(send=lambda message: asked.append(message) or SimpleNamespace(task_instance=found))
+    comms = SimpleNamespace(send=lambda message: messages.append(message) or SimpleNamespace(task_instance=found))
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
     assert _compat.current_try(FakeTaskInstance(), "queued", logical_date) == expected
-    (message,) = asked
+    (message,) = messages
     assert (message.dag_id, message.task_id, message.map_index, message.state) == ("dag", "task", -1, "queued")
     assert message.logical_date == (logical_date and logical_date + timedelta(microseconds=1))

@@ -30,7 +30,7 @@ def test_the_picture_of_the_house_shows_the_current_imports():
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors that a forge makes of a page's headings."""
+    """Return the anchors of a page's headings, as code hosts build them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
