@@ -1,6 +1,6 @@
-# What people and CI run. Everything lands in .venv/ and .demo/, nothing outside this folder but package caches.
+# The commands for people and CI. They write to .venv/, .demo/, dist/ and mutants/, and to package caches.
 
-# Which Airflow: 3.3 (the newest) or 2.11 (the oldest); 3.0, 3.1 and 3.2 for the demo.
+# The Airflow of a command: 3.3 (the newest) or 2.11 (the oldest). The demo also runs on 3.0, 3.1 and 3.2.
 AIRFLOW ?= 3.3
 AIRFLOW_VERSION_2.11 := 2.11.2
 AIRFLOW_VERSION_3.0  := 3.0.6
@@ -8,9 +8,9 @@ AIRFLOW_VERSION_3.1  := 3.1.8
 AIRFLOW_VERSION_3.2  := 3.2.2
 AIRFLOW_VERSION_3.3  := 3.3.2
 NEWEST := 3.3
-# On these all tests run, and they need a PostgreSQL server.
+# All tests run on these series. tests/system needs a PostgreSQL server.
 TESTED := 2.11 3.3
-# Releases from after that day break these: what they ask for has no upper bound.
+# Packages that were released after this day break these series, which have no upper bounds.
 RESOLVED_UNTIL_3.0 := 2025-10-01
 RESOLVED_UNTIL_3.1 := 2026-04-01
 RESOLVED_UNTIL_3.2 := 2026-08-01
@@ -20,37 +20,37 @@ BIN    := $(VENV)/bin
 NEWBIN := .venv/$(NEWEST)/bin
 UV     := .venv/tools/bin/uv
 export UV_PYTHON_DOWNLOADS := never
-# As pip does: a proxy that looks into TLS has its own certificate, which the system knows.
+# uv uses the certificates of the system, like pip: a proxy that inspects TLS has its own certificate.
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test smoke bench live mutants lint format constraints docs-diagram build clean
 
-help:  ## Show this list
+help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
-demo: $(VENV)/.installed  ## See a real Airflow hold a task until a real ingestion is done
+demo: $(VENV)/.installed  ## Load real rows with a real Airflow, and refuse the same load
 	@$(BIN)/python scripts/demo.py $(ARGS)
 
-smoke:  ## Run the demo's two DAG runs on each Airflow between the oldest and the newest
+smoke:  ## Run the demo on Airflow 3.0, 3.1 and 3.2
 	@for series in 3.0 3.1 3.2; do $(MAKE) --no-print-directory demo AIRFLOW=$$series ARGS=--quick || exit 1; done
 
-# The branch coverage of the package, of a run of all tests only; its limit is in pyproject.toml.
+# The branch coverage of the package, for a run of all tests only. pyproject.toml has its limit.
 COVERAGE = --cov --cov-report=json:.venv/coverage-$(AIRFLOW).json -p tests.support.coverage_report
 
-# Three at once on two cores: the tests of real processes mostly wait.
-test: $(VENV)/.installed  ## Run all tests, and measure their coverage; AIRFLOW=2.11 for the oldest Airflow
+# Three processes on two cores: the tests of real Airflow processes mostly wait.
+test: $(VENV)/.installed  ## Run all tests and measure their coverage; AIRFLOW=2.11: on the oldest Airflow
 	@COVERAGE_FILE=.venv/coverage-$(AIRFLOW) \
 		$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(ARGS),$(ARGS),$(COVERAGE))
 
-bench: .venv/$(NEWEST)/.installed  ## Print what many waits cost, and what the local Polaris can bear
+bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.waits
 	@$(NEWBIN)/python -m benchmarks.local_polaris
 
-live: .venv/$(NEWEST)/.installed  ## Check a real project, reading only; skipped without POLARIS_URL, …_PROJECT_ID, …_API_KEY
+live: .venv/$(NEWEST)/.installed  ## Check a real project; reads only; needs POLARIS_URL, …_PROJECT_ID and …_API_KEY
 	@$(NEWBIN)/python -m scripts.live
 
-mutants: .venv/$(NEWEST)/.installed  ## Break the deciding and the retry rules in a thousand ways: do the tests notice?
+mutants: .venv/$(NEWEST)/.installed  ## Check that the tests notice broken decisions and retry rules
 	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group mutants
 	@rm -rf mutants && ($(NEWBIN)/mutmut run >.venv/mutants.log 2>&1 || true)
 	@$(NEWBIN)/python scripts/mutants.py
@@ -60,11 +60,11 @@ lint: .venv/$(NEWEST)/.installed  ## Check style and types
 	$(NEWBIN)/ruff format --check .
 	$(NEWBIN)/mypy
 
-format: .venv/$(NEWEST)/.installed  ## Put style right where a tool can
+format: .venv/$(NEWEST)/.installed  ## Fix the style where a tool can
 	$(NEWBIN)/ruff check --fix .
 	$(NEWBIN)/ruff format .
 
-constraints: $(UV)  ## Resolve the tested sets anew: names and versions only
+constraints: $(UV)  ## Resolve the tested versions again
 	@for series in 2.11 3.0 3.1 3.2 3.3; do AIRFLOW=$$series scripts/constraints.sh $(UV) $$series; done
 
 docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/house.svg from the imports of the package
@@ -73,7 +73,7 @@ docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/house.svg from the import
 build: $(UV)  ## Build the wheel and the sdist into dist/
 	$(UV) build --quiet
 
-clean:  ## Remove all that was set up
+clean:  ## Remove everything that the commands set up
 	rm -rf .venv .demo dist mutants
 
 $(UV):

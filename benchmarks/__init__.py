@@ -1,1 +1,1 @@
-"""What the figures in the docs come from."""
+"""The measurements behind the figures in the docs."""

@@ -1,7 +1,7 @@
-"""What the local Polaris can bear: rows read per second, memory, requests per second beside 2,000 jobs.
+"""Measure the local Polaris: rows per second, memory, and requests per second with 2,000 jobs.
 
 python -m benchmarks.local_polaris [--rows N] prints a table, or with --json one line of JSON. Figures are per second
-of the server's own CPU time, so that what else runs on the machine matters little. Linux only: it reads /proc.
+of the server's own CPU time, so that other processes have little effect. Linux only: the benchmark reads /proc.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ REQUESTS = 1_000
 
 
 class Server(NamedTuple):
-    """A local Polaris in a process of its own, and a session that talks to it."""
+    """A local Polaris in a process of its own, and a session for its requests."""
 
     process: subprocess.Popen[str]
     base: str
     session: requests.Session
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """Call it; return the JSON of a good answer."""
+        """Send a request. Return the JSON of the response, or raise if the status is an error."""
         answer = self.session.request(method, f"{self.base}/{path}", timeout=60, **options)
         answer.raise_for_status()
         return answer.json()
 
     def cpu(self) -> float:
-        """Return how much CPU time it has used, in seconds."""
+        """Return the CPU time that the server has used, in seconds."""
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def memory(self, what: str) -> float:
-        """Return its memory in MB: ``VmRSS`` now, ``VmHWM`` at most so far."""
+        """Return the memory of the server in MB: ``VmRSS`` is the current one, ``VmHWM`` the largest so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         match = re.search(rf"{what}:\s+(\d+) kB", status)
         return int(match[1]) / 1000 if match else 0.0
 
 
 def start() -> Server:
-    """Start one, and wait until it listens."""
+    """Start a server, and wait until it listens."""
     command = [sys.executable, "-m", "airflow_provider_polaris.local", "--port", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     head = "".join(process.stdout.readline() for _ in range(3)) if process.stdout else ""
@@ -62,7 +62,7 @@ def start() -> Server:
 
 
 def spec_of(name: str) -> dict[str, Any]:
-    """Return the job that reads the file."""
+    """Return the spec of a job that reads the file."""
     columns = {"timestamp": "string", "city": "string", "session": "string", "items": "long", "amount": "double"}
     return {
         "type": "batch",
@@ -79,7 +79,7 @@ def spec_of(name: str) -> dict[str, Any]:
 
 
 def write(path: Path, rows: int) -> None:
-    """Write a gzip of so many orders, some broken, ten thousand over and over: more than gzip sees at once."""
+    """Write a gzip of orders, some with a broken value. The rows repeat after 10,000: gzip sees fewer rows at once."""
     block = []
     for number in range(min(rows, 10_000)):
         minute, second = divmod(number // 2, 60)
@@ -95,7 +95,7 @@ def write(path: Path, rows: int) -> None:
 
 
 def read_rows(server: Server, rows: int) -> dict[str, float]:
-    """Let it read a large file; return how fast, and what memory it took."""
+    """Let the server read a large file. Return its speed and its largest memory."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "orders.json.gz"
         write(path, rows)
@@ -105,7 +105,7 @@ def read_rows(server: Server, rows: int) -> dict[str, float]:
     job = f"jobs/{server.call('POST', 'jobs', json=spec_of('orders.json.gz'))['id']}"
     while server.call("GET", f"{job}/status")["executionStatus"] not in ("completed", "failed"):
         time.sleep(0.5)
-    seconds = max(server.cpu() - before, 0.01)  # the clock ticks every 10 ms
+    seconds = max(server.cpu() - before, 0.01)  # the CPU clock has steps of 10 ms
     counters = server.call("GET", f"{job}/metrics")["totals"]
     read = counters["numRowsProcessed"] + counters["numRowsProcessedWithWarning"]
     if read != rows:
@@ -114,7 +114,7 @@ def read_rows(server: Server, rows: int) -> dict[str, float]:
 
 
 def answer_requests(server: Server) -> dict[str, float]:
-    """Fill it with jobs; return how many requests of each kind it answers in a second of CPU time."""
+    """Create many jobs. Return how many requests of each kind the server answers in a second of CPU time."""
     query = "INSERT INTO t SELECT 1 PARTITIONED BY ALL"
     spec = {"type": "sql", "createTableIfNotExists": True, "query": query}
     ids = [server.call("POST", "jobs", json=spec)["id"] for _ in range(JOBS)]
@@ -147,7 +147,7 @@ def measure(rows: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--json", action="store_true")

@@ -1,7 +1,7 @@
-"""What many waits cost: 1, 10, 100 and 1,000 triggers in one event loop, against a local Polaris that takes 20 ms.
+"""Measure many waits: 1, 10, 100 and 1,000 triggers in one event loop, against a local Polaris that takes 20 ms.
 
 python -m benchmarks.waits [--svg FILE] [--json] prints a table in Markdown. The local Polaris is a process of its own.
-Times are compared with what was measured beside them in the same run: an idle loop, a bare request for the same list.
+Each time is compared with a measurement of the same run: an idle loop, or a plain request for the same list.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ import requests
 #: The shortest interval of the list, in seconds.
 INTERVAL = 5.0
 LATENCY = 0.02
-#: For so many of them CPU time is measured.
+#: The number of intervals in which CPU time is measured.
 INTERVALS = 7
 COUNTS = (1, 10, 100, 1000)
 SAMPLE = 0.002
-#: Starts as a triggerer makes them, one trigger after another: all active jobs of the project, how many of them are
-#: waited for, and when the second half starts, in seconds after the first.
+#: Starts as in a triggerer, one trigger after another: the active jobs of the project, the number of waits, and the
+#: seconds between the first and the second half of the starts.
 STARTS = ((1_100, 300, 0.0), (2_500, 500, 8.0), (9_000, 1_000, 0.0))
 START_EVERY = 0.002
 START_INTERVALS = 5
 PAGE = 1000
 SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
 
-- CPU per 1,000 job-polls: {times:.1f} times the bare list call.
+- CPU per 1,000 job-polls: {times:.1f} plain list requests.
 - If all waits begin at once, the event loop is blocked for {start_up_ms:.0f} ms at most.
 - 200 jobs end at once: {ending_requests:.0f} requests in the seven seconds after that, the last event
   {ending_seconds_to_event:.1f} s later, loop lag p99 {ending_lag_ms:.1f} ms.
-- Every request hangs: loop lag p99 {hanging_lag_ms:.1f} ms, another trigger's DNS look-up {hanging_dns_ms:.1f} ms.
-- Memory: {wait_kb:.1f} KB per wait, over a trigger that does nothing ({idle_trigger_kb:.1f} KB).
-- A DAG file pays {import_ms:.1f} ms for the imports, over `airflow.sdk`."""
+- Every request hangs: loop lag p99 {hanging_lag_ms:.1f} ms, DNS lookup of another trigger {hanging_dns_ms:.1f} ms.
+- Memory: {wait_kb:.1f} KB per wait, more than a trigger that does nothing ({idle_trigger_kb:.1f} KB).
+- A DAG file needs {import_ms:.1f} ms more than `airflow.sdk` for its imports."""
 
 
 def serve() -> None:
-    """Be the local Polaris: a command per line of standard input, an answer per line of standard output."""
+    """Run the local Polaris: a command on each line of standard input, its result on standard output."""
     from airflow_provider_polaris.local import LocalPolaris
 
     with LocalPolaris() as polaris:
@@ -85,14 +85,14 @@ def serve() -> None:
 
 
 class Server:
-    """The local Polaris in its process."""
+    """The local Polaris in a process of its own."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.waits", "--serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # requests that still hang when it stops complain at length
+            stderr=subprocess.DEVNULL,  # requests that hang when the server stops write long errors
             text=True,
         )
         self._stdin, self._stdout = cast("TextIO", self.process.stdin), cast("TextIO", self.process.stdout)
@@ -101,7 +101,7 @@ class Server:
         os.environ["AIRFLOW_CONN_POLARIS_BENCH"] = self.connection
 
     def __call__(self, *command: Any) -> Any:
-        """Give a command, and return its answer."""
+        """Send a command, and return its result."""
         self._stdin.write(json.dumps(command) + "\n")
         self._stdin.flush()
         return self._read()
@@ -110,7 +110,7 @@ class Server:
         return json.loads(self._stdout.readline())
 
     def stop(self) -> None:
-        """Stop it."""
+        """Stop the process."""
         self("start", 0)
         self.process.communicate(timeout=30)
 
@@ -136,14 +136,14 @@ def triggers(job_ids: list[str]) -> list[Any]:
 
 
 async def fired(trigger: Any) -> float:
-    """Run a trigger; return when its event came, in seconds since the epoch."""
+    """Run a trigger. Return the time of its event, in seconds since the epoch."""
     async for _ in trigger.run():
         return time.time()
     raise AssertionError("no event")
 
 
 async def lag(seconds: float) -> tuple[float, float]:
-    """Return how much later than asked a sleeper wakes: all but one time in a hundred, and at worst."""
+    """Return the delay of a sleep on the event loop, in seconds: the 99th percentile and the maximum."""
     late = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -155,41 +155,41 @@ async def lag(seconds: float) -> tuple[float, float]:
 
 
 async def cpu_of(seconds: float) -> float:
-    """Return the CPU time that this process takes in so many seconds."""
+    """Return the CPU time of this process during so many seconds."""
     before = time.process_time()
     await asyncio.sleep(seconds)
     return time.process_time() - before
 
 
-async def cpu_beside_bare_lists(server: Server) -> tuple[float, float, int]:
-    """Return the CPU time of this process, that of a bare request for the list, decoded, and the requests of the waits.
+async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, int]:
+    """Return the CPU time of the waits, the CPU time of a plain list request, and the number of the waits' requests.
 
-    The median of intervals, each with one bare request in a thread of its own: as it is for the waits' poll, nothing of
-    it has been at hand for seconds. One after the other they would find warm caches, and take half of the time.
+    The times are medians of intervals. Each interval has one plain request in a thread of its own. Like the waits'
+    poll, it finds cold caches. Plain requests one after another would find warm caches, and take half of the time.
     """
     query = "executionStatus=running&paginationLimit=1000&sortColumn=created_date_time&sortOrder=ASC"
 
-    def bare_list() -> float:
+    def plain_list() -> float:
         before = time.thread_time()
         answer = session.get(f"{server.jobs}?{query}", headers={"Authorization": f"Basic {server.key}"}, timeout=30)
         json.loads(answer.content)
         return time.thread_time() - before
 
-    ours, bare = [], []
+    ours, plain = [], []
     with requests.Session() as session:
         session.trust_env = False
         server("count")
         for _ in range(INTERVALS):
             before = time.process_time()
             await asyncio.sleep(INTERVAL / 2)
-            bare.append(await asyncio.to_thread(bare_list))
+            plain.append(await asyncio.to_thread(plain_list))
             await asyncio.sleep(INTERVAL / 2)
-            ours.append(time.process_time() - before - bare[-1])
-    return statistics.median(ours), statistics.median(bare), server("count") - INTERVALS
+            ours.append(time.process_time() - before - plain[-1])
+    return statistics.median(ours), statistics.median(plain), server("count") - INTERVALS
 
 
 def new_lines() -> int:
-    """Return how many TCP connections the waits have opened."""
+    """Return the number of TCP connections that the waits have opened."""
     from airflow_provider_polaris.polling import shared_client as client
 
     (clients,) = client._clients.values()
@@ -199,35 +199,35 @@ def new_lines() -> int:
 
 
 async def measure(server: Server, count: int) -> dict[str, float]:
-    """Let so many wait; return what that costs while nothing ends, and how soon an end is told."""
+    """Run waits. Return their cost while no job ends, and the time from a job's end to its event."""
     job_ids = server("start", count)
     idle_lag, _ = await lag(2.0)
     idle_cpu = await cpu_of(2.0) / 2
     made = zip(job_ids, triggers(job_ids), strict=True)
     gc.collect()
-    gc.freeze()  # to look through what was imported before takes a tenth of a second, and is not the waits' own
+    gc.freeze()  # a collection of all imported objects takes a tenth of a second, and is not a cost of the waits
     waits = {job_id: asyncio.ensure_future(fired(one)) for job_id, one in made}
     _, start_up = await lag(2.0)
     await asyncio.sleep(2 * INTERVAL)
     lines = new_lines()
-    cpu, bare, requested = await cpu_beside_bare_lists(server)
+    cpu, plain, requested = await cpu_beside_plain_lists(server)
     busy_lag, _ = await lag(2 * INTERVAL)
     opened = new_lines() - lines
     ended = {}
     for job_id in random.sample(job_ids, min(count, 10)):
         await asyncio.sleep(random.uniform(0, INTERVAL / 2))  # noqa: S311 - no key
         ended[job_id] = server("end", job_id)
-    told = [await waits[job_id] - at for job_id, at in ended.items()]
+    delays = [await waits[job_id] - at for job_id, at in ended.items()]
     figures = {
         "waits": count,
         "requests_per_interval": requested / INTERVALS,
         "cpu_ms_per_1000_polls": 1e6 * (cpu - idle_cpu * INTERVAL) / count,
-        "bare_list_ms": 1e3 * bare,
+        "plain_list_ms": 1e3 * plain,
         "lag_ms": 1e3 * busy_lag,
         "idle_lag_ms": 1e3 * idle_lag,
         "start_up_ms": 1e3 * start_up,
         "new_lines": opened,
-        "seconds_to_event": max(told),
+        "seconds_to_event": max(delays),
     }
     if count == max(COUNTS):
         figures |= await bad_times(server, [job_id for job_id in job_ids if job_id not in ended], waits)
@@ -238,7 +238,7 @@ async def measure(server: Server, count: int) -> dict[str, float]:
 
 
 async def measure_start(server: Server, active: int, count: int, second_half_after: float) -> dict[str, float]:
-    """Start waits one after another; return how many requests they send per interval from the second interval on."""
+    """Start waits one after another. Return their requests per interval, from the second interval on."""
     job_ids = server("start", count, active - count)
     waits = []
     for number, trigger in enumerate(triggers(job_ids)):
@@ -262,7 +262,7 @@ async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -
     server("count")
     at = server("end", *ending)
     ending_lag, _ = await lag(INTERVAL + 2)
-    told = [await waits[job_id] - at for job_id in ending]
+    delays = [await waits[job_id] - at for job_id in ending]
     requested = server("count")
     server("hang")
     await asyncio.sleep(INTERVAL)
@@ -271,7 +271,7 @@ async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -
     await asyncio.get_running_loop().getaddrinfo("localhost", 80, family=socket.AF_INET)
     return {
         "ending_lag_ms": 1e3 * ending_lag,
-        "ending_seconds_to_event": max(told),
+        "ending_seconds_to_event": max(delays),
         "ending_requests": requested,
         "hanging_lag_ms": 1e3 * hanging_lag,
         "hanging_dns_ms": 1e3 * (time.perf_counter() - before),
@@ -279,7 +279,7 @@ async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -
 
 
 async def memory(run: list[Coroutine[Any, Any, Any]], seconds: float) -> float:
-    """Return what each of these takes once it waits, in bytes."""
+    """Return the memory of each of these when it waits, in bytes."""
     gc.collect()
     before = tracemalloc.get_traced_memory()[0]
     tasks = [asyncio.ensure_future(one) for one in run]
@@ -310,7 +310,8 @@ def memory_per_wait(server: Server) -> dict[str, float]:
 
     tracemalloc.start()
     count = max(COUNTS)
-    asyncio.run(memory([fired(one) for one in triggers(server("start", 20))], INTERVAL))  # what is loaded once
+    # The first waits load what all waits share.
+    asyncio.run(memory([fired(one) for one in triggers(server("start", 20))], INTERVAL))
     job_ids = server("start", count)
 
     async def both() -> tuple[float, float]:
@@ -323,7 +324,7 @@ def memory_per_wait(server: Server) -> dict[str, float]:
 
 
 def import_cost() -> float:
-    """Return what a DAG file pays for importing sensor and operators over ``airflow.sdk``: the median of 9, in ms."""
+    """Return the time to import sensor and operators after ``airflow.sdk``, in ms: the median of nine processes."""
     program = (
         "import time; from airflow.sdk import BaseHook, BaseOperator, BaseSensorOperator, PokeReturnValue, DAG\n"
         "start = time.perf_counter()\n"
@@ -341,21 +342,21 @@ def table(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: di
         "waits",
         "requests per interval",
         "CPU per 1,000 job-polls",
-        "the bare list call",
+        "one plain list request",
         "loop lag p99",
         "of an idle loop",
         "new TCP connections",
-        "from a job's end to its event, at worst",
+        "from a job's end to its event, at most",
     )
     lines = [f"| {' | '.join(head)} |", f"|{' ---: |' * len(head)}"]
     lines += [
         f"| {row['waits']:,.0f} | {row['requests_per_interval']:.1f} | {row['cpu_ms_per_1000_polls']:,.0f} ms | "
-        f"{row['bare_list_ms']:.1f} ms | {row['lag_ms']:.1f} ms | {row['idle_lag_ms']:.1f} ms | "
+        f"{row['plain_list_ms']:.1f} ms | {row['lag_ms']:.1f} ms | {row['idle_lag_ms']:.1f} ms | "
         f"{row['new_lines']:.0f} | {row['seconds_to_event']:.1f} s |"
         for row in rows
     ]
     figures = {**rows[-1], **rest}
-    figures["times"] = figures["cpu_ms_per_1000_polls"] / figures["bare_list_ms"]
+    figures["times"] = figures["cpu_ms_per_1000_polls"] / figures["plain_list_ms"]
     started = [
         f"- {start['waits']:,.0f} waits start {1e3 * START_EVERY:.0f} ms apart among {start['active']:,.0f} active "
         f"jobs ({start['pages']:.0f} pages): {start['requests_per_interval']:.1f} requests per interval from the "
@@ -365,10 +366,10 @@ def table(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: di
     return "\n".join([*lines, "", SUMMARY.format(**figures, interval=INTERVAL), *started])
 
 
-def too_much(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: dict[str, float]) -> list[str]:
-    """Return what costs more than it may."""
+def exceeded_limits(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: dict[str, float]) -> list[str]:
+    """Return the measurements that exceed their limits."""
     last = rows[-1]
-    # A poll comes up to a tenth of an interval early, so an interval holds a little more than one.
+    # A poll comes up to a tenth of an interval early, so an interval has a little more than one poll.
     polls = 1 / 0.9 + 1 / START_INTERVALS
 
     def lag_limit(row: dict[str, float]) -> float:
@@ -384,14 +385,17 @@ def too_much(rows: list[dict[str, float]], starts: list[dict[str, float]], rest:
             )
             for start in starts
         ),
-        ("CPU, in bare list calls", last["cpu_ms_per_1000_polls"] / last["bare_list_ms"], 3),
+        ("CPU, in plain list requests", last["cpu_ms_per_1000_polls"] / last["plain_list_ms"], 3),
         *((f"loop lag with {row['waits']} waits", row["lag_ms"], lag_limit(row)) for row in rows),
-        ("loop lag while 200 end", last["ending_lag_ms"], lag_limit(last)),
-        ("loop lag while all hangs", last["hanging_lag_ms"], lag_limit(last)),
-        ("a foreign DNS look-up while all hangs", last["hanging_dns_ms"], 1000),
-        ("start-up", last["start_up_ms"], 100),
-        *((f"from an end to its event with {row['waits']}", row["seconds_to_event"], INTERVAL + 1) for row in rows),
-        ("from 200 ends to their events", last["ending_seconds_to_event"], INTERVAL + 1),
+        ("loop lag while 200 jobs end", last["ending_lag_ms"], lag_limit(last)),
+        ("loop lag while every request hangs", last["hanging_lag_ms"], lag_limit(last)),
+        ("DNS lookup of another trigger while every request hangs", last["hanging_dns_ms"], 1000),
+        ("event loop blocked at the start", last["start_up_ms"], 100),
+        *(
+            (f"from a job's end to its event with {row['waits']} waits", row["seconds_to_event"], INTERVAL + 1)
+            for row in rows
+        ),
+        ("from the end of 200 jobs to their events", last["ending_seconds_to_event"], INTERVAL + 1),
         ("new TCP connections", max(row["new_lines"] for row in rows), 0),
         ("KB per wait", rest["wait_kb"], 10),
         ("imports", rest["import_ms"], 15),
@@ -400,7 +404,7 @@ def too_much(rows: list[dict[str, float]], starts: list[dict[str, float]], rest:
 
 
 def plot(rows: list[dict[str, float]]) -> str:
-    """Return a plot of the requests per interval, of the waits and of one poll each, as SVG; both axes logarithmic."""
+    """Return a plot of the requests per interval as SVG, beside one poll per wait. Both axes are logarithmic."""
 
     def point(waits: float, requested: float) -> str:
         return f"{60 + 120 * digits(waits):.0f},{260 - 70 * digits(max(requested, 0.5)):.0f}"
@@ -432,16 +436,16 @@ def plot(rows: list[dict[str, float]]) -> str:
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print the figures. Exit with an error if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--svg", help="write the plot there")
+    parser.add_argument("--svg", help="write the plot to this file")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     if options.serve:
         serve()
         return
-    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # each wait says when it is over
+    os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # each wait logs its end
     server = Server()
     try:
         rows = [asyncio.run(measure(server, count)) for count in COUNTS]
@@ -453,8 +457,8 @@ def main() -> None:
         pathlib.Path(options.svg).write_text(plot(rows))
     figures = {"rows": rows, "starts": starts, **rest}
     print(json.dumps(figures) if options.json else table(rows, starts, rest))
-    if faults := too_much(rows, starts, rest):
-        sys.exit("Too much:\n" + "\n".join(faults))
+    if faults := exceeded_limits(rows, starts, rest):
+        sys.exit("Limits exceeded:\n" + "\n".join(faults))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Stop the load, whatever becomes of the tasks that wait for it.
+"""Cancel a load when the task that waits for it ends.
 
-The cancellation is the teardown of ``create_job``: it runs when the gate has opened (there is nothing left to cancel
-then, and it says so) and when the gate timed out or failed. If ``create_job`` itself failed, there is no job id, and
-the teardown is skipped instead of being red.
+The cancellation is the teardown of ``create_job``. It also runs after the gate has timed out or failed. If the gate has
+opened, the job is over: the teardown logs that and succeeds. If ``create_job`` failed, there is no job id, and the
+teardown is skipped.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""Load orders with one task, and let a second DAG run on what it loaded.
+"""Load orders with one task, and start a second DAG with the loaded data.
 
-``load`` creates the job, waits for it in the triggerer, and succeeds only if the data is good; a retry goes on with the
-job of the try before. Its outlet's event carries the job and its counters; ``polaris_report``, which is scheduled on
-it, reads them.
+``load`` creates the job, waits for it in the triggerer, and succeeds only if the data is good. A retry continues with
+the job of the previous try. The event of its outlet carries the job and its counters. ``polaris_report`` is scheduled
+on the outlet and reads them.
 
-Needs the files of ``example_dags/data`` uploaded to the project. Try it with ``make demo``.
+The project needs the files of ``example_dags/data``. ``make demo`` uploads them and runs this DAG.
 """
 
 from __future__ import annotations

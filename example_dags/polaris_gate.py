@@ -1,9 +1,9 @@
-"""Load two days of orders into Polaris, and report on them only once the data is really there.
+"""Load two days of orders into Polaris, and report on them only when the data is good.
 
-``create_job`` submits the load, ``gate`` waits for it in the triggerer, ``report`` runs when the gate opens. A retry of
-``create_job`` would load again, so it has none; the gate may be retried and cleared as often as you like.
+``create_job`` creates the job, ``gate`` waits for it in the triggerer, and ``report`` runs when the gate opens. A retry
+of ``create_job`` would load again, so the task has no retries. The gate can be retried and cleared at any time.
 
-``polaris_create`` does both in one task. Needs the files of ``example_dags/data`` uploaded to the project.
+``polaris_create`` does both in one task. The project needs the files of ``example_dags/data``.
 """
 
 from __future__ import annotations

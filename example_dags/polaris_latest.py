@@ -1,7 +1,7 @@
-"""Wait for a load that somebody else started: in the console, or by Terraform.
+"""Wait for a load that another tool started, for example the console or Terraform.
 
-``find`` looks up the newest job of the table once and pins its id; the gate waits for that job, and not for "whatever
-is newest", which may change while it waits.
+``find`` looks up the newest job of the table once and returns its id. The gate waits for that job. A newer job does not
+change what the gate waits for.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def polaris_latest():
 
         job = PolarisHook().latest_job(params["table"], job_type="batch")
         if job is None:
-            raise LookupError(f"Nobody has loaded {params['table']} yet")
+            raise LookupError(f"The table {params['table']} has no job yet")
         return job.id
 
     gate = PolarisJobSensor(task_id="gate", job_id=find(), deferrable=True, poke_interval=10, min_rows_processed=1)

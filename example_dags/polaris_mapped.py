@@ -1,6 +1,6 @@
 """Load many days at once, and wait for all of them: one gate, mapped over the ids of the jobs.
 
-Each mapped gate waits in the triggerer by itself, so a hundred days cost no worker. ``total`` runs when all are in.
+Each mapped gate waits in the triggerer, so a hundred days need no worker slot. ``total`` runs when all days are loaded.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Query a stream only while it is healthy: the health of a streaming job as a gate.
+"""Query a stream only while its streaming job is healthy.
 
-A streaming job never completes. ``wait_for="running"`` opens when it is up and not sick, and waits while it is pending,
-suspended or sick, up to the timeout. ``fail_on_unhealthy=True`` would refuse at the first health error instead; health
-flaps, so this gate gives it ten minutes.
+A streaming job never completes. With ``wait_for="running"``, the gate opens when the job runs without a health error.
+It waits while the job is pending, suspended or unhealthy, up to the timeout. With ``fail_on_unhealthy=True`` it would
+refuse at the first health error. Health changes often, so this gate waits ten minutes for it.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Writes constraints/airflow-SERIES.txt: the versions of everything the tests install, for every Python that is supported.
+# Write constraints/airflow-SERIES.txt: the versions of all packages that the tests install, for every supported Python.
 #   scripts/constraints.sh UV SERIES
 set -eu
 uv=$1 series=$2
@@ -13,7 +13,7 @@ echo "apache-airflow==$version" >"$wanted"
     --no-emit-index-url --no-emit-find-links --extra local --group test --group lint --group mutants $system \
     ${until:+--exclude-newer "$until"} \
     --constraints "$wanted" --output-file "$wanted.out" pyproject.toml
-# A constraint on a package that some Python does not need does no harm there, so the markers can go.
+# The markers can go: a constraint on a package that a Python does not need has no effect there.
 sed 's/ *;.*//' "$wanted.out" | sort -u >"constraints/airflow-$series.txt"
 rm -f "$wanted.out"
 echo "constraints/airflow-$series.txt: $(wc -l <"constraints/airflow-$series.txt") packages"

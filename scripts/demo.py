@@ -1,7 +1,7 @@
-"""make demo: a real Airflow holds a task until a real ingestion is done, and refuses the same load when it lost rows.
+"""make demo: a real Airflow waits for a real ingestion, and then refuses the same load because it lost rows.
 
-Starts a local Polaris, migrates a throwaway Airflow in .demo/, uploads example_dags/data, and runs the DAG of
-example_dags/polaris_create.py through Airflow, twice. Nothing is left running, and nothing written outside this folder.
+The demo starts a local Polaris, migrates a temporary Airflow in .demo/, and uploads example_dags/data. Then it runs the
+DAG of example_dags/polaris_create.py twice. It stops what it starts, and writes only to .demo/.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / ".demo"
 LOG = DEMO / "airflow.log"
 DATA = sorted((ROOT / "example_dags" / "data").glob("*.json.gz"))
-#: So that there is something to wait for.
+#: Slow enough that the task has to wait.
 ROWS_PER_SECOND = 4000
 
 
 def environment() -> dict[str, str]:
-    """Return the environment of the throwaway Airflow."""
+    """Return the environment of the temporary Airflow."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
     return env | {
         "NO_PROXY": "127.0.0.1,localhost",
@@ -37,12 +37,12 @@ def environment() -> dict[str, str]:
 
 
 def say(text: str) -> None:
-    """Print a line that stays."""
+    """Print a line at once."""
     print(text, flush=True)
 
 
 def watch(process: subprocess.Popen[bytes], line: Any) -> None:
-    """Show what goes on, on one line, until the process ends; a terminal sees it move, a file gets the last of it."""
+    """Show the progress on one line until the process ends. A file gets only the last state of the line."""
     started = time.monotonic()
     text = ""
     while process.poll() is None:
@@ -54,7 +54,7 @@ def watch(process: subprocess.Popen[bytes], line: Any) -> None:
 
 
 def run(arguments: list[str], env: dict[str, str], line: Any) -> None:
-    """Run a command, its output in the log, and show what goes on."""
+    """Run a command with its output in the log, and show its progress."""
     with LOG.open("ab") as log, subprocess.Popen(arguments, env=env, stdout=log, stderr=log, cwd=DEMO) as process:
         try:
             watch(process, line)
@@ -67,24 +67,24 @@ def run(arguments: list[str], env: dict[str, str], line: Any) -> None:
 
 
 def progress_of(polaris: Any) -> str:
-    """Return how far the load is, as Polaris tells it."""
+    """Return the progress of the load, as Polaris reports it."""
     from airflow_provider_polaris.hooks.polaris import PolarisHook
 
     job = PolarisHook().latest_job("orders")
     if job is None or job.id in SEEN:
         return "Airflow starts …"
     if job.is_over:
-        return f"job {job.id[:8]} is {job.execution_status}; Airflow goes on …"
+        return f"job {job.id[:8]} is {job.execution_status}; Airflow continues …"
     done = int(24 * PolarisHook().get_job_progress(job.id))
-    asked = sum(request.method == "GET" and request.path.endswith(job.id) for request in polaris.requests)
-    return f"job {job.id[:8]} is {job.execution_status} [{'#' * done:24}] asked {asked} times so far"
+    polls = sum(request.method == "GET" and request.path.endswith(job.id) for request in polaris.requests)
+    return f"job {job.id[:8]} is {job.execution_status} [{'#' * done:24}] {polls} polls so far"
 
 
 SEEN: set[str] = set()
 
 
 def gate_run(polaris: Any, env: dict[str, str], conf: dict[str, Any]) -> dict[str, Any]:
-    """Run the DAG through Airflow; return what is in Airflow's database afterwards."""
+    """Run the DAG through Airflow. Return the result from Airflow's database."""
     result = DEMO / "result.json"
     program = [sys.executable, str(ROOT / "scripts" / "run_dag.py"), json.dumps(conf), str(result)]
     polaris.requests.clear()
@@ -95,7 +95,7 @@ def gate_run(polaris: Any, env: dict[str, str], conf: dict[str, Any]) -> dict[st
 
 
 def table(rows: list[tuple[str, str]]) -> None:
-    """Print a small table."""
+    """Print a table with two columns."""
     width = max(len(name) for name, _ in rows)
     say("  ┌" + "─" * (width + 2) + "┬" + "─" * 66)
     for name, value in rows:
@@ -104,12 +104,12 @@ def table(rows: list[tuple[str, str]]) -> None:
 
 
 def show(polaris: Any, seen: dict[str, Any]) -> None:
-    """Print what happened."""
+    """Print the result of a run."""
     import pendulum
 
     from airflow_provider_polaris.hooks.polaris import PolarisHook
 
-    asked = sum(request.method == "GET" and request.path.endswith(seen["job_id"]) for request in polaris.requests)
+    polls = sum(request.method == "GET" and request.path.endswith(seen["job_id"]) for request in polaris.requests)
     job = PolarisHook().get_job(seen["job_id"])
     waited = (pendulum.parse(seen["ended"]) - pendulum.parse(job.created_at or "")).total_seconds()
     counters = {name: value for name, value in (seen["metrics"] or {}).items() if value is not None}
@@ -119,14 +119,14 @@ def show(polaris: Any, seen: dict[str, Any]) -> None:
             ("job", job.id),
             ("status, health", f"{job.execution_status}, {job.health.status}"),
             *(("counters" if not number else "", line) for number, line in enumerate(lines)),
-            ("the task waited", f"{waited:.1f} s, deferred to the triggerer; {asked} polls"),
+            ("the task waited", f"{waited:.1f} s, deferred to the triggerer; {polls} polls"),
             *((f"task {name}", state) for name, state in seen["tasks"].items()),
         ]
     )
 
 
 def main() -> None:
-    """Show it."""
+    """Run the demo."""
     subprocess.run(["rm", "-rf", str(DEMO)], check=True)
     (DEMO / "tmp").mkdir(parents=True)
     env = environment()
@@ -139,10 +139,10 @@ def main() -> None:
     with LocalPolaris(rows_per_second=None if quick else ROWS_PER_SECOND) as polaris:
         os.environ["AIRFLOW_CONN_POLARIS_DEFAULT"] = env["AIRFLOW_CONN_POLARIS_DEFAULT"] = polaris.connection_json
         say(f"1. A local Polaris listens on {polaris.url}")
-        say(f"2. A throwaway Airflow {version('apache-airflow')} on SQLite, in .demo/")
-        for command in (["db", "migrate"], ["dags", "reserialize"]):  # the latter lets it know the DAGs' assets
+        say(f"2. A temporary Airflow {version('apache-airflow')} on SQLite, in .demo/")
+        for command in (["db", "migrate"], ["dags", "reserialize"]):  # reserialize stores the assets of the DAGs
             run([sys.executable, "-m", "airflow", *command], env, lambda: f"airflow {' '.join(command)}")  # noqa: B023
-        say("3. Upload two days of orders, a few rows broken as real producers break them")
+        say("3. Upload two days of orders with a few broken rows")
         for path in DATA:
             with path.open("rb") as data:
                 requests.post(
@@ -152,26 +152,24 @@ def main() -> None:
                     timeout=30,
                 ).raise_for_status()
             say(f"     {path.name}, {path.stat().st_size:,} bytes")
-        say("4. Airflow runs load, which lets ten lost rows pass, and then the DAG that is scheduled on what it loaded")
+        say("4. Airflow runs load, which allows ten lost rows, and then the DAG that is scheduled on the load")
         good = gate_run(polaris, env, {})
         show(polaris, good)
-        say(f"     report said: {good['report']}\n")
+        say(f"     report returned: {good['report']}\n")
         say("5. The same load again, with max_rows_skipped_by_error=0")
         bad = gate_run(polaris, env, {"max_rows_skipped_by_error": 0})
         show(polaris, bad)
-        say("     as it should: the DAG that is scheduled on the load was not started. What the task's log says:")
+        say("     The gate refused the load, so the second DAG did not start. The task's log:")
         for line in refusal():
             say(f"     {line}")
     ok = good["tasks"] == {"load": "success", "report": "success"} and bad["tasks"] == {"load": "failed"}
-    verdict = (
-        "The gate opened once and refused once, as it was asked to." if ok else "This is not what should have happened."
-    )
+    verdict = "The gate opened once and refused once, as expected." if ok else "This is not the expected result."
     say(f"\n{verdict} Airflow's own log: .demo/airflow.log")
     sys.exit(not ok)
 
 
 def refusal() -> list[str]:
-    """Return what the gate said when it refused, from Airflow's log, broken into lines."""
+    """Return the message of the refusal from Airflow's log, as lines."""
     import re
     import textwrap
 

@@ -1,4 +1,4 @@
-"""Draws docs/house.svg: the folders of the package by level, and the imports between them, as the sources have them."""
+"""Draw docs/house.svg: the folders of the package by level, and the imports between them, read from the sources."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ PURPOSES = {
 }
 
 WIDTH = 1000
-LEFT, RIGHT = 120, 730  # the boxes of the levels, between the titles and the express lanes
+LEFT, RIGHT = 120, 730  # the boxes of the levels, between the titles and the long arrows
 STACK_LEFT, STACK_RIGHT = 815, 980  # pytest_plugin.py and the local Polaris
 PAD, LINE = 10, 15
-LANE = 9  # between two arrows side by side
-EXPRESS = 3  # an arrow over so many levels goes down at the right edge, past all boxes
-SMALL_JOG = 14  # an arrow that would turn aside by less goes straight
+LANE = 9  # the distance of two arrows side by side
+EXPRESS = 3  # an arrow over at least this many levels goes down at the right edge, past all boxes
+SMALL_JOG = 14  # a shift of an arrow that is smaller than this is left out
 _FONT = 'font-family="DejaVu Sans, Verdana, sans-serif" font-size="11" fill="#1f2328"'
 _FILE_FONT = 'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace"'
 
 
 @dataclass
 class Box:
-    """A room: where it is drawn, and where arrows leave and enter it."""
+    """A room, its place in the picture, and the places where arrows leave and enter it."""
 
     name: str
     files: list[str]
@@ -81,7 +81,7 @@ class Box:
 
     @property
     def title(self) -> str:
-        """The folder or file, as it is called in the package."""
+        """The name of the folder or file in the package."""
         return f"{self.name.replace('.', '/')}/" if self.files else f"{self.name}.py"
 
     @property
@@ -91,7 +91,7 @@ class Box:
 
     @property
     def middle(self) -> float:
-        """The x of its middle."""
+        """The x of the middle of the box."""
         return self.x + self.width / 2
 
     def svg(self) -> Iterator[str]:
@@ -168,10 +168,10 @@ class _Arrows:
         self.rank = {box.name: number for number, level in enumerate(levels) for box in level}
         self.upward = upward
         self.beside = [edge for edge in down if self._are_neighbours(*edge)]
-        #: Each edge as its upper and its lower room; of the same level, both are left from below.
+        #: Each edge as its upper and its lower room. Inside a level, an arrow leaves both rooms at the lower side.
         self.routed = [edge for edge in down if edge not in self.beside] + [(low, top) for top, low in upward]
         self.upward_routed = {(low, top) for top, low in upward}
-        #: At which x an edge passes each level between its rooms.
+        #: The x at which an edge passes each level between its rooms.
         self.ways: dict[tuple[str, str], list[float]] = {}
         self.segments: dict[tuple[str, str], list[Segment]] = {}
 
@@ -223,7 +223,7 @@ class _Arrows:
         return box.x + box.width * (edges.index(edge) + 1) / (len(edges) + 1)
 
     def _choose_ways(self) -> None:
-        """Choose at which x each arrow passes each level: beside the boxes, as near as can be to its target."""
+        """Choose the x at which each arrow passes each level: beside the boxes, as near as possible to its target."""
         spans = {edge: self.rank[edge[1]] - self.rank[edge[0]] for edge in self.routed}
         express = sorted((edge for edge in self.routed if spans[edge] >= EXPRESS), key=lambda edge: (spans[edge], edge))
         self.ways = {edge: [RIGHT + 8 + LANE * n] * (spans[edge] - 1) for n, edge in enumerate(express)}
@@ -286,17 +286,17 @@ class _Arrows:
 
 
 def _lane_order(segment: Segment) -> float:
-    """Arrows to the right cross least if the one that goes furthest left turns last; to the left, the reverse."""
+    """Return the order in which arrows turn, so that few of them cross."""
     return -segment.start if segment.end >= segment.start else segment.start
 
 
 def _is_drawn(graph: Graph, room: str) -> bool:
     is_there = any(room_of(module) == room for module in graph)
-    return is_there and room not in {"__init__", "pytest_plugin"}  # the version has no box, pytest_plugin is beside
+    return is_there and room not in {"__init__", "pytest_plugin"}  # these are not in the levels
 
 
 def _files(graph: Graph, room: str) -> list[str]:
-    """Return the names of the files in a folder, none for a module that is in no folder."""
+    """Return the names of the files in a folder. A module that is in no folder has none."""
     inside = [module.removeprefix(f"{room}.") for module in graph if module.startswith(f"{room}.")]
     return sorted(
         f"{name}.py" for name in inside if "." not in name and f"{room}.{name}" not in ("local.http", "local.engine")
@@ -316,7 +316,7 @@ def _between(graph: Graph, rooms: set[str], room_of_module: Callable[[str], str]
 
 
 def _without_shortcuts(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Return the edges without those that a way over other rooms has anyway."""
+    """Return the edges, without an edge between two rooms that other edges connect."""
     graph: dict[str, set[str]] = defaultdict(set)
     for source, target in edges:
         graph[source].add(target)
@@ -368,7 +368,7 @@ def _legend(y: float, *, has_upward: bool) -> Iterator[str]:
     yield _text(70, y + 12, "imports. An arrow is left out if other arrows lead to the same box.", "")
     if has_upward:
         yield _arrow([(24, y + 28), (60, y + 28)], is_upward=True)
-        yield _text(70, y + 32, "imports upwards, a known exception", "")
+        yield _text(70, y + 32, "imports upwards", "")
 
 
 def _band(x: float, y: float, width: float, height: float) -> str:
@@ -376,7 +376,7 @@ def _band(x: float, y: float, width: float, height: float) -> str:
 
 
 def _arrow(points: Iterable[tuple[float, float]], *, is_upward: bool = False) -> str:
-    """Return a line through points, and its head, drawn apart: not every viewer colours a marker as its line."""
+    """Return a line through points, and its head: some viewers ignore the colour of a marker."""
     points = [point for point, before in pairwise([*points, (-1.0, -1.0)]) if point != before]
     (x, y), (before_x, before_y) = points[-1], points[-2]
     dx, dy = (x > before_x) - (x < before_x), (y > before_y) - (y < before_y)

@@ -1,4 +1,4 @@
-"""make mutants: how many of the mutants the tests killed, and which lived. Fails below 90 %."""
+"""make mutants: print how many mutants the tests killed, and which survived. Fails below 90 %."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-LEAST = 0.9
+#: The smallest share of killed mutants.
+MIN_KILLED = 0.9
 
 
 def main() -> int:
-    """Read what mutmut found."""
+    """Read the results of mutmut and print them. Return 1 if the tests killed too few mutants."""
     mutmut = str(Path(sys.executable).with_name("mutmut"))
     found = subprocess.run([mutmut, "results", "--all", "true"], capture_output=True, text=True, check=True).stdout
     results = [line.strip().rpartition(": ")[::2] for line in found.splitlines() if "__mutmut_" in line]
@@ -27,8 +28,8 @@ def main() -> int:
             print(*(f"    {line}" for line in diff.splitlines() if line[:2] in {"- ", "+ "}), sep="\n")
     killed = sum(counts["killed"] for counts in by_file.values())
     share = killed / max(1, len(results))
-    print(f"\n{killed} of {len(results)} killed, {share:.1%}. Why the others live: docs/mutants.md")
-    return int(share < LEAST)
+    print(f"\n{killed} of {len(results)} killed, {share:.1%}. Why the others survive: docs/mutants.md")
+    return int(share < MIN_KILLED)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Prints a Python that the given Airflow series runs on, the first that is found.
+# Print the first Python on this machine that can run the given Airflow series.
 set -eu
 case "$1" in
     2.11) newest=12 ;;

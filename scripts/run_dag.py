@@ -1,4 +1,4 @@
-"""Run the load example through Airflow, and write what is in its database afterwards to a JSON file.
+"""Run the load example through Airflow, and write the result from Airflow's database to a JSON file.
 
 python scripts/run_dag.py CONF_AS_JSON RESULT.json
 """
@@ -16,13 +16,13 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "example_dags"
 
 
 def load_dag(dag_id: str) -> Any:
-    """Return an example DAG, as Airflow's own parser finds it."""
+    """Return an example DAG, read by Airflow's own parser."""
     try:
         from airflow.dag_processing.dagbag import DagBag
     except ImportError:  # Airflow before 3.2
         from airflow.models.dagbag import DagBag
 
-    bag = DagBag(str(EXAMPLES))  # the examples of Airflow itself are switched off by its configuration
+    bag = DagBag(str(EXAMPLES))  # the configuration turns off the examples of Airflow itself
     if bag.import_errors:
         raise ImportError(str(bag.import_errors))
     return bag.dags[dag_id]
@@ -34,7 +34,7 @@ def states_of(run: Any) -> dict[str, str]:
 
 
 def xcom_of(run: Any, task_id: str, key: str = "return_value") -> Any:
-    """Return a value from Airflow's database, ``None`` if there is none."""
+    """Return a value from Airflow's database, or ``None`` if there is no such value."""
     if airflow_version.startswith("2."):
         return run.get_task_instance(task_id).xcom_pull(task_ids=task_id, key=key)
     from airflow.models.xcom import XComModel
@@ -47,7 +47,7 @@ def xcom_of(run: Any, task_id: str, key: str = "return_value") -> Any:
 
 
 def main(conf: str, result: str) -> None:
-    """Run the load, and the DAG that is scheduled on it."""
+    """Run the load. If it succeeds, run the DAG that is scheduled on it."""
     load = load_dag("polaris_create").test(run_conf=json.loads(conf))
     (ti,) = load.get_task_instances()
     seen = {

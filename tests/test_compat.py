@@ -1,4 +1,4 @@
-"""The requests of _compat for the state and the try of a task instance, on Airflow 2.11 and 3.x."""
+"""_compat reads the state and the try of a task instance on Airflow 2.11 and 3.x."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from airflow_provider_polaris import _compat
 from tests.support.airflow_versions import AIRFLOW_3, DAG, EmptyOperator, FakeTaskInstance, run_dag
 
 
-@pytest.mark.skipif(AIRFLOW_3, reason="3.x asks its API server: tests/system does")
-def test_2_11_looks_into_its_database(airflow_db):
+@pytest.mark.skipif(AIRFLOW_3, reason="3.x requests the state from its API server: tests/system does that")
+def test_airflow_2_11_reads_a_task_state_from_its_database(airflow_db):
     with DAG("a_state", schedule=None) as dag:
         EmptyOperator(task_id="task")
     run = run_dag(dag).run
@@ -22,7 +22,7 @@ def test_2_11_looks_into_its_database(airflow_db):
     assert _compat.task_state(ti) == "removed"
 
 
-@pytest.mark.skipif(not AIRFLOW_3, reason="2.11 has its database at hand")
+@pytest.mark.skipif(not AIRFLOW_3, reason="2.11 reads its database")
 @pytest.mark.parametrize(
     ("map_index", "states", "expected"),
     [
@@ -33,28 +33,28 @@ def test_2_11_looks_into_its_database(airflow_db):
         (-1, {}, "removed"),
     ],
 )
-def test_3_x_asks_its_api_server(monkeypatch, map_index, states, expected):
+def test_airflow_3_requests_a_task_state_from_its_api_server(monkeypatch, map_index, states, expected):
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-    asked = {}
-    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **what: asked.update(what) or states)
+    query = {}
+    monkeypatch.setattr(RuntimeTaskInstance, "get_task_states", lambda **given: query.update(given) or states)
     ti = FakeTaskInstance()
     ti.map_index = map_index
     assert _compat.task_state(ti) == expected
-    assert asked == {"dag_id": "dag", "map_index": map_index, "task_ids": ["task"], "run_ids": ["run"]}
+    assert query == {"dag_id": "dag", "map_index": map_index, "task_ids": ["task"], "run_ids": ["run"]}
 
 
-@pytest.mark.skipif(not AIRFLOW_3, reason="only 3.3 calls on_kill, and so asks for the try")
+@pytest.mark.skipif(not AIRFLOW_3, reason="only 3.3 calls on_kill, which needs the try")
 @pytest.mark.parametrize("logical_date", [datetime(2026, 11, 1, tzinfo=timezone.utc), None], ids=["date", "none"])
 @pytest.mark.parametrize(("run_id", "expected"), [("run", 3), ("another run", None), (None, None)])
 def test_the_current_try_is_read_from_the_latest_run_up_to_this_one(monkeypatch, logical_date, run_id, expected):
     from airflow.sdk.execution_time import task_runner
 
-    asked = []
+    messages = []
     found = run_id and SimpleNamespace(run_id=run_id, try_number=3)
-    comms = SimpleNamespace(send=lambda message: asked.append(message) or SimpleNamespace(task_instance=found))
+    comms = SimpleNamespace(send=lambda message: messages.append(message) or SimpleNamespace(task_instance=found))
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", comms, raising=False)
     assert _compat.current_try(FakeTaskInstance(), "queued", logical_date) == expected
-    (message,) = asked
+    (message,) = messages
     assert (message.dag_id, message.task_id, message.map_index, message.state) == ("dag", "task", -1, "queued")
     assert message.logical_date == (logical_date and logical_date + timedelta(microseconds=1))

@@ -1,4 +1,4 @@
-"""Rows of the parity table, and the example DAGs, through a real Airflow: database, task runner, triggers, XCom."""
+"""Rows of the parity table and the example DAGs run through a real Airflow: database, task runner, triggers, XCom."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.local_calls import API_KEY
 
 pytestmark = [
     pytest.mark.usefixtures("airflow_db"),
-    # Airflow's own runner warns of Airflow's own matters here; the provider's are held to errors everywhere else.
+    # Airflow's own runner has warnings of its own here. All other tests turn warnings into errors.
     pytest.mark.filterwarnings("ignore"),
 ]
 
@@ -30,49 +30,49 @@ def gate_dag(dag_id: str, job_id: str, **options):
 
 OK, BAD = {"status": "ok"}, {"status": "error", "code": "internal_error", "message": "It broke"}
 COMPLETED = {"executionStatus": "completed", "health": OK}
-SICK = {"executionStatus": "completed", "health": BAD}
+UNHEALTHY = {"executionStatus": "completed", "health": BAD}
 FAILED = {"executionStatus": "failed", "health": BAD}
 CANCELED = {"executionStatus": "canceled", "health": {"status": "error", "code": "canceled"}}
 NO_ROWS = {"executionStatus": "completed", "health": {"status": "warn", "code": "no_rows_found"}}
 OPEN = {"gate": "success", "after": "success"}
-SHUT = {"gate": "failed", "after": "upstream_failed"}
+REFUSED = {"gate": "failed", "after": "upstream_failed"}
 SKIPPED = {"gate": "skipped", "after": "skipped"}
 
 ROWS = {
     "poke, completed": ({}, [COMPLETED], OPEN),
     "poke, completed later": ({}, [{}, {}, COMPLETED], OPEN),
-    "poke, failed": ({}, [{}, FAILED], SHUT),
+    "poke, failed": ({}, [{}, FAILED], REFUSED),
     "poke, failed, soft_fail": ({"soft_fail": True}, [FAILED], SKIPPED),
     "poke, failed, never_fail": ({"never_fail": True}, [FAILED], SKIPPED),
-    "first look, completed": ({"deferrable": True}, [COMPLETED], OPEN),
-    "first look, canceled": ({"deferrable": True}, [CANCELED], SHUT),
-    "first look, failed, soft_fail": ({"deferrable": True, "soft_fail": True}, [FAILED], SKIPPED),
+    "first poll, completed": ({"deferrable": True}, [COMPLETED], OPEN),
+    "first poll, canceled": ({"deferrable": True}, [CANCELED], REFUSED),
+    "first poll, failed, soft_fail": ({"deferrable": True, "soft_fail": True}, [FAILED], SKIPPED),
     "deferred, completed": ({"deferrable": True}, [{}, {}, {}, COMPLETED], OPEN),
-    "deferred, completed but sick": ({"deferrable": True}, [{}, {}, SICK], SHUT),
-    "deferred, no rows": ({"deferrable": True}, [{}, {}, NO_ROWS], SHUT),
-    "deferred, no rows are fine": ({"deferrable": True, "fail_on_warnings": ()}, [{}, {}, NO_ROWS], OPEN),
-    "deferred, canceled": ({"deferrable": True}, [{}, {}, CANCELED], SHUT),
+    "deferred, completed but unhealthy": ({"deferrable": True}, [{}, {}, UNHEALTHY], REFUSED),
+    "deferred, no rows": ({"deferrable": True}, [{}, {}, NO_ROWS], REFUSED),
+    "deferred, no rows are allowed": ({"deferrable": True, "fail_on_warnings": ()}, [{}, {}, NO_ROWS], OPEN),
+    "deferred, canceled": ({"deferrable": True}, [{}, {}, CANCELED], REFUSED),
     "deferred, failed, soft_fail": ({"deferrable": True, "soft_fail": True}, [{}, {}, FAILED], SKIPPED),
     "deferred, failed, never_fail": (
         {"deferrable": True, "never_fail": True},
         [{}, {}, FAILED],
-        SKIPPED if AIRFLOW_3 else SHUT,  # 2.11 knows never_fail only while it pokes
+        SKIPPED if AIRFLOW_3 else REFUSED,  # 2.11 applies never_fail only to pokes
     ),
-    "deferred, timeout": ({"deferrable": True, "timeout": 0.5}, [{}], SHUT),
+    "deferred, timeout": ({"deferrable": True, "timeout": 0.5}, [{}], REFUSED),
     "deferred, timeout, soft_fail": ({"deferrable": True, "timeout": 0.5, "soft_fail": True}, [{}], SKIPPED),
-    "deferred, an option that makes no sense": ({"deferrable": True, "min_rows_processed": "x"}, [{}], SHUT),
+    "deferred, an invalid option": ({"deferrable": True, "min_rows_processed": "x"}, [{}], REFUSED),
 }
 
 
 @pytest.mark.parametrize(("options", "script", "states"), ROWS.values(), ids=ROWS)
-def test_rows_of_the_table_run_through_airflow(polaris, request, options, script, states):
+def test_a_row_of_the_parity_table_has_the_same_outcome_in_airflow(polaris, request, options, script, states):
     job_id = polaris.add_job(executionStatus="running", metrics={"numRowsProcessed": 7})
     polaris.script(job_id, *script)
-    seen = run_dag(gate_dag(f"gate_{list(ROWS.values()).index((options, script, states))}", job_id, **options))
-    assert seen.tasks == states
-    over = script[-1].get("executionStatus")
-    assert (seen.xcom("gate") or {}).get("execution_status") == (over if states is OPEN else None)
-    assert (seen.xcom("gate", "metrics") or {}).get("numRowsProcessed") == (7 if over else None)
+    result = run_dag(gate_dag(f"gate_{list(ROWS.values()).index((options, script, states))}", job_id, **options))
+    assert result.tasks == states
+    final = script[-1].get("executionStatus")
+    assert (result.xcom("gate") or {}).get("execution_status") == (final if states is OPEN else None)
+    assert (result.xcom("gate", "metrics") or {}).get("numRowsProcessed") == (7 if final else None)
 
 
 def test_a_mapped_gate_waits_for_each_job(polaris):
@@ -83,7 +83,7 @@ def test_a_mapped_gate_waits_for_each_job(polaris):
     assert all(any(job_id in request.path for request in polaris.requests) for job_id in job_ids)
 
 
-def test_a_template_gives_the_id_and_the_thresholds(polaris):
+def test_templates_give_the_job_id_and_the_thresholds(polaris):
     job_id = polaris.add_job(executionStatus="completed", metrics={"numRowsProcessed": 7})
     gate = {"job_id": "{{ params.job }}", "min_rows_processed": "{{ params.rows }}", "deferrable": True}
     for rows, state in (("7", "success"), ("8", "failed")):
@@ -92,7 +92,7 @@ def test_a_template_gives_the_id_and_the_thresholds(polaris):
         assert run_dag(dag).tasks["gate"] == state
 
 
-def test_nothing_that_airflow_keeps_holds_the_key(polaris, airflow_db, capfd):
+def test_no_log_or_file_of_airflow_contains_the_key(polaris, airflow_db, capfd):
     job_id = polaris.add_job(executionStatus="running")
     polaris.script(job_id, {}, {}, FAILED)
     run_dag(gate_dag("secret", job_id, deferrable=True))
@@ -116,52 +116,52 @@ def uploaded(polaris):
     return polaris
 
 
-@pytest.mark.parametrize(("most_skipped", "opens"), [(10, True), (7, True), (6, False), (0, False)])
-def test_the_gate_example(uploaded, most_skipped, opens):
+@pytest.mark.parametrize(("max_skipped", "opens"), [(10, True), (7, True), (6, False), (0, False)])
+def test_the_gate_example_opens_if_its_threshold_allows_the_lost_rows(uploaded, max_skipped, opens):
     dag = load_dag("polaris_gate")
-    seen = run_dag(dag, {"max_rows_skipped_by_error": most_skipped})
-    assert seen.tasks == {
+    result = run_dag(dag, {"max_rows_skipped_by_error": max_skipped})
+    assert result.tasks == {
         "create_job": "success",
         "gate": "success" if opens else "failed",
         "report": "success" if opens else "upstream_failed",
     }
-    metrics = seen.xcom("gate", "metrics")
+    metrics = result.xcom("gate", "metrics")
     assert (metrics["numRowsProcessed"], metrics["numRowsSkippedByError"]) == (23_988, 7)
     assert metrics["numRowsProcessedWithWarning"] == 5
     if opens:
-        assert "orders: 23,988 rows in, 7 lost" in seen.xcom("report")
+        assert "orders: 23,988 rows in, 7 lost" in result.xcom("report")
 
 
-def test_the_create_example_hands_the_job_over_to_a_dag_that_is_scheduled_on_it(uploaded):
-    seen = run_dag(load_dag("polaris_create"))
-    assert seen.tasks == {"load": "success"}, "one task creates the job and waits for it"
-    job = seen.xcom("load")
-    assert seen.xcom("load", "job_id") == job["job_id"]
+def test_the_create_example_starts_a_dag_that_is_scheduled_on_the_load(uploaded):
+    result = run_dag(load_dag("polaris_create"))
+    assert result.tasks == {"load": "success"}, "one task creates the job and waits for it"
+    job = result.xcom("load")
+    assert result.xcom("load", "job_id") == job["job_id"]
     report = run_dag(load_dag("polaris_report"))
     assert report.xcom("report") == f"orders: 23,988 rows in, 7 lost, after {job['duration_seconds']} s"
     refused = run_dag(load_dag("polaris_create"), {"max_rows_skipped_by_error": 0})
     assert refused.tasks == {"load": "failed"}
-    assert run_dag(load_dag("polaris_report")).xcom("report") == report.xcom("report"), "no event for what was refused"
+    assert run_dag(load_dag("polaris_report")).xcom("report") == report.xcom("report"), "a refused load has no event"
 
 
-def test_the_cancel_example_when_all_goes_well(polaris):
-    seen = run_dag(load_dag("polaris_cancel"))
-    assert seen.tasks == {"create_job": "success", "gate": "success", "cancel": "success"}
-    assert seen.xcom("cancel")["execution_status"] == "completed"
+def test_the_cancel_example_cancels_nothing_if_the_load_completes(polaris):
+    result = run_dag(load_dag("polaris_cancel"))
+    assert result.tasks == {"create_job": "success", "gate": "success", "cancel": "success"}
+    assert result.xcom("cancel")["execution_status"] == "completed"
 
 
-def test_the_cancel_example_when_the_gate_times_out(polaris, monkeypatch):
+def test_the_cancel_example_cancels_the_load_if_the_gate_times_out(polaris, monkeypatch):
     monkeypatch.setattr(polaris, "rows_per_second", 50)
-    seen = run_dag(load_dag("polaris_cancel"))
-    assert seen.tasks == {"create_job": "success", "gate": "failed", "cancel": "success"}
-    assert seen.xcom("cancel")["execution_status"] == "canceled"
+    result = run_dag(load_dag("polaris_cancel"))
+    assert result.tasks == {"create_job": "success", "gate": "failed", "cancel": "success"}
+    assert result.xcom("cancel")["execution_status"] == "canceled"
 
 
-def test_a_teardown_after_a_failed_submit_is_not_red(polaris):
+def test_a_teardown_does_not_fail_after_a_failed_submit(polaris):
     polaris.fail_next(99, status=400, match="POST")
-    seen = run_dag(load_dag("polaris_cancel"))
-    assert seen.tasks["create_job"] == "failed"
-    assert seen.tasks["cancel"] in {"skipped", "upstream_failed"}
+    result = run_dag(load_dag("polaris_cancel"))
+    assert result.tasks["create_job"] == "failed"
+    assert result.tasks["cancel"] in {"skipped", "upstream_failed"}
 
 
 def test_an_empty_id_skips_the_cancellation(polaris):
@@ -170,21 +170,21 @@ def test_an_empty_id_skips_the_cancellation(polaris):
     assert run_dag(dag).tasks == {"cancel": "skipped"}
 
 
-def test_the_streaming_example(polaris):
+def test_the_streaming_example_queries_a_healthy_stream(polaris):
     job_id = polaris.add_job(type="streaming", target={"type": "table", "tableName": "clicks"})
     polaris.script(job_id, {}, {"executionStatus": "running"})
-    seen = run_dag(load_dag("polaris_streaming"), {"streaming_job_id": job_id})
-    assert seen.tasks == {"gate": "success", "query": "success"}
-    assert seen.xcom("query") == "clicks is running, health ok"
+    result = run_dag(load_dag("polaris_streaming"), {"streaming_job_id": job_id})
+    assert result.tasks == {"gate": "success", "query": "success"}
+    assert result.xcom("query") == "clicks is running, health ok"
 
 
-def test_the_mapped_example(polaris):
-    seen = run_dag(load_dag("polaris_mapped"))
-    assert seen.state == "success"
-    assert seen.xcom("total") == 30
+def test_the_mapped_example_waits_for_all_days(polaris):
+    result = run_dag(load_dag("polaris_mapped"))
+    assert result.state == "success"
+    assert result.xcom("total") == 30
 
 
-def test_the_latest_example(polaris):
+def test_the_latest_example_waits_for_the_newest_job_of_its_table(polaris):
     for number, table in enumerate(["others", "orders", "others"]):
         polaris.add_job(
             executionStatus="completed",
@@ -193,11 +193,11 @@ def test_the_latest_example(polaris):
             createdTimestamp=f"2026-11-01T00:00:0{number}Z",
             completedTimestamp="2026-11-01T00:00:09Z",
         )
-    seen = run_dag(load_dag("polaris_latest"), {"table": "orders_by_hand"})
-    assert seen.tasks == {"find": "success", "gate": "success", "report": "success"}
-    assert seen.xcom("report") == "orders_by_hand was loaded at 2026-11-01T00:00:09Z"
+    result = run_dag(load_dag("polaris_latest"), {"table": "orders_by_hand"})
+    assert result.tasks == {"find": "success", "gate": "success", "report": "success"}
+    assert result.xcom("report") == "orders_by_hand was loaded at 2026-11-01T00:00:09Z"
 
 
-def test_every_example_is_run_here():
+def test_each_example_has_a_test_in_this_file():
     source = Path(__file__).read_text()
     assert all(f'"{path.stem}"' in source for path in EXAMPLES.glob("*.py"))

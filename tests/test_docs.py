@@ -1,7 +1,10 @@
-"""The docs match the code: their examples run, the messages that they quote exist, their picture is of today."""
+"""The docs match the code: examples, links, quoted messages, options, and the picture of the imports."""
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import os
 import re
 import subprocess
@@ -10,17 +13,74 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from scripts.diagram import PICTURE, draw
-from tests.support.imports import PACKAGE, import_graph
+from tests.support.imports import PACKAGE, ROOT, import_graph
 from tests.support.messages import Messages, quotations, templates
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = ROOT / "docs"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
 SOURCES = [path for path in PACKAGE.rglob("*.py") if "local" not in path.parts]
 QUOTATIONS = list(quotations((DOCS / "troubleshooting.md").read_text()))
 
 
-def test_the_picture_of_the_house_shows_the_imports_of_today():
-    assert PICTURE.read_text() == draw(import_graph()), "make docs-diagram draws it anew"
+def test_the_picture_of_the_house_shows_the_current_imports():
+    assert PICTURE.read_text() == draw(import_graph()), "make docs-diagram draws it again"
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as code hosts build them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_link_of_a_page_leads_to_a_file_and_a_heading(page):
+    links = [link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link]
+    for link in links:
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_python_example_imports_names_that_exist(page):
+    for example in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(example)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("airflow_provider_polaris"):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def options_of(section: str) -> set[str]:
+    """Return the options in the tables of a section of docs/tasks.md, up to the next heading."""
+    text = (DOCS / "tasks.md").read_text().partition(f"\n## {section}\n")[2].partition("\n#")[0]
+    rows = [row for table in re.findall(r"\| option .*\n((?:\|.*\n)+)", text) for row in table.splitlines()]
+    return {name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
+
+
+def own_options(task: type) -> set[str]:
+    """Return the options that the class of a task, or a base of it in this package, declares."""
+    inside = [base for base in task.__mro__ if base.__module__.startswith("airflow_provider_polaris")]
+    names = {name for base in inside for name in inspect.signature(base.__init__).parameters}
+    return names - {"self", "args", "kwargs"}
+
+
+@pytest.mark.parametrize(
+    ("task", "sections"),
+    [
+        (PolarisCreateJobOperator, ["Load data", "Options of the gate"]),
+        (PolarisJobSensor, ["Wait for a job", "Options of the gate"]),
+        (PolarisCancelJobOperator, ["Cancel a job"]),
+    ],
+    ids=["create", "sensor", "cancel"],
+)
+def test_the_page_on_tasks_lists_every_option_of_a_task(task, sections):
+    listed = set().union(*map(options_of, sections))
+    shared = {"polaris_conn_id", "project_id"}  # the tables of options of the gate list them for all tasks
+    assert listed - shared == own_options(task) - shared
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +117,7 @@ def test_only_the_first_column_of_a_table_of_messages_quotes():
     assert list(quotations(page)) == ["a b", "c …"]
 
 
-def test_a_message_has_values_between_its_constants(tmp_path):
+def test_a_message_is_found_by_its_constants_and_its_values(tmp_path):
     source = tmp_path / "source.py"
     source.write_text(
         '"""A docstring is no message."""\n'
@@ -73,7 +133,7 @@ def test_a_message_has_values_between_its_constants(tmp_path):
         assert not messages.has(quotation)
 
 
-def test_the_dag_and_its_test_from_the_docs_pass(tmp_path):
+def test_the_dag_and_its_tests_from_the_docs_pass(tmp_path):
     files = re.findall(r"```python\n# (\S+)\n(.*?)```", (DOCS / "testing.md").read_text(), re.DOTALL)
     assert [name for name, _ in files] == ["dags/load_orders.py", "tests/conftest.py", "tests/test_load_orders.py"]
     for name, text in files:

@@ -1,4 +1,4 @@
-"""The rules of the house: what imports what, what is pinned, and what is shipped."""
+"""The rules of the package: its imports, its pinned versions, its comparisons of statuses, and its wheel."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def test_each_file_opens_with_a_docstring(path):
 LEVEL_OF = {room: level for level, rooms in enumerate(LEVELS) for room in rooms}
 #: Neither these nor anything that they import inside the package may import Airflow.
 WITHOUT_AIRFLOW = {"api", "gate", "clock", "local", "pytest_plugin"}
-#: The local Polaris shares no code with the rest, but for the package's version.
+#: The local Polaris shares only the package's version with the other modules.
 SHARED_WITH_LOCAL = {"__init__"}
 
 GRAPH = import_graph()
 IMPORTS = {(module, other) for module, imported in GRAPH.items() for other in imported}
 
 
-def test_each_room_has_a_level():
+def test_each_folder_has_a_level():
     assert {room_of(module) for module in GRAPH} - {"local"} <= set(LEVEL_OF)
 
 
@@ -71,7 +71,7 @@ def test_no_modules_import_each_other():
     assert circles(GRAPH) == set()
 
 
-def test_api_and_gate_import_nothing_of_airflow():
+def test_modules_without_airflow_import_nothing_of_airflow():
     pure = {module for module in GRAPH if room_of(module) in WITHOUT_AIRFLOW}
     needed = pure | {other for module in pure for other in reachable(GRAPH, module)}
     names = {(module, name) for module in needed for name in imported_names(path_of(module))}
@@ -87,7 +87,7 @@ def test_the_local_polaris_shares_no_code_with_the_rest():
     assert out_of <= SHARED_WITH_LOCAL
 
 
-def test_the_import_graph_has_lazy_typing_and_relative_imports(tmp_path):
+def test_the_import_graph_contains_lazy_typing_and_relative_imports(tmp_path):
     package = tmp_path / "house"
     for name, text in {
         "__init__.py": "",
@@ -142,7 +142,7 @@ def test_an_import_of_a_test_module_is_found(tmp_path):
     assert found == {"tests.test_a", "tests.conftest.b", "tests.room.test_e"}
 
 
-#: What a call returns, and the words in it.
+#: The classes that calls return, and the classes of their words.
 RETURNED = {"Job", "JobMetrics", "Health", "LogEntry", "Table", "ExecutionStatus", "HealthStatus", "JobType"}
 
 
@@ -165,12 +165,12 @@ OTHER_MEANINGS = {
 
 
 def name_of(node):
-    """Return the last name of an expression, ``None`` if it has none: ``status`` of ``job.health.status``."""
+    """Return the last name of an expression, or ``None``: ``status`` for ``job.health.status``."""
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else None
 
 
 def is_status_word(node):
-    """Whether an expression is, or holds, a word of the service: a text, a constant of a class, or a collection."""
+    """Whether an expression is or contains a word of the service: a text, a constant of a class, or a collection."""
     from airflow_provider_polaris.models import ExecutionStatus, HealthStatus, JobType
 
     if isinstance(node, ast.Constant):
@@ -183,7 +183,7 @@ def is_status_word(node):
 
 
 def status_comparisons(source):
-    """Return every expression in which a status, health status or job type is compared, or asked for what it means."""
+    """Return every expression that compares a status, health status or job type, or reads a property of one."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):
@@ -192,8 +192,8 @@ def status_comparisons(source):
         elif isinstance(node, ast.MatchValue):
             compares = is_status_word(node.value)
         else:
-            asked = isinstance(node, ast.Attribute) and node.attr in {"is_over", "is_streaming", "is_deletion"}
-            compares = asked and name_of(node.value) in {"execution_status", "status", "type"}
+            is_property = isinstance(node, ast.Attribute) and node.attr in {"is_over", "is_streaming", "is_deletion"}
+            compares = is_property and name_of(node.value) in {"execution_status", "status", "type"}
         if compares:
             found.append(ast.unparse(node))
     return found
@@ -224,21 +224,21 @@ def test_only_the_models_compare_statuses(path):
         "job.type.is_deletion",
     ],
 )
-def test_a_new_comparison_of_statuses_is_found(comparison):
+def test_the_search_finds_a_new_comparison_of_statuses(comparison):
     assert status_comparisons(f"if {comparison}:\n    pass") == [comparison]
     assert status_comparisons(f"def f(job):\n    return [1 for _ in () if not ({comparison})]") == [comparison]
 
 
-def test_a_new_match_of_a_status_is_found():
+def test_the_search_finds_a_new_match_of_a_status():
     assert status_comparisons("match status:\n    case 'failed':\n        pass") == ["'failed'"]
 
 
-def test_a_comparison_of_another_meaning_is_not_found():
+def test_the_search_ignores_comparisons_with_another_meaning():
     assert status_comparisons("if gate.wait_for == 'completed' and note.state == 'failed' and job.is_over: pass") == []
 
 
-def test_the_wheel_has_the_package_and_nothing_else(tmp_path):
-    """The wheel is built without a network: the build backend is one of the tests' dependencies."""
+def test_the_wheel_contains_only_the_package(tmp_path):
+    """The build needs no network: the build backend is a dependency of the tests."""
     pytest.importorskip("hatchling", reason="a test dependency: make test installs it")
     program = f"from hatchling.build import build_wheel; print(build_wheel({str(tmp_path)!r}))"
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -256,7 +256,7 @@ def test_the_wheel_has_the_package_and_nothing_else(tmp_path):
     assert "License-Expression: Apache-2.0" in metadata
 
 
-def test_a_run_names_the_files_with_little_coverage():
+def test_a_test_run_names_the_files_with_little_coverage():
     shares = {"package/api/a.py": 94.99, "package/b.py": 95.0, "package/c.py": 0.0}
     report = {"files": {file: {"summary": {"percent_covered": share}} for file, share in shares.items()}}
     assert files_below(report, 95) == "Files below 95 %: c.py (0 %), api/a.py (94 %)"

@@ -1,4 +1,4 @@
-"""What a DAG file pays for importing the sensor and the operator: nothing that only a running task needs."""
+"""A DAG file that imports the sensor and the operators loads no module that only a running task needs."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ print("\\n".join(sorted(set(sys.modules) - before)))
 
 
 @pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2.11 itself loads requests, urllib3 and httpx for every DAG file")
-def test_a_dag_file_loads_nothing_heavy():
+def test_a_dag_file_loads_no_heavy_module():
     run = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     added = run.stdout.split()
     assert "airflow_provider_polaris.sensors.polaris" in added
     assert not [name for name in added if f"{name}.".startswith(tuple(f"{heavy}." for heavy in HEAVY))]
 
 
-def test_the_pytest_plugin_loads_nothing_and_says_what_it_needs():
-    """Pytest loads it wherever the provider is installed, without the extra ``local`` too."""
+def test_the_pytest_plugin_loads_no_heavy_module_and_names_a_missing_extra():
+    """Pytest loads the plugin in every environment with the provider, also without the extra ``local``."""
     program = (
         "import sys, airflow_provider_polaris.pytest_plugin as plugin;"
         "heavy = {'airflow', 'starlette', 'uvicorn', 'requests'};"
@@ -56,7 +56,7 @@ def test_the_pytest_plugin_loads_nothing_and_says_what_it_needs():
     assert "pip install 'airflow-provider-polaris[local]'" in run.stderr
 
 
-def test_the_provider_is_found_without_importing_airflow():
+def test_the_provider_info_is_read_without_an_import_of_airflow():
     program = (
         "import sys; from airflow_provider_polaris.get_provider_info import get_provider_info; get_provider_info();"
         "print([name for name in sys.modules if name.split('.')[0] in ('airflow', 'requests', 'pendulum')])"

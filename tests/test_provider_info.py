@@ -1,4 +1,4 @@
-"""What Airflow learns about the provider."""
+"""The provider info matches the schemas of Airflow, and Airflow finds the provider."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from airflow_provider_polaris.get_provider_info import get_provider_info
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 
 
-def test_it_fits_the_schema_that_airflow_checks_at_run_time():
+def test_the_provider_info_matches_the_schema_that_airflow_checks_at_run_time():
     schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
     jsonschema.validate(get_provider_info(), schema)
 
 
-def test_every_part_of_it_fits_the_strict_schema():
-    """The strict schema is for Airflow's own providers, and wants more than an outsider has: it is held to in parts."""
+def test_each_part_of_the_provider_info_matches_the_strict_schema():
+    """The strict schema is for Airflow's own providers. It requires more keys than other providers have."""
     schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())
     info = get_provider_info()
     for name in (
@@ -38,13 +38,13 @@ def test_every_part_of_it_fits_the_strict_schema():
         jsonschema.validate(info[name], {**schema["properties"][name], "definitions": schema.get("definitions", {})})
 
 
-def test_the_entry_point_leads_to_it():
+def test_the_entry_point_returns_the_provider_info():
     (entry,) = (entry for entry in entry_points(group="apache_airflow_provider") if "polaris" in entry.value)
     assert entry.load()() == get_provider_info()
     assert entry.dist.version == __version__
 
 
-@pytest.mark.filterwarnings("ignore")  # other providers' hooks, which the manager imports too, warn as they like
+@pytest.mark.filterwarnings("ignore")  # the manager also imports other providers' hooks, which have warnings
 def test_airflow_finds_the_provider_and_its_connection_type(airflow_db):
     manager = ProvidersManager()
     assert "airflow-provider-polaris" in manager.providers

@@ -1,4 +1,4 @@
-"""The fixtures that this package gives to tests of DAGs."""
+"""The pytest plugin has fixtures for tests of DAGs."""
 
 from __future__ import annotations
 

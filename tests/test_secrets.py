@@ -1,4 +1,4 @@
-"""A known key goes through everything, and is found nowhere afterwards."""
+"""No output of a task, a hook or the local Polaris contains the API key."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("moved_clock")
 
 
 def shown(error: BaseException | None) -> str:
-    """Return all that an exception would show, its causes included."""
+    """Return the texts of an exception and its causes."""
     parts = []
     while error is not None:
         parts += [str(error), repr(error), repr(error.args)]
@@ -44,13 +44,13 @@ def shown(error: BaseException | None) -> str:
 
 @pytest.fixture
 def nothing_leaks(caplog, capfd):
-    """Collect whatever anybody could see, and look for the key in the end."""
+    """Collect every visible text, and search it for the key at the end of the test."""
     caplog.set_level("DEBUG")
     seen: list[str] = []
     yield seen.append
     out, err = capfd.readouterr()
     everything = "\n".join([*map(str, seen), out, err, caplog.text, *(str(vars(record)) for record in caplog.records)])
-    assert len(everything) > 100, "nothing was collected: this test could not fail"
+    assert len(everything) > 100, "no text was collected: this test could not fail"
     assert not [form for form in FORMS if form in everything]
 
 
@@ -113,8 +113,8 @@ def test_a_hook_shows_no_key(polaris, nothing_leaks):
     nothing_leaks([vars(request) for request in polaris.requests])
 
 
-def test_the_local_polaris_prints_its_key_only_to_be_copied():
-    """Its own key it prints, once, as told; a key that is sent to it is in none of its output."""
+def test_the_local_polaris_prints_only_its_own_key_and_only_at_its_start():
+    """The user copies the key from the output. A key that a request carries is in none of the output."""
     import re
     import threading
 
@@ -145,7 +145,7 @@ def test_the_local_polaris_prints_its_key_only_to_be_copied():
 
 @pytest.fixture
 def key(polaris, monkeypatch):
-    """Gives the local Polaris, and the connection to it, another key."""
+    """Set another key for the local Polaris and its connection."""
 
     def set_key(key):
         polaris.api_key = key
@@ -173,7 +173,7 @@ def test_a_short_key_changes_no_data(polaris, key, word):
 @pytest.mark.parametrize("body", [{"headers": f"Basic {API_KEY}"}, [API_KEY], {"id": 7, "x": "y" * 20 + API_KEY}])
 @pytest.mark.parametrize("call", ["get_job", "get_job_status", "get_job_metrics", "get_job_logs", "get_job_progress"])
 def test_a_response_of_a_wrong_shape_that_echoes_the_key_is_quoted_without_it(polaris, nothing_leaks, body, call):
-    """A gateway in front of the service may answer a request with the request itself."""
+    """A gateway in front of the service may return the request as its response."""
     job_id = polaris.add_job()
     polaris.answer_next(9, status=200, body=json.dumps(body))
     try:
@@ -181,13 +181,13 @@ def test_a_response_of_a_wrong_shape_that_echoes_the_key_is_quoted_without_it(po
     except PolarisApiError as error:
         nothing_leaks([shown(error), "*" * 100])
     else:
-        assert call == "get_job_metrics", "an object without counters is metrics, of which none is reported"
+        assert call == "get_job_metrics", "an object without counters is valid: no counter is reported"
         nothing_leaks([str(answer), "*" * 100])
     finally:
         polaris.clear_faults()
 
 
-def test_a_response_that_is_a_fault_only_with_the_key_in_it_is_not_quoted(polaris, key):
+def test_an_invalid_response_that_consists_of_the_key_is_not_quoted(polaris, key):
     key("7")
     job_id = polaris.add_job(executionStatus="running")
     polaris.answer_next(1, status=200, body='{"id": 7, "executionStatus": "running"}')

@@ -1,8 +1,8 @@
-"""Writes the demo's data: two days of orders, with the rows that real producers break.
+"""Write the demo's data: two days of orders, with a few broken rows.
 
     python example_dags/data/make_data.py
 
-The same rows come out each time. Of 24,000, seven cannot be read and five have a column that is no number.
+Each run writes the same 24,000 rows. Polaris cannot parse seven of them. Five have a text in a column of numbers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Row = dict[str, object]
 
 
 def order(chance: random.Random, number: int, moment: datetime) -> Row:
-    """Return one sound order."""
+    """Return one good order."""
     return {
         "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "order_id": f"o-{number:07d}",
@@ -32,32 +32,32 @@ def order(chance: random.Random, number: int, moment: datetime) -> Row:
 
 
 def cut_off(row: Row) -> str:
-    """Break a row as a producer does that is killed while it writes."""
+    """Break a row like a producer that is killed while it writes."""
     return json.dumps(row)[:41]
 
 
 def without_time(row: Row) -> str:
-    """Break a row as a producer does whose clock field was renamed in a release."""
+    """Break a row like a release that renames the time field."""
     return json.dumps({("created" if key == "timestamp" else key): value for key, value in row.items()})
 
 
 def null_time(row: Row) -> str:
-    """Break a row as an optional field does."""
+    """Break a row like a time field that is optional."""
     return json.dumps({**row, "timestamp": None})
 
 
 def error_page(_row: Row) -> str:
-    """Break a row as an export does that saved a gateway's answer as data."""
+    """Break a row like an export that saves the error page of a gateway as data."""
     return "<html><head><title>502 Bad Gateway</title></head></html>"
 
 
 def decimal_comma(row: Row) -> str:
-    """Make a number a text, as a spreadsheet in another locale does."""
+    """Write a number with a comma, like a spreadsheet in another locale."""
     return json.dumps({**row, "amount": str(row["amount"]).replace(".", ",")})
 
 
 def not_available(row: Row) -> str:
-    """Make a number a word."""
+    """Replace a number by a word."""
     return json.dumps({**row, "items": "N/A"})
 
 
@@ -76,7 +76,7 @@ BREAKS = {
 
 
 def day(number: int) -> bytes:
-    """Return one day's file."""
+    """Return the file of one day."""
     chance = random.Random(number)  # noqa: S311 - the same rows each time
     start = datetime(2026, 11, number, tzinfo=timezone.utc)
     lines = []

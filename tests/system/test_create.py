@@ -1,4 +1,4 @@
-"""Workers are killed at every step of a load: there is one load, or a failed task that says why; never two."""
+"""A worker that is killed at any step of a load never loads twice; kills and clears of users cancel the right job."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HERE = Path(__file__).parent
 
 
 def die_once(run_id):
-    """Kill this process as nothing can catch, the first time it comes here in a run."""
+    """Kill this process with SIGKILL at its first call in a run."""
     note = HERE / f"{run_id}.killed"
     if not note.exists():
         note.touch()
@@ -37,13 +37,13 @@ def die_once(run_id):
 
 
 def after(owner, name, applies, run_id):
-    right = getattr(owner, name)
+    original = getattr(owner, name)
 
     def then_die(*args, **kwargs):
-        answer = right(*args, **kwargs)
+        result = original(*args, **kwargs)
         if applies(args, kwargs):
             die_once(run_id)
-        return answer
+        return result
 
     setattr(owner, name, then_die)
 
@@ -53,17 +53,17 @@ class Load(PolarisCreateJobOperator):
         self.arm(context)
         if context["dag_run"].conf["step"] == "before the post":
             die_once(context["run_id"])
-        answer = super().execute(context)
-        return self.at_the_end(context, answer)
+        result = super().execute(context)
+        return self.at_the_end(context, result)
 
     def execute_complete(self, context, event=None):
         self.arm(context)
         return self.at_the_end(context, super().execute_complete(context, event))
 
-    def at_the_end(self, context, answer):
+    def at_the_end(self, context, result):
         if context["dag_run"].conf["step"] == "returned":
             die_once(context["run_id"])
-        return answer
+        return result
 
     def arm(self, context):
         from airflow_provider_polaris.hooks.polaris import PolarisHook
@@ -80,7 +80,7 @@ class Load(PolarisCreateJobOperator):
             after(SubmissionRecord, "note", lambda args, kwargs: args[1] == "waiting", run_id)
         elif step == "job_id pushed":
             after(ti, "xcom_push", lambda args, kwargs: kwargs.get("key") == "job_id", run_id)
-        elif step == "looked":
+        elif step == "polled":
             after(JobWait, "poll", lambda args, kwargs: True, run_id)
         elif step == "verdict noted":
             after(SubmissionRecord, "note", lambda args, kwargs: args[1] == "passed", run_id)
@@ -119,13 +119,13 @@ STEPS = [
     "posted",
     "job noted",
     "job_id pushed",
-    "looked",
+    "polled",
     "verdict noted",
     "metrics pushed",
     "returned",
 ]
-#: The steps from which an earlier try's job can be told, with Airflow's store and without.
-TOLD = {step for step in STEPS if step not in {"sending noted", "posted"}} if AIRFLOW_3 else set()
+#: The steps after which the next try finds the job. Without Airflow's store, there are none.
+JOB_IS_FOUND = {step for step in STEPS if step not in {"sending noted", "posted"}} if AIRFLOW_3 else set()
 
 
 @pytest.fixture(scope="module")
@@ -159,8 +159,8 @@ def jobs_of(polaris, run_id):
 
 
 def test_a_worker_that_is_killed_never_loads_twice(airflow, polaris):
-    # 2.11 may report the end of a killed process twice, and set a task back to up_for_retry whose run has ended: two
-    # steps there, so that the second report rarely meets the end of a run.
+    # 2.11 may report the end of a killed process twice. The second report can set a task of an ended run back to
+    # up_for_retry. With two steps only, that is rare.
     steps = STEPS if AIRFLOW_3 else ["posted", "returned"]
     runs = {f"{mode}_{step.replace(' ', '_')}": (mode, step) for step in steps for mode in ("worker", "deferred")}
     for run_id, (mode, step) in runs.items():
@@ -168,19 +168,20 @@ def test_a_worker_that_is_killed_never_loads_twice(airflow, polaris):
     ended = {run_id: airflow.wait_for_state(run_id, "success", "failed", task_id="load") for run_id in runs}
     for run_id, (mode, step) in runs.items():
         (tries,) = airflow.query("select try_number from task_instance where run_id = %s and task_id = 'load'", run_id)
-        assert (airflow.home / "dags" / f"{run_id}.killed").exists(), f"{run_id}: nothing was killed"
-        # A busy scheduler takes the end of a process that has deferred for the end of the try that is queued to go on
-        # ("finished with state success, but the task instance's state attribute is queued"), and starts one more.
+        assert (airflow.home / "dags" / f"{run_id}.killed").exists(), f"{run_id}: no process was killed"
+        # A busy scheduler can take the end of the process that deferred for the end of the resumed try, which is
+        # queued ("finished with state success, but the task instance's state attribute is queued"). Then it starts
+        # one more try.
         assert tries[0] == 2 or (tries[0] > 2 and mode == "deferred"), run_id
         loaded = 0 if step in {"before the post", "sending noted"} and ended[run_id] == "failed" else 400
         wait_for(lambda: rows_of(polaris, run_id) == loaded, f"the rows of {run_id}")  # noqa: B023
         assert len(jobs_of(polaris, run_id)) == (loaded > 0), run_id
     assert {run_id for run_id, state in ended.items() if state == "success"} == {
-        run_id for run_id, (_, step) in runs.items() if step in TOLD
+        run_id for run_id, (_, step) in runs.items() if step in JOB_IS_FOUND
     }
 
 
-def test_of_a_query_the_job_is_found_again(airflow, polaris):
+def test_a_retry_finds_the_job_of_a_query_after_a_lost_response(airflow, polaris):
     polaris.next_job("complete", table="query")
     airflow.run("load_worker", "query", {"type": "sql", "step": "posted"})
     airflow.assert_ends("query", "success", task_id="load")
@@ -193,7 +194,7 @@ def statuses_of(polaris, run_id):
 
 
 def wait_for_the_cancellation(polaris, run_id):
-    """Wait until its job is to be canceled. A job that nothing runs is, as soon as somebody looks at it."""
+    """Wait until Polaris has accepted a cancellation of the run's job."""
     wanted = lambda: [job.body["desiredExecutionStatus"] for job in jobs_of(polaris, run_id)]  # noqa: E731
     wait_for(lambda: wanted() == ["canceled"], f"the job of {run_id} to be canceled")
 
@@ -222,7 +223,7 @@ def test_a_task_that_a_user_marks_failed_cancels_its_job(airflow, polaris, mode)
 
 def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
     job_id = start_and_wait_for_its_job(airflow, polaris, "worker", "shut_down")
-    # To what Airflow runs a task's process in: it passes the signal on.
+    # The parent of a task's process passes the signal on.
     os.kill(psutil.Process(airflow.pid_of("shut_down", "load")).ppid(), signal.SIGTERM)
     wait_for(lambda: "no user killed the task" in airflow.log_of("shut_down"), "on_kill")
     assert not [seen for seen in polaris.requests if seen.method == "PUT" and seen.path.endswith(job_id)]
@@ -232,7 +233,7 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
 
 
 @pytest.mark.skipif(
-    not AIRFLOW_3, reason="clears over the 3.x API; for 2.11: tests/submission/test_worker_kill.py holds"
+    not AIRFLOW_3, reason="the test clears over the 3.x API; for 2.11, see tests/submission/test_worker_kill.py"
 )
 @pytest.mark.parametrize(
     ("mode", "logical_date"),
@@ -244,7 +245,7 @@ def test_a_task_that_is_cleared_cancels_its_job_and_loads_again(airflow, polaris
     start_and_wait_for_its_job(airflow, polaris, mode, run_id, logical_date)
     polaris.next_job("complete", table=run_id)
     if mode == "deferred":
-        # A next try that is faster than on_kill goes on with the job, and on_kill leaves it to that: hold it back.
+        # A next try that starts before on_kill continues with the job. Without slots, the next try starts later.
         airflow.execute("update slot_pool set slots = 0")
     airflow.clear(f"load_{mode}", run_id, "load")
     if mode == "deferred":
@@ -255,12 +256,12 @@ def test_a_task_that_is_cleared_cancels_its_job_and_loads_again(airflow, polaris
     assert statuses_of(polaris, run_id) == ["canceled", "completed"]
 
 
-@pytest.mark.skipif(not AIRFLOW_3, reason="clears over 3.x's API, and 2.11 has no on_kill in the triggerer")
-def test_a_next_try_that_is_faster_than_the_kill_goes_on_with_the_job(airflow, polaris):
+@pytest.mark.skipif(not AIRFLOW_3, reason="the test clears over the 3.x API, and 2.11 has no on_kill in the triggerer")
+def test_a_next_try_that_starts_before_the_kill_continues_with_the_job(airflow, polaris):
     start_and_wait_for_its_job(airflow, polaris, "deferred", "faster")
     polaris.next_job("complete", table="faster")
     airflow.clear("load_deferred", "faster", "load")
-    wait_for(lambda: "killed" in airflow.log_of("faster"), "the kill, one way or the other")
+    wait_for(lambda: "killed" in airflow.log_of("faster"), "the kill")
     for job in jobs_of(polaris, "faster"):
         if job.body["desiredExecutionStatus"] != "canceled":
             polaris.set_status(job.body["id"], "completed")
@@ -269,7 +270,7 @@ def test_a_next_try_that_is_faster_than_the_kill_goes_on_with_the_job(airflow, p
 
 
 #: ``dag.test()`` sets a task to queued right after its deferral, and runs its trigger itself. Here the task stays
-#: deferred for seconds, so that the triggerer starts the trigger as well, before its row vanishes.
+#: deferred for seconds, so that the triggerer also starts the trigger before its row is deleted.
 TEST_A_DAG = """
 import sys
 import time
@@ -295,7 +296,7 @@ sys.exit(run.state != "success")
 
 @pytest.fixture
 def paused(airflow):
-    """Keeps the scheduler, which would run the tasks of dag.test() as well, from the DAG."""
+    """Pause the DAG: the scheduler would also run the tasks of dag.test()."""
     airflow.execute("update dag set is_paused = true where dag_id = 'load_deferred'")
     yield
     airflow.execute("update dag set is_paused = false where dag_id = 'load_deferred'")
@@ -320,7 +321,9 @@ def test_dag_test_beside_a_triggerer_cancels_nothing(airflow, polaris):
     assert "PUT" not in {request.method for request in polaris.requests}
 
 
-@pytest.mark.skipif(not AIRFLOW_3, reason="clears over the 3.x API; for 2.11: tests/operators/test_create.py holds")
+@pytest.mark.skipif(
+    not AIRFLOW_3, reason="the test clears over the 3.x API; for 2.11, see tests/operators/test_create.py"
+)
 @pytest.mark.parametrize("how", ["good", "refused"])
 def test_a_clear_after_a_verdict_loads_again(airflow, polaris, how):
     if how == "refused":
@@ -328,7 +331,7 @@ def test_a_clear_after_a_verdict_loads_again(airflow, polaris, how):
     airflow.run("load_worker", how, {"type": "batch", "step": ""})
     first = airflow.wait_for_state(how, "success", "failed", task_id="load")
     assert first == ("success" if how == "good" else "failed")
-    # A clear while the scheduler ends the run would be overwritten by it.
+    # The scheduler overwrites a clear if it ends the run at the same time.
     ended = "select 1 from dag_run where run_id = %s and state in ('success', 'failed')"
     wait_for(lambda: airflow.query(ended, how), "the run to end")
     airflow.clear("load_worker", how, "load")

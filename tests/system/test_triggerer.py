@@ -1,4 +1,4 @@
-"""A real triggerer: it stops and starts, people clear and kill waiting tasks, keys are rotated, and waits end right."""
+"""Waits end as they should when a triggerer stops, users clear or mark waiting tasks, and a key is rotated."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ with DAG("waits", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=timezon
         deferrable=True,
         poke_interval=1,
         timeout=300,
-        # A busy scheduler takes the late end of the process that deferred for the end of the process that goes on, and
-        # fails the try. docs/troubleshooting.md gives users the same advice.
+        # A busy scheduler can take the late end of the process that deferred for the end of the resumed process. Then
+        # it fails the try. docs/troubleshooting.md gives users the same advice.
         retries=1,
         retry_delay=timedelta(seconds=1),
     )
     gate >> EmptyOperator(task_id="after")
 """
-#: Copies a run whose task waits, once for each job: real runs would take the executor minutes.
+#: Copies a run whose task waits, once for each job. Real runs would take minutes.
 COPY_A_WAIT = """
 import sys
 import uuid
@@ -73,9 +73,9 @@ with create_session() as session:
         [{**task, "id": uuid.uuid4(), "run_id": name, "trigger_id": copy.id} for name, copy in zip(names, copies)],
     )
 """
-#: The real one and its copies.
+#: The task of the real run and its copies.
 WAITS = "(run_id = 'hundreds' or run_id like 'copy_%') and task_id = 'gate'"
-only_3 = pytest.mark.skipif(not AIRFLOW_3, reason="2.11 is held to defer, restart and resume; the rest is 3.x's API")
+only_3 = pytest.mark.skipif(not AIRFLOW_3, reason="the test uses the API of 3.x")
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def nothing_was_canceled(polaris):
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
-def test_a_wait_outlives_the_triggerer(airflow, polaris, job_id, how):
+def test_a_wait_continues_after_the_triggerer_ends(airflow, polaris, job_id, how):
     run_id, refused = f"outlives_{how.name}", f"refused_{how.name}"
     bad_job = polaris.add_job(executionStatus="running")
     airflow.run("waits", refused, {"job_id": bad_job})
@@ -139,7 +139,7 @@ def test_a_wait_outlives_the_triggerer(airflow, polaris, job_id, how):
     assert airflow.wait_for_state(refused, "success", "upstream_failed", task_id="after") == "upstream_failed"
     (tries,) = airflow.query("select try_number from task_instance where run_id = %s and task_id = 'gate'", run_id)
     polls = polls_of(polaris, job_id) - polled
-    assert polls == 1 or tries[0] > 1, "one look found it over; only the counters were asked for after that"
+    assert polls == 1 or tries[0] > 1, "one poll found the job over; only its counters were requested after that"
     assert nothing_was_canceled(polaris)
     rows = airflow.query("select key from xcom where run_id = %s and task_id = 'gate' order by key", run_id)
     assert [key for (key,) in rows if not key.startswith("_")] == ["metrics", "return_value"]
@@ -162,12 +162,12 @@ def test_a_triggerer_that_is_stopped_does_not_wait_for_a_request_that_hangs(airf
     polaris.set_status(job_id, "completed")
     airflow.start("triggerer")
     airflow.assert_ends("hanging", "success")
-    # On a quiet machine it takes a second, with all cores busy 15 s. The request would take 30 s.
+    # The stop takes a second on a quiet machine, and 15 s with all cores busy. The request would take 30 s.
     assert took < 25
 
 
 @only_3
-def test_clearing_a_waiting_task_leaves_the_job_alone(airflow, polaris, job_id):
+def test_a_clear_of_a_waiting_sensor_does_not_cancel_the_job(airflow, polaris, job_id):
     airflow.run("waits", "cleared", {"job_id": job_id})
     wait_until_the_triggerer_polls(airflow, polaris, "cleared", job_id)
     (first,) = airflow.query("select id from task_instance where run_id = 'cleared' and task_id = 'gate'")
@@ -183,7 +183,7 @@ def test_clearing_a_waiting_task_leaves_the_job_alone(airflow, polaris, job_id):
 
 
 @only_3
-def test_marking_a_waiting_task_failed_leaves_the_job_alone(airflow, polaris, job_id):
+def test_a_waiting_sensor_that_a_user_marks_failed_does_not_cancel_the_job(airflow, polaris, job_id):
     airflow.run("waits", "marked", {"job_id": job_id})
     wait_until_the_triggerer_polls(airflow, polaris, "marked", job_id)
     airflow.mark_failed("waits", "marked", "gate")
@@ -192,20 +192,20 @@ def test_marking_a_waiting_task_failed_leaves_the_job_alone(airflow, polaris, jo
 
     def is_quiet():
         seen.append(polls_of(polaris, job_id))
-        return len(set(seen[-25:])) == 1 and len(seen) >= 25  # looked at 25 times in 5 s, at a poll a second
+        return len(set(seen[-25:])) == 1 and len(seen) >= 25  # 25 checks in 5 s, at one poll per second
 
-    wait_for(is_quiet, "the triggerer to let go")
+    wait_for(is_quiet, "the triggerer to stop polling")
     assert nothing_was_canceled(polaris)
 
 
 @only_3
-def test_a_key_that_is_rotated_in_the_database_in_mid_wait(airflow, polaris, job_id):
+def test_a_wait_continues_after_its_key_is_rotated_in_the_database(airflow, polaris, job_id):
     airflow.run("waits", "rotated", {"job_id": job_id})
     wait_until_the_triggerer_polls(airflow, polaris, "rotated", job_id)
     polaris.api_key = "pok_rotated_in_mid_wait"
     refused = polls_of(polaris, job_id)
-    wait_for(lambda: polls_of(polaris, job_id) > refused + 1, "polls that are turned away")
-    assert airflow.state("rotated") == "deferred", "a wait that had worked looks again for a while"
+    wait_for(lambda: polls_of(polaris, job_id) > refused + 1, "polls that are rejected")
+    assert airflow.state("rotated") == "deferred", "a wait that has worked tolerates a 401 for a while"
     connection = json.loads(polaris.connection_json)
     airflow.api(
         "PATCH",
@@ -218,11 +218,11 @@ def test_a_key_that_is_rotated_in_the_database_in_mid_wait(airflow, polaris, job
 
 @pytest.fixture
 def hundreds(airflow, polaris, job_id):
-    """The ids of 300 jobs for which tasks wait: one real run, and copies of it named after their jobs."""
+    """The ids of 300 jobs that tasks wait for: one real run, and copies of it."""
     airflow.run("waits", "hundreds", {"job_id": job_id})
     airflow.wait_for_state("hundreds", "deferred")
     others = [polaris.add_job(executionStatus="running") for _ in range(299)]
-    # The scheduler leaves a paused DAG alone: no task that was woken starts, and its event stays to be looked at.
+    # The scheduler starts no task of a paused DAG, so the test can read the stored events.
     airflow.execute("update dag set is_paused = true where dag_id = 'waits'")
     try:
         airflow.run_python(COPY_A_WAIT, "hundreds", *others)
@@ -240,7 +240,7 @@ def list_polls(polaris):
 
 
 def wait_for_list_polls(airflow, polaris, waits, more):
-    """Wait until the triggerer that was started last has all of the waits, and polls on."""
+    """Wait until the newest triggerer has all waits and polls."""
     newest = "select max(id) from job where job_type = 'TriggererJob'"
 
     def its_waits():
@@ -251,15 +251,15 @@ def wait_for_list_polls(airflow, polaris, waits, more):
     wait_for(lambda: list_polls(polaris) >= before + more, "the triggerer to poll by list")
 
 
-def asked_by_id(polaris):
+def requests_by_id(polaris):
     ids = Counter(request.path.rpartition("/")[2] for request in polaris.requests)
     del ids["jobs"]
     return ids
 
 
 def events_logged(airflow, run_ids):
-    """Count the events that the runs' triggers have fired, in both triggerers."""
-    # Airflow closes a trigger's log when it hears that it is done; lines that come later go to the triggerer's own.
+    """Count the events that the triggers of the runs have fired, in both triggerers."""
+    # Airflow closes a trigger's log at the trigger's end. Later lines are in the log of the triggerer.
     paths = [airflow.home / "triggerer.log", *airflow.home.glob("logs/dag_id=waits/*/task_id=gate/*.trigger.*")]
     fired = Counter()
     for path in paths:
@@ -268,37 +268,39 @@ def events_logged(airflow, run_ids):
 
 
 @only_3
-def test_hundreds_of_waits_outlive_a_killed_triggerer_without_a_storm(airflow, polaris, hundreds):
+def test_hundreds_of_waits_continue_after_a_killed_triggerer_with_few_requests(airflow, polaris, hundreds):
     wait_for_list_polls(airflow, polaris, 300, more=1)
     airflow.stop("triggerer", signal.SIGKILL)
     polaris.requests.clear()
     airflow.start("triggerer")
     wait_for_list_polls(airflow, polaris, 300, more=2)
-    # Up to ten may come before the list is worth its while; then each list poll asks for one job beside it.
-    assert len(polaris.requests) < 30, "a triggerer that takes 300 waits over does not ask for each of them"
+    # Up to ten jobs are requested by id before the list is cheaper. Each list poll also requests one job by id.
+    assert len(polaris.requests) < 30, "a triggerer that takes over 300 waits does not request each job"
     states = f"select state, count(*) from task_instance where {WAITS} group by state"  # noqa: S608
     assert airflow.query(states) == [("deferred", 300)]
 
-    # The next poll is seconds away, and what is under way is answered: what is asked for from now on is over.
+    # All requests have responses, and the next poll is seconds away. It finds all jobs over.
     wait_for(lambda: all(request.status for request in polaris.requests), "the poll to end")
     polaris.requests.clear()
     for job_id in hundreds:
         polaris.set_status(job_id, "completed")
     wait_for(
-        lambda: airflow.query(states) == [("scheduled", 300)], "all to be woken", lambda: str(airflow.query(states))
+        lambda: airflow.query(states) == [("scheduled", 300)],
+        "all tasks to be scheduled",
+        lambda: str(airflow.query(states)),
     )
-    wait_for(lambda: not airflow.query("select 1 from trigger"), "Airflow to forget the triggers")
+    wait_for(lambda: not airflow.query("select 1 from trigger"), "Airflow to delete the triggers")
     first, *copies = hundreds
     jobs = {"hundreds": first} | {f"copy_{job_id}": job_id for job_id in copies}
     rows = airflow.query(f"select run_id, next_kwargs from task_instance where {WAITS}")  # noqa: S608
     events = {run_id: kwargs["event"] for run_id, kwargs in rows}
     assert {run_id: event["outcome"] for run_id, event in events.items()} == dict.fromkeys(jobs, "job")
     assert {run_id: event["job"]["id"] for run_id, event in events.items()} == jobs
-    asked = asked_by_id(polaris)
-    assert set(asked) == set(hundreds)
-    # On a busy machine a poll comes while the jobs are being set to completed, and requests one beside the list.
-    assert sum(asked.values()) <= len(hundreds) + 2, "one look found each over"
+    by_id = requests_by_id(polaris)
+    assert set(by_id) == set(hundreds)
+    # On a busy machine, a poll can come while the test completes the jobs. It requests one job beside the list.
+    assert sum(by_id.values()) <= len(hundreds) + 2, "one poll by id found each job over"
     assert nothing_was_canceled(polaris)
-    # Airflow ignores a second event of a trigger, so the logs tell whether there was one.
+    # Airflow ignores a second event of a trigger. The logs show whether there was one.
     wait_for(lambda: sum(events_logged(airflow, jobs).values()) >= 300, "the logs to be written")
     assert events_logged(airflow, jobs) == dict.fromkeys(jobs, 1)
