@@ -142,6 +142,37 @@ def test_an_import_of_a_test_module_is_found(tmp_path):
     assert found == {"tests.test_a", "tests.conftest.b", "tests.room.test_e"}
 
 
+#: Rooms in which no object writes an attribute of another object.
+ROOMS = ("gate", "polling", "submission", "waiting", "operators", "sensors", "triggers")
+
+
+def foreign_writes(source):
+    """Return every assignment to an attribute of another object than ``self`` or ``cls``."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in filter(None, targets):
+            for part in ast.walk(target):
+                if isinstance(part, ast.Attribute) and isinstance(part.ctx, ast.Store):
+                    owner = ast.unparse(part.value)
+                    found.extend([ast.unparse(part)] if owner not in {"self", "cls"} else [])
+    return found
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in SOURCES if path.relative_to(PACKAGE).parts[0] in ROOMS],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_no_object_writes_an_attribute_of_another(path):
+    assert foreign_writes(path.read_text()) == []
+
+
+def test_a_write_to_an_attribute_of_another_object_is_found():
+    source = "self.a = 1\nself.b.c = 2\nd.e += 3\nfor f.g in h: pass\n(self.i, j.k) = l"
+    assert foreign_writes(source) == ["self.b.c", "d.e", "f.g", "j.k"]
+
+
 #: The classes that calls return, and the classes of their words.
 RETURNED = {"Job", "JobMetrics", "Health", "LogEntry", "Table", "ExecutionStatus", "HealthStatus", "JobType"}
 

@@ -50,6 +50,11 @@ class OutageTolerance:
         self.worked = True
         self.unreachable_since = self.unauthorized_since = self.not_found_since = None
 
+    def job_exists(self) -> None:
+        """Note that Polaris has the job and accepts the key, though the poll may not have all its responses yet."""
+        self.worked = True
+        self.not_found_since = None
+
     def failed(self, error: PolarisError, now: float) -> float | None:
         """Count one more failed poll.
 

@@ -257,7 +257,7 @@ class PolarisCreateJobOperator(GatedTask):
         job = JobSubmission(hook, record, spec, self.log, kill.check).job()
         job_wait = self._wait_for_job(job.id, deferrable=self.deferrable, hook=hook)
         job_wait.progress.resume(job)
-        job_wait.tolerance.worked = True
+        job_wait.tolerance.job_exists()
         if self.do_xcom_push:
             context["ti"].xcom_push(key="job_id", value=job.id)
         self.note_job_url(hook, job.id, context)

@@ -47,7 +47,7 @@ class PolarisJobTrigger(PolarisTrigger):
         ) as poll:
             while True:
                 answer, silent_polls = await poll.next()
-                progress.polls += silent_polls
+                progress.add_silent_polls(silent_polls)
                 if isinstance(answer, PolarisApiError):
                     delay = tolerance.failed(answer, clock.now())
                     progress.failed(answer)

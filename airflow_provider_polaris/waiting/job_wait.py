@@ -158,8 +158,7 @@ class JobWait:
         """Judge the job. Read its counters, log and table if the verdict needs them. Return ``None`` to continue."""
         if self.table_wait:
             check_leaves_table(job.type)
-        self.tolerance.worked = True
-        self.tolerance.not_found_since = None
+        self.tolerance.job_exists()
         decision = decide(job, self.condition)
         self.progress.job_polled(job, decision)
         if decision.verdict is Verdict.WAIT:

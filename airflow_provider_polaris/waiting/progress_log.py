@@ -74,6 +74,10 @@ class ProgressLog:
         if self._is_due("trouble", (type(error), getattr(error, "status", None))):
             self.log.warning("Job %s: %s. %s", self.job_id, _explain_trouble(error), error)
 
+    def add_silent_polls(self, polls: int) -> None:
+        """Count polls that brought no news."""
+        self.polls += polls
+
     def resume(self, last: Job | None) -> None:
         """Continue from the job as the worker or the trigger last saw it."""
         if last:
