@@ -20,7 +20,7 @@ CONN_ID = "polaris_default"
 
 @pytest.fixture
 def local_polaris() -> Iterator[LocalPolaris]:
-    """Yield a new local Polaris for one test. It is empty and listens on a free port of loopback."""
+    """Yield a new local Polaris for one test, without jobs and tables, on a free port of loopback."""
     try:
         from airflow_provider_polaris.local import LocalPolaris
     except ImportError as error:

@@ -13,7 +13,7 @@ from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.gate.decision import Decision, Verdict
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_CHECK_SECONDS
 
-#: ``available`` counts if it is seen twice, at least so many seconds apart, without another state in between.
+#: ``available`` counts if two checks return it, at least this much apart, without another state in between.
 CHECKS_APART_SECONDS = 30.0
 
 AVAILABLE = "available"

@@ -1,4 +1,4 @@
-"""The one place that decides what a job's state means. Pure: a job, its counters and a gate in, a decision out.
+"""Decide what a job's state means. Pure: a job, its counters and a gate in, a decision out. No other module decides.
 
 Poke mode, the first poll before a deferral, the trigger and the resume all call :func:`decide`. The gate fails closed:
 only a state that is named as good passes.

@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 import pytest
 
 from airflow_provider_polaris.api.connection import PolarisConnection
+from airflow_provider_polaris.api.errors import PolarisConnectionMissing
 from airflow_provider_polaris.links.polaris import XCOM_KEY, PolarisConsoleLink
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -115,6 +116,27 @@ def test_the_message_of_a_refusal_has_the_link(with_template):
 def test_get_link_never_raises():
     assert PolarisConsoleLink().get_link(object(), ti_key=None) == ""
     assert PolarisConsoleLink().get_link(None, ti_key=object()) == ""
+
+
+def test_an_error_while_the_address_is_read_leaves_the_link_empty():
+    class Broken:
+        @property
+        def job_url(self):
+            raise RuntimeError("broken")
+
+    assert PolarisConsoleLink().get_link(Broken(), ti_key=None) == ""
+
+
+def test_an_error_of_the_connection_leaves_the_task_without_an_address():
+    """The first call of the task raises the error of the connection."""
+
+    class Hook:
+        def job_url(self, job_id):
+            raise PolarisConnectionMissing(job_id)
+
+    sensor = PolarisJobSensor(task_id="gate", job_id="j")
+    sensor.note_job_url(Hook(), "j", {})
+    assert sensor.job_url is None
 
 
 def test_the_link_is_an_attribute_of_the_class_so_that_mapped_tasks_have_it():

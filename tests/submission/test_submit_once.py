@@ -9,7 +9,7 @@ import pytest
 from airflow_provider_polaris.api.errors import PolarisUnreachable
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.submission_record import KEY
-from airflow_provider_polaris.submission.submit_once import IN_FLIGHT_SECONDS, SEARCHED_JOBS
+from airflow_provider_polaris.submission.submit_once import IN_FLIGHT_SECONDS, SEARCH_PAUSE_SECONDS, SEARCHED_JOBS
 from tests.support.airflow_versions import FakeTaskInstance
 from tests.support.create_tasks import LONG, FakeStore, Task, jobs_of, posts
 from tests.support.run_task import both_modes
@@ -183,6 +183,54 @@ class TestALostResponse:
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", right)
         polaris.next_job("complete")
         assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
+
+    def test_jobs_without_the_marker_are_requested_once_and_old_jobs_never(self, polaris, moved_clock):
+        """The search is repeated until the spec can no longer arrive."""
+        table, spec = query_into_a_new_table()
+        target = {"type": "table", "tableName": table}
+        old = polaris.add_job(type="sql", target=target, createdTimestamp="2020-01-01T00:00:00Z")
+        other = polaris.add_job(type="sql", target=target, executionStatus="completed")
+        polaris.requests.clear()
+        polaris.fail_next(1, status=503, match="POST")
+        assert Task().run(spec).kind == "PolarisUnreachable"
+        searches = [request for request in polaris.requests if request.path.endswith("/jobs") and request.query]
+        assert len(searches) > IN_FLIGHT_SECONDS / SEARCH_PAUSE_SECONDS
+        paths = [request.path for request in polaris.requests]
+        assert sum(path.endswith(other) for path in paths) == 1
+        assert not any(path.endswith(old) for path in paths)
+
+    def test_a_job_that_completes_although_it_is_being_canceled_is_not_loaded_again(self, polaris, moved_clock):
+        table, spec = query_into_a_new_table()
+        task = Task(store=False)
+        polaris.cancel_checks = 99
+        polaris.next_job("hang", table=table)
+        job_id = task.run(spec, timeout=60, cancel_on_timeout=True).pushed["job_id"]
+        moved_clock.on_sleep = lambda: polaris.set_status(job_id, "completed")
+        assert task.run(spec).xcom["job_id"] == job_id
+        assert len(posts(polaris)) == 1
+
+    def test_an_unknown_project_is_named_as_the_likely_fault(self, polaris):
+        polaris.fail_next(1, status=404, match="POST")
+        outcome = Task().run()
+        assert outcome.kind == "PolarisNotFound"
+        assert "No job was created for table 'by_sql'" in str(outcome.error)
+        assert "Check the project id" in str(outcome.error)
+
+    def test_a_connection_that_disappears_while_the_spec_is_sent_does_not_count_as_a_sent_spec(
+        self, polaris, monkeypatch, airflow_db
+    ):
+        """Polaris rejects the key, and the lookup of a new key finds no connection."""
+        right = PolarisHook.create_job
+
+        def create_job(hook, spec):
+            monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT")
+            return right(hook, spec)
+
+        monkeypatch.setattr(PolarisHook, "create_job", create_job)
+        polaris.fail_next(1, status=401, match="POST")
+        task = Task()
+        assert task.run().kind == "PolarisConnectionMissing"
+        assert task.store.get(KEY)["state"] == "failed"
 
     def test_a_retry_sends_a_spec_again_that_polaris_rejected(self, polaris):
         task = Task()

@@ -104,7 +104,7 @@ def bounded(request: Request, limit: int) -> Request:
 
 
 async def json_of(request: Request) -> Any:
-    """Return a JSON body, and keep it with the noted request."""
+    """Return a JSON body, and record it with the request."""
     if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
         raise ApiError(415, "The body must be application/json")
     body = await bounded(request, MAX_JSON).body()
@@ -117,7 +117,7 @@ async def json_of(request: Request) -> Any:
 
 
 async def object_of(request: Request, known: Collection[str]) -> dict[str, Any]:
-    """Return a JSON object. Any other field than the known ones is an error."""
+    """Return a JSON object. An unknown field is an error."""
     data = await json_of(request)
     if not isinstance(data, dict):
         raise ApiError(400, "The body must be a JSON object")

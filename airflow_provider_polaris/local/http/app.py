@@ -61,6 +61,6 @@ class Gatekeeper:
         user = f"{self.api_key}:".encode()
         right = (self.api_key.encode(), base64.urlsafe_b64encode(user), base64.b64encode(user))
         if scheme.lower() != "basic" or not any(secrets.compare_digest(given.encode(), one) for one in right):
-            # A browser then asks for the key: it is the user name, and the password stays empty.
+            # A browser then asks for credentials: the key is the user name, and the password stays empty.
             headers = {"WWW-Authenticate": 'Basic realm="local Polaris"'} if request.url.path == "/" else None
             raise ApiError(401, "The API key is missing or wrong", headers=headers)
