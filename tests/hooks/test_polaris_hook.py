@@ -67,7 +67,7 @@ def test_all_threads_of_a_shared_hook_use_a_rotated_key(polaris, hook, monkeypat
         assert {job.id for job in pool.map(hook.get_job, [job_id] * 8)} == {job_id}
 
 
-# On 2.11 the manager imports flask_appbuilder here, which raises warnings. It keeps a hook that fails to import as None.
+# On 2.11 the manager imports flask_appbuilder here, which raises warnings. A hook that fails to import stays unknown.
 @pytest.mark.filterwarnings("ignore")
 def test_a_sql_operator_fails_with_a_message_that_names_the_connection(polaris, monkeypatch):
     """Airflow passes each extra of the connection to the hook as an argument."""
