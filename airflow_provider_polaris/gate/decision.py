@@ -168,8 +168,10 @@ def _check_thresholds(metrics: JobMetrics | None, gate: Gate) -> Decision | None
     if not gate.thresholds:
         return None
     if metrics is None:
-        unchecked = f"{' and '.join(gate.thresholds)} could not be checked"
-        return Decision(Verdict.UNDECIDED, f"completed, and its counters could not be read, so that {unchecked}")
+        names = " and ".join(gate.thresholds)
+        return Decision(
+            Verdict.UNDECIDED, f"completed, and its counters could not be read, so that {names} could not be checked"
+        )
     objections = [*_check_maxima(metrics, gate), *_check_minimum(metrics, gate), *_check_ratio(metrics, gate)]
     if not objections:
         return None
