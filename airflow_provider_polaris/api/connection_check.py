@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
@@ -46,13 +46,10 @@ def findings(connection: PolarisConnection) -> list[str]:
     answers: dict[str, Mapping[str, Any]] = {}
 
     def ask(base_url: str, *segments: str) -> None:
-        transport = Transport(replace(connection, base_url=base_url, timeout=min(connection.timeout, LIMIT_SECONDS)))
-        try:
-            with suppress(PolarisError):
-                answer: Any = transport.request("GET", *segments, retry=Retry.NEVER)
-                answers[segments[0]] = answer if isinstance(answer, Mapping) else {}
-        finally:
-            transport.close()
+        own = replace(connection, base_url=base_url, timeout=min(connection.timeout, LIMIT_SECONDS))
+        with suppress(PolarisError), closing(Transport(own)) as transport:
+            answer: Any = transport.request("GET", *segments, retry=Retry.NEVER)
+            answers[segments[0]] = answer if isinstance(answer, Mapping) else {}
 
     # In threads: no timeout of an HTTP library limits a DNS lookup, or both requests together.
     give_up_at = time.monotonic() + LIMIT_SECONDS

@@ -53,15 +53,15 @@ class Gatekeeper:
         self._tokens[token] = now() + TOKEN_SECONDS
         return token
 
-    def app(self, api: Iterable[Endpoint], own: Iterable[Endpoint]) -> Any:
+    def app(self, api: Iterable[Endpoint], whole: Iterable[Endpoint]) -> Any:
         """Return the application to serve.
 
         :param api: the service's endpoints, their paths under the project.
-        :param own: the endpoints that only the local Polaris has.
+        :param whole: further endpoints, with their whole paths.
         """
         routes = [
             *(self._route(f"/v1/projects/{{project}}{endpoint.path}", endpoint) for endpoint in api),
-            *(self._route(endpoint.path, endpoint) for endpoint in own),
+            *(self._route(endpoint.path, endpoint) for endpoint in whole),
         ]
         return Starlette(routes=routes, exception_handlers=_HANDLERS)
 
