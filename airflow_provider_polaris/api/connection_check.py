@@ -71,7 +71,7 @@ def _missing(key: Mapping[str, Any]) -> list[str]:
     missing = []
     if _JOBS not in permissions:
         missing.append(f"The API key lacks the permission {_JOBS}, which every task needs")
-    if not set(_TABLES).intersection(filter(_is_text, permissions)):
+    if not any(name in permissions for name in _TABLES):
         missing.append(f"The API key lacks {' or '.join(_TABLES)}, which wait_until_available needs")
     return missing
 
@@ -81,7 +81,3 @@ def _not_running(project: Mapping[str, Any]) -> list[str]:
     if not isinstance(state, str) or state in _JOBS_RUN:
         return []
     return [f"The project is {clip(clean(state), 60)}: its jobs may stay pending"]
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)

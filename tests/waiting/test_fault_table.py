@@ -243,14 +243,32 @@ def test_an_outage_of_the_counters_ends_the_wait_after_max_unreachable_with_one_
     assert ended.sent("") <= 2 * ended.sent("/metrics") + 1
 
 
+@each_envelope
+@pytest.mark.parametrize("path", ["metrics", "logs"])
 @pytest.mark.parametrize("task", WAITS)
-def test_a_key_that_may_not_read_counters_is_refused_within_five_minutes(stage, task):
+def test_a_401_for_counters_or_log_ends_the_wait_after_five_minutes(stage, task, path, envelope):
     def arm(stage):
         stage.complete()
-        stage.answer("metrics", LASTING, 401, json.dumps(ENVELOPES["flat"](401)))
+        stage.answer(path, LASTING, 401, json.dumps(ENVELOPES[envelope](401)))
 
+    began = stage.clock.time
     ended = stage.run(task, arm)
     assert ended.kind == "PolarisUnauthorized"
+    for part in (stage.job_id, "why", f"/{path} returned 401"):
+        assert part in ended.message
+    assert len(ended.requests) < MOST_REQUESTS
+    assert stage.clock.time - began < 300 + 3 * 60
+
+
+@pytest.mark.parametrize("answer", ["flat", "SQL", "HTML", "nothing"])
+@pytest.mark.parametrize("status", [200, 400, 401, 403, 404, 409, 503])
+@pytest.mark.parametrize("task", ["cancel", "cancel deferred"])
+def test_a_cancellation_needs_no_counters(stage, task, status, answer):
+    body = json.dumps(ENVELOPES[answer](status)) if answer in ENVELOPES else GATEWAY[answer]
+    ended = stage.run(task, lambda stage: stage.answer("(metrics|logs)", LASTING, status, body))
+    assert ended.kind == "success"
+    assert ended.xcom["execution_status"] == "canceled"
+    assert ended.xcom["metrics"]["numRowsProcessed"] is None
     assert len(ended.requests) < MOST_REQUESTS
 
 
