@@ -33,6 +33,9 @@ T = TypeVar("T")
 
 #: The most jobs that one page of the list can hold.
 PAGE_LIMIT = 1000
+#: The largest page of active jobs that is read, in bytes. A thousand jobs take about 0.7 MB. Parsing a large page would
+#: delay all triggers of a triggerer, also in a thread: Python's parser holds the GIL, for a second for 50 MB.
+MAX_ACTIVE_PAGE = 4 * 1024 * 1024
 #: A page that is too large to be read is requested again with half as many jobs, down to this many.
 MIN_PAGE_LIMIT = 10
 
@@ -167,7 +170,7 @@ class PolarisClient:
         :param wanted: job ids in lower case. Rows of other jobs are only counted.
         :param offset: the number of jobs on the pages before.
         :param limit: the most jobs on the page, 1 to 1000.
-        :raises PolarisResponseTooLarge: if the page is too large. The list holds the data of inline jobs.
+        :raises PolarisResponseTooLarge: if the page has more than 4 MB. The list holds the data of inline jobs.
         """
         query = {
             "executionStatus": ACTIVE_STATUSES,
@@ -190,7 +193,7 @@ class PolarisClient:
                 raise _no_progress(offset)
             return ActivePage(rows, len(values), more)
 
-        return self._get("jobs", params=query, retry=Retry.when(retry), read=read)
+        return self._get("jobs", params=query, retry=Retry.when(retry), read=read, most=MAX_ACTIVE_PAGE)
 
     def latest_job(self, table: str, job_type: str | None = None) -> Job | None:
         """Return the job that was created last for a table, by any user; ``None`` if the table has no job.
@@ -298,8 +301,9 @@ class PolarisClient:
         read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
         retry: Retry = Retry.SAFE,
+        most: int | None = None,
     ) -> T:
-        return self._request("GET", *segments, read=read, params=params, retry=retry)
+        return self._request("GET", *segments, read=read, params=params, retry=retry, most=most)
 
     def _pages(self, query: Mapping[str, Any], retry: Retry) -> Iterator[Job]:
         seen: set[str] = set()

@@ -109,6 +109,7 @@ class Transport:
         body: Any = None,
         retry: Retry = Retry.SAFE,
         read: Callable[[Any], T] = as_it_came,
+        most: int | None = None,
     ) -> T:
         """Send one request, and return the parsed JSON of the response.
 
@@ -116,6 +117,7 @@ class Transport:
         :param params: the query. A list repeats the name for each of its values.
         :param body: sent as JSON, unless it is ``None``.
         :param read: parses the JSON. It may raise a PolarisError that quotes the JSON.
+        :param most: the largest response that is read, in bytes, if that is less than MAX_BODY.
         :raises PolarisApiError: if the request failed. The class of the error is the kind of failure.
         """
         retrying = tenacity.Retrying(
@@ -125,7 +127,8 @@ class Transport:
             sleep=clock.sleep,
             reraise=True,
         )
-        answer, content = retrying(self._request_once, method, segments, params, body)
+        limit = MAX_BODY if most is None else min(most, MAX_BODY)
+        answer, content = retrying(self._request_once, method, segments, params, body, limit)
         try:
             return read(answer)
         except PolarisError as error:
@@ -140,6 +143,7 @@ class Transport:
         segments: tuple[str, ...],
         params: Mapping[str, Any] | None,
         body: Any,
+        limit: int,
     ) -> tuple[Any, bytes]:
         path = "/".join(quote(segment, safe="") for segment in segments)
         what = f"{method} {self.connection.host}/…/{path}"
@@ -157,7 +161,7 @@ class Transport:
                 stream=True,
             )
             with response:
-                content = _read(response, self.connection.timeout)
+                content = _read(response, self.connection.timeout, limit)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
             raise PolarisConnectionInvalid(f"{what} cannot be sent: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -167,7 +171,7 @@ class Transport:
         is_success = 200 <= response.status_code < 300
         if content is None and is_success:
             raise PolarisResponseTooLarge(
-                f"{what} returned more than {MAX_BODY:,} bytes, and this provider reads no larger response. A job's "
+                f"{what} returned more than {limit:,} bytes, and this provider reads no larger response. A job's "
                 "inline data is in its response, twice. Look at the job in the console, and load large data from files",
                 status=response.status_code,
                 location=response.headers.get("Location"),
@@ -205,13 +209,13 @@ class Transport:
         return PolarisInvalidResponse("Polaris returned an invalid response, which contains the API key")
 
 
-def _read(response: requests.Response, timeout: float) -> bytes | None:
+def _read(response: requests.Response, timeout: float, limit: int) -> bytes | None:
     """Read the whole body within the timeout. The timeout of requests applies to each piece of a response only.
 
-    :return: ``None`` if the body is larger than MAX_BODY. The rest of it is not read.
+    :return: ``None`` if the body is larger than the limit, in bytes. The rest of it is not read.
     """
     length = response.headers.get("Content-Length", "")
-    if length.isascii() and length.isdigit() and int(length[:20]) > MAX_BODY:
+    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
         return None
     read_some = getattr(response.raw, "read1", None)
     pieces = (
@@ -223,7 +227,7 @@ def _read(response: requests.Response, timeout: float) -> bytes | None:
     content = bytearray()
     for piece in pieces:
         content += piece
-        if len(content) > MAX_BODY:
+        if len(content) > limit:
             return None
         if time.monotonic() > give_up_at:
             raise requests.exceptions.ReadTimeout(f"the response was incomplete after {timeout:g} s")

@@ -319,6 +319,15 @@ def test_the_client_works_without_airflow():
     ]
 
 
+def test_a_page_of_active_jobs_that_would_delay_a_triggerer_is_not_read(polaris, client):
+    for _ in range(5):
+        polaris.add_job(createdBy={"username": "x" * 1_000_000})
+    assert len(list(client.list_jobs())) == 5
+    with pytest.raises(PolarisResponseTooLarge, match="more than 4,194,304 bytes"):
+        client.list_active(set())
+    assert client.list_active(set(), limit=3).size == 3
+
+
 class TestResponsesThatAreTooLarge:
     """The limit is lowered; ``createdBy`` makes a job large in the list too."""
 
