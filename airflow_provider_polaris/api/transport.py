@@ -263,11 +263,13 @@ def _error(
         return PolarisUnauthorized(f"{message}. {_advice_on_key(connection)}", status=status, code=code)
     if status in {400, 403, 404} and code is None:
         # A filter in between may have forwarded the request before, so that ``received`` stays true.
+        otherwise = f". If Polaris sent it: {_permission(what)}" if status == 403 else ""
         return PolarisInvalidResponse(
-            f"{message} (this {status} has no error code of the Polaris API: a gateway may have sent it)", status=status
+            f"{message} (this {status} has no error code of the Polaris API: a gateway may have sent it){otherwise}",
+            status=status,
         )
     if status == 403:
-        return PolarisForbidden(f"{message}. {_permission(what)}", status=status, code=code)
+        return PolarisForbidden(f"{message}: {_permission(what)}", status=status, code=code)
     if status == 404:
         return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
     return PolarisBadRequest(f"{message}. Polaris rejects this request", status=status, code=code)
@@ -307,7 +309,7 @@ def _advice_on_key(connection: PolarisConnection) -> str:
 
 def _permission(what: str) -> str:
     needed = "ViewTables or ManageTables" if "/tables" in what else "ManageIngestionJobs"
-    return f"Give the API key the permission {needed} in this project"
+    return f"give the API key the permission {needed} in this project"
 
 
 def _excerpt(response: requests.Response, content: bytes) -> str:

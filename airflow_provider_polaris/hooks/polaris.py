@@ -88,7 +88,7 @@ class PolarisHook(PolarisClient, BaseHook):
         except PolarisNotFound as error:
             return False, f"This API key can see no project {connection.project_id}. {error}"
         except PolarisInvalidResponse as error:
-            return False, f"{connection.base_url} is not the Polaris API. {error}"
+            return False, f"{connection.base_url} is not the Polaris API, or a gateway responds in its place. {error}"
         except PolarisTransientError as error:
             return False, f"Polaris cannot be reached now. {error}"
         except PolarisError as error:

@@ -127,6 +127,7 @@ def test_a_refusal_without_an_error_code_may_be_forwarded_and_temporary(polaris,
     with pytest.raises(PolarisInvalidResponse, match=f"this {status} has no error code") as caught:
         transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
     assert caught.value.received
+    assert ("permission ManageIngestionJobs" in str(caught.value)) == (status == 403)
     assert len(polaris.requests) == 1
     assert transport.request("GET", "jobs")
     assert len(polaris.requests) == 3
