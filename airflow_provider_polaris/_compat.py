@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, PokeReturnValue
@@ -134,6 +135,20 @@ def current_try(ti: Any, state: str, logical_date: datetime | None) -> int | Non
     )
     found = answer.task_instance
     return int(found.try_number) if found is not None and found.run_id == ti.run_id else None
+
+
+def task_url(ti: Any) -> str | None:
+    """Return the web page of a task instance, ``None`` if Airflow does not know its own address.
+
+    The address is ``[api] base_url`` (3.x) or ``[webserver] base_url`` (2.11, whose default is localhost). Airflow 3.0
+    does not give a task the address of its page.
+    """
+    if not conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None):
+        return None
+    url = getattr(ti, "log_url", None)
+    parts = urlsplit(url if isinstance(url, str) else "")
+    is_public = parts.hostname not in (None, "localhost") and "@" not in parts.netloc  # no password of a proxy
+    return url if is_public else None
 
 
 def mapped_arguments(task: Any) -> set[str]:

@@ -92,6 +92,7 @@ class PolarisCreateJobOperator(GatedTask):
         wait_for_completion: bool = True,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
+        mark_jobs: bool = True,
         poll_interval: timedelta | float = 30,
         timeout: timedelta | float = 24 * 3600,
         **kwargs: Any,
@@ -102,6 +103,7 @@ class PolarisCreateJobOperator(GatedTask):
         self.wait_for_completion = wait_for_completion
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.mark_jobs = mark_jobs
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)
         self._record: SubmissionRecord | None = None
@@ -118,6 +120,7 @@ class PolarisCreateJobOperator(GatedTask):
         self._check(spec)
         try:
             job, job_wait = self._create(spec, context)
+            began = clock.now()  # the time to create the job does not count
             if not self.wait_for_completion:
                 return job.to_dict()
             outcome = job_wait.poll()
@@ -254,7 +257,7 @@ class PolarisCreateJobOperator(GatedTask):
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         if self.wait_for_completion:
             self.check_table_can_be_read(hook, table_of(spec))
-        job = JobSubmission(hook, record, spec, self.log, kill.check).job()
+        job = JobSubmission(hook, record, spec, self.log, kill.check, mark=self.mark_jobs).job()
         job_wait = self._wait_for_job(job.id, deferrable=self.deferrable, hook=hook)
         job_wait.progress.resume(job)
         job_wait.tolerance.job_exists()

@@ -64,8 +64,8 @@ class Running:
         self.task = Task()
         self.task.store = self.store
         self.operator = PolarisCreateJobOperator(
-            task_id="load", job_spec=SQL, retries=2, deferrable=False,
-            **{"poll_interval": 60, "timeout": 600, **options},
+            task_id="load", retries=2, deferrable=False,
+            **{"job_spec": SQL, "poll_interval": 60, "timeout": 600, **options},
         )  # fmt: skip
         self.on_kill_took = None
         self.clock = moved_clock
@@ -83,6 +83,14 @@ class Running:
         self.clock.on_sleep = on_sleep if kill_at else None
         context = self.task.context()
         return outcome_of(lambda: self.operator.execute(context), context["ti"])
+
+
+def arrived(polaris, spec, **fields):
+    """Create the job of a spec whose request was lost or delayed. Return its id."""
+    with polaris._store.lock:
+        job = polaris._store.submit(spec)
+        job.body.update(fields)
+    return job.body["id"]
 
 
 def posts(polaris):
