@@ -138,16 +138,18 @@ def current_try(ti: Any, state: str, logical_date: datetime | None) -> int | Non
 
 
 def task_url(ti: Any) -> str | None:
-    """Return the web page of a task instance, ``None`` if Airflow does not know its own address.
+    """Return the web page of a task instance, ``None`` if Airflow does not know its own address. Best effort.
 
-    The address is ``[api] base_url`` (3.x) or ``[webserver] base_url`` (2.11, whose default is localhost). Airflow 3.0
-    does not give a task the address of its page.
+    The address is ``[api] base_url`` (3.x) or ``[webserver] base_url`` (2.11, where localhost is the default). Airflow
+    3.0 does not give a task the address of its page.
     """
-    if not conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None):
+    try:
+        is_known = conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None)
+        url = str(ti.log_url) if is_known else ""
+        parts = urlsplit(url)
+    except Exception:  # noqa: BLE001 - a page for a person stops no load
         return None
-    url = getattr(ti, "log_url", None)
-    parts = urlsplit(url if isinstance(url, str) else "")
-    is_public = parts.hostname not in (None, "localhost") and "@" not in parts.netloc  # no password of a proxy
+    is_public = parts.hostname not in (None, "localhost") and "@" not in parts.netloc  # no password
     return url if is_public else None
 
 

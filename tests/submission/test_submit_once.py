@@ -145,6 +145,31 @@ class TestALostResponseToASpecWithAMarker:
         assert [job.id for job in jobs_of(hook, table)] == [outcome.xcom["job_id"]]
         assert len(posts(polaris)) == (1 if fault == "after" else 2)
 
+    @pytest.mark.parametrize("step", ["before", "after"])
+    def test_a_worker_that_is_lost_while_it_sends_the_spec_never_loads_twice(
+        self, polaris, hook, monkeypatch, kind, store, step
+    ):
+        class Sigkill(BaseException):
+            pass
+
+        table, spec = spec_into_a_new_table(kind)
+        task, right = Task(store=store), PolarisHook.create_job
+
+        def die(hook, spec):
+            if step == "after":
+                right(hook, spec)
+            raise Sigkill
+
+        monkeypatch.setattr(PolarisHook, "create_job", die)
+        polaris.next_job("complete", table=table)
+        with pytest.raises(Sigkill):
+            task.run(spec)
+        monkeypatch.setattr(PolarisHook, "create_job", right)
+        outcome = task.run(spec)
+        assert outcome.kind == "success", outcome.error
+        assert [job.id for job in jobs_of(hook, table)] == [outcome.xcom["job_id"]]
+        assert len(posts(polaris)) == 1
+
     def test_a_job_that_appears_late_is_found(self, polaris, hook, moved_clock, sent, kind, store):
         table, spec = spec_into_a_new_table(kind)
         polaris.fail_next(1, status=503, match="POST")
@@ -323,28 +348,6 @@ class TestARetryBefore33:
         polaris.next_job("complete")
         assert task.run(spec).xcom["job_id"] != job_id
         assert len(posts(polaris)) == 2
-
-    @pytest.mark.parametrize("kind", ["sql", "batch"])
-    def test_a_retry_finds_the_job_of_a_try_that_was_lost_before_it_got_the_response(self, polaris, hook, kind):
-        class Sigkill(BaseException):
-            pass
-
-        table, spec = spec_into_a_new_table(kind)
-        task = Task(store=False)
-        polaris.next_job("complete", table=table)
-        with pytest.MonkeyPatch.context() as patch:
-            right = PolarisHook.create_job
-
-            def die(hook, spec):
-                right(hook, spec)
-                raise Sigkill
-
-            patch.setattr(PolarisHook, "create_job", die)
-            with pytest.raises(Sigkill):
-                task.run(spec)
-        outcome = task.run(spec)
-        assert outcome.kind == "success", outcome.error
-        assert [job.id for job in jobs_of(hook, table)] == [outcome.xcom["job_id"]]
 
     def test_a_retry_that_finds_no_job_loads(self, polaris):
         task = Task(store=False)
@@ -537,8 +540,9 @@ class TestAJobIsNotCreatedTwice:
 
 
 class TestAClearedTaskMayHaveAnotherSpec:
-    def test_a_task_that_is_cleared_with_another_spec_loads_the_new_spec(self, polaris, hook, moved_clock):
-        (old, old_spec), (new, new_spec) = query_into_a_new_table(), query_into_a_new_table()
+    @pytest.mark.parametrize("kind", ["sql", "batch"])
+    def test_a_task_that_is_cleared_with_another_spec_loads_the_new_spec(self, polaris, hook, moved_clock, kind):
+        (old, old_spec), (new, new_spec) = spec_into_a_new_table(kind), spec_into_a_new_table(kind)
         task = Task()
         polaris.next_job("hang", table=old)
         first = task.run(old_spec, timeout=60)
