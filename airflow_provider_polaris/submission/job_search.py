@@ -36,6 +36,15 @@ class ServiceFacts:
     echoes_marker: bool = False
     user: str | None = None
 
+    def note_refusal(self) -> None:
+        """Note that the service accepts a spec only without its marker."""
+        self.refuses_marker = True
+
+    def note_created(self, job: Job, *, shows_marker: bool) -> None:
+        """Note what a job shows that this process has created."""
+        self.user = job.created_by or self.user
+        self.echoes_marker = self.echoes_marker or shows_marker
+
 
 _FACTS: dict[PolarisConnection, ServiceFacts] = {}
 
@@ -108,10 +117,8 @@ class JobSearch:
 
     def learn_from(self, job: Job, marker: str) -> None:
         """Learn what a job shows that was just created with the marker."""
-        facts = facts_about(self._hook.connection)
-        facts.user = job.created_by or facts.user
-        if not self._type.is_sql and marker_of(job.raw) == marker:
-            facts.echoes_marker = True
+        shows_marker = not self._type.is_sql and marker_of(job.raw) == marker
+        facts_about(self._hook.connection).note_created(job, shows_marker=shows_marker)
 
     def newest_jobs(self) -> list[str]:
         """Return the ids of the table's newest jobs, to be noted before a spec is sent."""

@@ -88,6 +88,7 @@ class SubmissionRecord:
             self.about["url"] = url
         #: Digest of this try's spec; ``None`` until :meth:`set_spec`.
         self.spec: str | None = None
+        self._written: SubmissionNote | None = None
         #: Whether there is a note that cannot be read. A later release may have written that note.
         self.is_unreadable = False
 
@@ -102,6 +103,11 @@ class SubmissionRecord:
         note = _read(stored) if isinstance(stored, Mapping) else None
         self.is_unreadable = stored is not None and note is None
         return note
+
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether another try has written a note since this try wrote one. Airflow counts this try as lost then."""
+        return self._written is not None and self.last_note() != self._written
 
     def set_spec(self, spec: Mapping[str, Any]) -> None:
         """Keep a digest of the rendered spec of this try."""
@@ -120,6 +126,7 @@ class SubmissionRecord:
             generation = self.clear_generation
             note = SubmissionNote(state, generation, clock.now(), job_id, marker, self.spec, known_jobs)
             self._store.set(KEY, asdict(note))
+            self._written = note
 
     def note_cancellation(self, job_id: str, log: Log) -> None:
         """Note a cancellation before it is sent, since this process may end right after. Best effort."""

@@ -18,7 +18,12 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.job_spec import can_be_marked, marked, refuses_context, table_of
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobStillRunning, PolarisJobTimeout
+from airflow_provider_polaris.exceptions import (
+    PolarisJobLost,
+    PolarisJobStillRunning,
+    PolarisJobTimeout,
+    PolarisTaskKilled,
+)
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_CHECK_SECONDS
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.job_search import (
@@ -197,6 +202,11 @@ class JobSubmission:
         was_lost = False
         for _ in range(MOST_SENDS):
             self._check()
+            if was_lost and self._record.is_overtaken:
+                raise PolarisTaskKilled(
+                    "Another try of this task has started. This try does not send its spec again for table "
+                    f"{self._table!r}"
+                )
             self._hook.get_conn()  # an invalid connection must not count as a spec that was sent
             try:
                 job = self._send()
@@ -233,7 +243,7 @@ class JobSubmission:
                 self._log.warning("Polaris refuses the marker. This task sends its spec without a marker: %s", error)
                 self._can_mark = False
                 job = self._send_with(None)
-                facts_about(self._hook.connection).refuses_marker = True
+                facts_about(self._hook.connection).note_refusal()
         self._search.learn_from(job, self._marker)
         return job
 
@@ -273,7 +283,7 @@ class JobSubmission:
         if isinstance(error, PolarisTransientError) and error.received:
             parts = [
                 f"No job was created for table {self._table!r}",
-                f"The spec was sent {MOST_SENDS} times, and each response was lost",
+                f"Each of {MOST_SENDS} responses to the spec was lost",
                 f"No job of the spec appeared within {IN_FLIGHT_SECONDS:g} s of each",
                 str(error.__context__ or error),  # without the advice of create_job to look for the job
             ]

@@ -404,8 +404,7 @@ class TestMarkersOfOtherTasks:
 
 
 def test_facts_are_kept_for_each_connection(hook):
-    facts = job_search.facts_about(hook.connection)
-    facts.refuses_marker = True
+    job_search.facts_about(hook.connection).note_refusal()
     assert job_search.facts_about(replace(hook.connection)).refuses_marker
     for changes in ({"base_url": "https://other"}, {"api_key": "other"}):
         assert not job_search.facts_about(replace(hook.connection, **changes)).refuses_marker

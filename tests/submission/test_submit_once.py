@@ -218,7 +218,7 @@ class TestALostResponseToASpecWithAMarker:
         polaris.fail_next(MOST_SENDS, status=503, match="POST")
         outcome = task.run(spec)
         assert outcome.kind == "PolarisUnreachable"
-        assert f"No job was created for table '{table}'. The spec was sent 3 times" in str(outcome.error)
+        assert f"No job was created for table '{table}'. Each of 3 responses to the spec was lost" in str(outcome.error)
         assert "Look for the job" not in str(outcome.error)
         assert len(posts(polaris)) == MOST_SENDS
         polaris.next_job("complete", table=table)
@@ -260,6 +260,24 @@ class TestALostResponseToASpecWithAMarker:
         context = running.task.context()
         assert outcome_of(lambda: running.operator.execute(context), context["ti"]).kind == "PolarisTaskKilled"
         assert len(posts(polaris)) == 1
+
+
+def test_a_try_that_airflow_counts_as_lost_does_not_send_its_spec_again(polaris, hook, moved_clock):
+    """Airflow starts the next try when it hears nothing from the worker, which may still run."""
+    table, spec = spec_into_a_new_table("batch")
+    task, outcomes = Task(), []
+    polaris.fail_next(1, status=503, match="POST")
+    polaris.next_job("complete", table=table)
+
+    def start_another_try():
+        moved_clock.on_sleep = None
+        outcomes.append(task.run(spec))
+
+    moved_clock.on_sleep = start_another_try
+    assert task.run(spec).kind == "PolarisTaskKilled"
+    assert outcomes[0].kind == "success", outcomes[0].error
+    assert len(jobs_of(hook, table)) == 1
+    assert task.store.get(KEY)["state"] == "passed"
 
 
 class TestALostResponse:
