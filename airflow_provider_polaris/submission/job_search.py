@@ -82,12 +82,14 @@ class FoundJobs(NamedTuple):
     :param marked: jobs with the marker.
     :param alike: jobs without a marker, of the same spec.
     :param unclear: jobs without a marker, of another spec. The service may have changed the spec.
+    :param settled: the number of further jobs with the marker, which loaded nothing and have had their verdict.
     :param is_whole: whether the search has seen every job since the spec was sent.
     """
 
     marked: list[Job]
     alike: list[Job]
     unclear: list[Job]
+    settled: int
     is_whole: bool
 
 
@@ -109,6 +111,7 @@ class JobSearch:
         #: A marker in a spec that was copied from a job. It says nothing about who sends the spec now.
         self._copied_marker = marker_of(spec)
         self._evidence: dict[str, _Evidence] = {}
+        self._settled: set[str] = set()
 
     @property
     def finds_each_marker(self) -> bool:
@@ -124,26 +127,35 @@ class JobSearch:
         """Return the ids of the table's newest jobs, to be noted before a spec is sent."""
         return [job.id for job in islice(self._newest_first(KNOWN_JOBS), KNOWN_JOBS)]
 
+    def settle(self, job: Job) -> None:
+        """Do not return this job again: it loaded nothing, and its task does not wait for it."""
+        self._settled.add(job.id)
+
     def search(self, sent: SentSpec) -> FoundJobs:
         """Search the table's jobs since the spec was sent."""
         facts = facts_about(self._hook.connection)
         marked: list[Job] = []
         alike: list[Job] = []
         unclear: list[Job] = []
-        echoes_marker, is_whole = self.finds_each_marker, False
+        settled, echoes_marker, is_whole = 0, self.finds_each_marker, False
         for count, job in enumerate(self._jobs_since(sent)):
             if count == SEARCHED_JOBS:
                 break
             evidence = self._evidence_of(job)
             marker = evidence.marker
+            # Without a note, this is a retry: an earlier try has reported the failure.
+            is_settled = job.id in self._settled or (sent.at is None and job.has_failed)
             if sent.marker and marker and f"{marker} ".startswith(f"{sent.marker} "):
-                marked.append(job)
+                if is_settled:
+                    settled += 1
+                else:
+                    marked.append(job)
             elif marker and (sent.is_marked or marker != self._copied_marker):
                 echoes_marker = True  # the job of another task, or of another clear generation
             elif facts.user and job.created_by and job.created_by != facts.user:
                 pass  # the job of another user
-            elif sent.at is None and job.has_failed:
-                pass  # an earlier try had the verdict, and nothing was loaded
+            elif is_settled:
+                pass
             else:
                 (alike if evidence.spec == sent.spec else unclear).append(job)
         else:
@@ -151,7 +163,7 @@ class JobSearch:
         if sent.is_marked and echoes_marker:
             # The job of the spec would show the marker. Without a note, an earlier try may have sent no marker.
             alike, unclear = ([] if sent.at else alike), []
-        return FoundJobs(marked, alike, unclear, is_whole)
+        return FoundJobs(marked, alike, unclear, settled, is_whole)
 
     def _newest_first(self, page_size: int) -> Iterator[Job]:
         return self._hook.list_jobs(

@@ -67,6 +67,8 @@ class SubmissionRecord:
         self.is_retry = this_try > 1 and this_try != self.clear_generation
         dag_run = context.get("dag_run")
         # Airflow 2.11 numbers its DAG runs: a run that was deleted and created again has another number.
+        #: The number of tries before this one in the clear generation.
+        self.tries_before = this_try - self.clear_generation
         identity = [ti.dag_id, ti.run_id, ti.task_id, ti.map_index, self.clear_generation, getattr(dag_run, "id", None)]
         #: Beginning of the markers of all specs of this clear generation.
         self.marker = f"airflow-provider-polaris {digest(identity)}"

@@ -310,12 +310,18 @@ class JobSubmission:
             try:
                 found = self._search.search(sent)
                 job = self._own_job(found.marked)
+                if sent.at is None and found.settled >= self._record.tries_before:
+                    left = 0.0  # each earlier try has created one job, so no spec is on its way
                 if job is None and left <= 0:
                     job = self._only_job(found, sent)
                     if job is None:
                         return None
                 if job is not None:
-                    return self._continue_with(self._hook.get_job(job.id), sent)
+                    job = self._hook.get_job(job.id)
+                    if self._has_loaded_nothing(job):
+                        self._search.settle(job)
+                        continue
+                    return self._continue_with(job)
             except PolarisTransientError as error:
                 if left <= 0:
                     message = sentences(self._lost_message(sent.at), f"The search for the job failed: {error}")
@@ -357,15 +363,17 @@ class JobSubmission:
             return possible[0]
         raise self._lost(self._lost_message(sent.at, possible))
 
-    def _continue_with(self, job: Job, sent: SentSpec) -> Job | None:
-        """Return the job when its cancellation is over; ``None`` if the job loaded nothing."""
-        if job.is_being_canceled and job.created_by and job.last_modified_by == job.created_by:
-            # Canceled with the key that created the job: an earlier try was killed, or its timeout passed.
-            job = self._wait_until_over(job)
-            if job.has_failed or job.was_canceled:
-                return None
-        if sent.at is None and job.has_failed:
-            return None  # the job had its verdict, which could not be noted
+    def _has_loaded_nothing(self, job: Job) -> bool:
+        """Wait until the job is over if an earlier try was killed, or its timeout passed, and canceled the job.
+
+        Whoever canceled the job then has the key that created the job.
+        """
+        if not (job.is_being_canceled and job.created_by and job.last_modified_by == job.created_by):
+            return False
+        job = self._wait_until_over(job)
+        return job.has_failed or job.was_canceled
+
+    def _continue_with(self, job: Job) -> Job:
         self._record.note("waiting", job.id)
         self._log.warning("%s is %s: its spec was sent before. This try continues with the job", job, job.state)
         return job

@@ -383,6 +383,49 @@ class TestARetryBefore33:
         polaris.next_job("complete", table=table)
         assert task.run(spec, **options).kind == "success"
 
+    def test_a_retry_after_a_failed_job_does_not_wait_for_a_spec_on_its_way(self, polaris, moved_clock):
+        table, spec = spec_into_a_new_table("batch")
+        task = Task(store=False)
+        polaris.next_job("fail", table=table)
+        task.run(spec)
+        began = moved_clock.time
+        polaris.next_job("complete", table=table)
+        assert task.run(spec, deferrable=False, poll_interval=1).kind == "success"
+        assert moved_clock.time - began < IN_FLIGHT_SECONDS
+
+    @pytest.mark.parametrize("kind", ["sql", "batch"])
+    def test_a_retry_waits_for_a_spec_on_its_way_after_an_earlier_try_failed(
+        self, polaris, hook, moved_clock, monkeypatch, kind
+    ):
+        """The job of the first try failed. The worker of the second was lost when it had sent its spec."""
+
+        class Sigkill(BaseException):
+            pass
+
+        table, spec = spec_into_a_new_table(kind)
+        task, on_its_way, right = Task(store=False), [], PolarisHook.create_job
+        polaris.next_job("fail", table=table)
+        assert task.run(spec).kind == "PolarisJobFailed"
+
+        def die(_, spec):
+            on_its_way.append(spec)
+            raise Sigkill
+
+        monkeypatch.setattr(PolarisHook, "create_job", die)
+        with pytest.raises(Sigkill):
+            task.run(spec)
+        monkeypatch.setattr(PolarisHook, "create_job", right)
+
+        def arrive():
+            if on_its_way:
+                arrived(polaris, on_its_way.pop(), executionStatus="completed")
+
+        moved_clock.on_sleep = arrive
+        outcome = task.run(spec)
+        assert outcome.kind == "success", outcome.error
+        assert outcome.xcom["job_id"] == jobs_of(hook, table)[-1].id
+        assert len(jobs_of(hook, table)) == 2
+
     def test_a_retry_without_a_marker_fails_if_the_table_has_a_new_job_and_a_clear_loads(self, polaris):
         table, spec = spec_into_a_new_table("batch")
         task = Task(store=False)
