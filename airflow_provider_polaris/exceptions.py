@@ -109,7 +109,7 @@ class PolarisJobTimeout(PolarisError, AirflowException):
 
 
 class PolarisTaskKilled(PolarisError, AirflowFailException):
-    """A user killed the task before it created a job. The task creates none."""
+    """A user killed the task before it created a job, or another try has started. This try creates no job."""
 
 
 class PolarisCancelTimeout(PolarisError, AirflowException):

@@ -79,6 +79,11 @@ class JobType(_Word):
         return self == JobType.STREAMING
 
     @property
+    def is_batch(self) -> bool:
+        """Whether a job of this type reads a source once, and its spec has a ``context``."""
+        return self == JobType.BATCH
+
+    @property
     def is_sql(self) -> bool:
         """Whether a query names the table, and not a target."""
         return self == JobType.SQL
