@@ -13,11 +13,11 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from conformance.deviations import UNDOCUMENTED_STATUSES
-from conformance.document import PROJECT, Document
+from conformance.document import PROJECT, SCHEMAS, Document
 
 _FORMATS = FormatChecker(["uuid"])
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)")
-_URI = "polaris:"
+_URI = "urn:polaris:"
 #: The shape of an error of a status that a call does not list.
 _ERROR = {
     "type": "object",
@@ -45,8 +45,10 @@ class Answers:
     """
 
     def __init__(self, document: Document, *, is_strict: bool = True) -> None:
-        contents = {"components": {"schemas": document.strict() if is_strict else document.schemas}}
-        self._registry: Registry[Any] = Registry().with_resource(_URI, DRAFT202012.create_resource(contents))
+        # A schema of its own URI is found without a walk through the document, which takes half of the time.
+        schemas = _with_uris(document.strict() if is_strict else document.schemas)
+        resources = {f"{_URI}{name}": DRAFT202012.create_resource(schema) for name, schema in schemas.items()}
+        self._registry: Registry[Any] = Registry().with_resources(resources.items())
         self._routes = [
             (method, re.compile(_pattern(template)), template.removeprefix(PROJECT), operation["responses"])
             for method, template, operation in document.operations()
@@ -88,10 +90,13 @@ class Answers:
     def _violations(self, schema: dict[str, Any], data: Any) -> Iterator[str]:
         key = json.dumps(schema)
         if key not in self._validators:
-            rooted = {"$ref": f"{_URI}{schema['$ref']}"} if "$ref" in schema else schema
-            self._validators[key] = _Validator(rooted, registry=self._registry, format_checker=_FORMATS)
+            self._validators[key] = _Validator(_with_uris(schema), registry=self._registry, format_checker=_FORMATS)
         for error in self._validators[key].iter_errors(data):
             yield f"{error.json_path}: {error.message[:200]}"
+
+
+def _with_uris(schemas: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(schemas).replace(f'"{SCHEMAS}', f'"{_URI}'))
 
 
 def _one_of(validator: Any, choices: list[Any], value: Any, schema: Mapping[str, Any]) -> Iterator[ValidationError]:

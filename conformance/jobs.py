@@ -104,7 +104,8 @@ class Jobs:
                 self._client("POST", f"jobs/{job_id}/reset")
             read_job(self._client, job_id)
             self._client("GET", "jobs", params={"searchString": job_id})
-            end_stream(self._polaris, answer.json())
+            self._polaris.set_status(job_id, "failed", health=None)  # a deletion that hangs cannot be canceled
+            read_job(self._client, job_id)
             self._polaris.clear_faults()
 
     def _read_rows(self) -> None:
@@ -118,18 +119,11 @@ class Jobs:
             )
 
     def _read_until_all_are_over(self) -> None:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            self._polaris.next_job("complete")
-            jobs = [*self._pages(type=["batch", "delete_data", "drop_table"])]
-            waiting = [job for job in jobs if job["executionStatus"] == "running"]
-            if not waiting:
-                break
+        """Wait for the jobs that the local Polaris runs, and read some jobs of each final status."""
+        idle, deadline = 0, time.monotonic() + 30
+        while idle < 3 and time.monotonic() < deadline:  # a worker may be between two jobs
+            idle = 0 if any(self._pages(executionStatus="running", type=["batch", "delete_data"])) else idle + 1
             time.sleep(0.1)
-        self._polaris.clear_faults()
-        for job in jobs:
-            if job["executionStatus"] in _OVER and job["type"] != "batch":
-                read_job(self._client, job["id"])
         for status in _OVER:
             for job in [*self._pages(executionStatus=status)][:50]:
                 read_job(self._client, job["id"])

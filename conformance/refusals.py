@@ -91,12 +91,17 @@ class Refusals:
         for method, path in (("PUT", "jobs/{}"), ("POST", "jobs/{}/status")):
             valid = Variation(f"{method} {path.format('ID')}", {"desiredExecutionStatus": "canceled"})
             for violation in violations_of(self._document, "UpdateJobStatusRequest", valid):
-                job_id = self._polaris.add_job(executionStatus="running", type="streaming")
+                job_id = self._stream()
                 body = json.dumps(violation.spec)
                 answer = self._client(
                     method, path.format(job_id), data=body, headers={"Content-Type": "application/json"}
                 )
                 self._count(violation, answer, violation.path)
+
+    def _stream(self) -> str:
+        """Return the id of a new job that can be updated."""
+        spec = next(one.spec for one in Variations(self._document).whole() if one.choices[""] == "streaming")
+        return str(create(self._polaris, self._client, patched(spec, {"replaceRunning": True})).json()["id"])
 
     def _queries(self) -> None:
         """Send the violations of query parameters."""
@@ -108,8 +113,8 @@ class Refusals:
 
     def _bodies(self) -> None:
         """Send bodies that are no JSON object, or are not said to be one."""
-        job_id = self._polaris.add_job(executionStatus="running", type="streaming")
-        spec: Spec = next(iter(Variations(self._document).whole())).spec
+        job_id = self._stream()
+        spec: Spec = next(Variations(self._document).whole()).spec
         for method, path, body in (
             ("POST", "jobs", json.dumps(spec)),
             ("PUT", f"jobs/{job_id}", '{"desiredExecutionStatus": "canceled"}'),
