@@ -18,6 +18,8 @@ from airflow_provider_polaris.local.engine.specs import column_in, day_bounds, w
 MAX_LINE = 1024 * 1024
 #: How many bytes are read at once.
 CHUNK = 256 * 1024
+#: How much of a row's value a message has, in characters.
+MAX_VALUE = 100
 #: The day of rows whose ``__time`` has an expression that the local Polaris does not evaluate.
 UNKNOWN_DAY = 0
 
@@ -26,8 +28,15 @@ _NUMERIC: Mapping[str, Callable[[Any], Any]] = {"long": int, "float": float, "do
 Row = Mapping[str, Any]
 
 
-class OutOfBounds(ValueError):
-    """A row is outside the intervals that its job replaces. Polaris fails such a job."""
+class JobFailure(Exception):
+    """A row that fails its job, and is not skipped.
+
+    :param code: the code of the job's health.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass
@@ -65,9 +74,10 @@ class Counters:
 class RowReader:
     """Checks rows against a job spec's format, ``inputSchema`` and ``mappings``.
 
-    A row is skipped if its format cannot be read (no JSON object, another number of values than the header has), or if
-    it has no valid timestamp. A row has a warning if a column of a numeric type has no number. Of the mappings'
-    expressions, plain columns and ``TIME_PARSE("column")`` are evaluated; any other counts as valid.
+    A row is skipped if its format cannot be read (no JSON object, another number of values than the header has). A row
+    without a valid timestamp fails the job: the vendor's page "Timestamp expressions" says so. A row has a warning if a
+    column of a numeric type has no number. Of the mappings' expressions, plain columns and ``TIME_PARSE("column")`` are
+    evaluated; any other counts as valid.
     """
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
@@ -97,16 +107,21 @@ class RowReader:
     def count(self, rows: Iterable[Row | None], counters: Counters) -> None:
         """Add rows to the counters.
 
-        :raises OutOfBounds: at a row outside the intervals that the job replaces.
+        :raises JobFailure: at a row without a valid timestamp, or outside the intervals that the job replaces.
         """
         days = counters.days
         for row in rows:
-            day = None if row is None else self._day(row)
-            if row is None or day is None:
+            if row is None:
                 counters.skipped_by_error += 1
                 continue
+            day = self._day(row)
+            if day is None:
+                value = repr(row.get(self._time_column or ""))[:MAX_VALUE]
+                message = f"Row {counters.read + 1} has no valid timestamp: {self._time_column!r} is {value}"
+                raise JobFailure("null_timestamp", message)
             if self._bounds and not within(self._bounds, day):
-                raise OutOfBounds(f"The input has a row of {date.fromordinal(day or 1)}, outside target.intervals")
+                outside = f"The input has a row of {date.fromordinal(day or 1)}, outside target.intervals"
+                raise JobFailure("timestamp_out_of_bounds", outside)
             days[day] = days.get(day, 0) + 1
             for name, kind in self._numbers:
                 value = row.get(name)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, Any
 
-from airflow_provider_polaris.local.engine.rows import Counters, OutOfBounds, Row, RowReader, lines_of
+from airflow_provider_polaris.local.engine.rows import Counters, JobFailure, Row, RowReader, lines_of
 from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
@@ -80,8 +80,8 @@ class Runner:
         try:
             if spec["type"] == "batch":
                 return _Ingestion(self, job, spec, counters).read()
-        except OutOfBounds as error:
-            return _failure("timestamp_out_of_bounds", str(error))
+        except JobFailure as error:
+            return _failure(error.code, str(error))
         except (OSError, EOFError, ValueError, zlib.error) as error:  # an invalid gzip, or a file that was deleted
             return _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
         return job.behaviour.final_health if job.behaviour and job.behaviour.kind == "fail" else None

@@ -31,11 +31,6 @@ NEW_YEAR = date(2026, 1, 1).toordinal()
         ({"timestamp": T, "count": True}, "warned"),
         ({"timestamp": T, "count": [1]}, "warned"),
         ({"timestamp": T, "count": "N/A", "amount": "N/A"}, "warned"),
-        ({}, "skipped"),
-        ({"timestamp": None}, "skipped"),
-        ({"timestamp": "yesterday"}, "skipped"),
-        ({"timestamp": "12:00"}, "skipped"),
-        ({"timestamp": 1}, "skipped"),
         ([1], "skipped"),
         ("null", "skipped"),
         ("{", "skipped"),
@@ -56,6 +51,27 @@ def test_each_row_is_processed_skipped_or_has_a_warning(ingest, row, counter):
     assert metrics.rows_persisted == metrics.rows_processed + metrics.rows_processed_with_warning
     good = counter in {"processed", "nothing"}
     assert (job.health.status, job.health.code) == (("ok", None) if good else ("warn", "invalid_rows_found"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"timestamp": None},
+        {"timestamp": ""},
+        {"timestamp": "yesterday"},
+        {"timestamp": "12:00"},
+        {"timestamp": 1},
+        {"timestamp": "x" * 5000},
+    ],
+    ids=lambda row: repr(row)[:30],
+)
+def test_a_row_without_a_valid_timestamp_fails_the_job(ingest, hook, row):
+    job, _ = ingest(spec_of(rows({"timestamp": T}, "{", row)))
+    assert (job.execution_status, job.health.status, job.health.code) == ("failed", "error", "null_timestamp")
+    assert job.health.message.startswith("Row 3 has no valid timestamp: 'timestamp' is ")
+    assert len(job.health.message) < 200
+    assert [entry.message for entry in hook.get_job_logs(job.id)] == [job.health.message]
 
 
 def test_a_job_without_rows_has_a_warning(ingest):
@@ -88,7 +104,6 @@ def test_an_aggregating_job_reports_no_persisted_rows(ingest):
         ({"format": "csv"}, f"timestamp,count,amount\r\n{T},1,2.5\r\n\r\n", (1, 0, 0)),
         ({"format": "csv"}, f'timestamp,count,amount\n{T},"1","2.5"\n{T},1,"2\n{T},1,"a ""b"""\n', (1, 1, 1)),
         ({"format": "csv"}, f"\ufefftimestamp,count,amount\n{T},1,2.5\n", (1, 0, 0)),
-        ({"format": "csv"}, "timestamp,count,amount\nyesterday,1,2.5\n", (0, 0, 1)),
         ({"format": "csv", "columns": ["timestamp", "count"]}, f"{T},1\n", (1, 0, 0)),
         ({"format": "csv", "columns": ["timestamp"], "skipHeaderRows": 2}, f"# one\n# two\n{T}\n", (1, 0, 0)),
         ({"format": "csv", "delimiter": ";"}, f"timestamp;count\n{T};1\n{T},1\n", (1, 0, 1)),
