@@ -154,6 +154,15 @@ class LocalPolaris:
         self._runner.rows_per_second = speed
 
     @property
+    def counters(self) -> str:
+        """Which counters batch jobs report, ``newer`` or ``older``."""
+        return self._runner.counters
+
+    @counters.setter
+    def counters(self, edition: Edition) -> None:
+        self._runner.counters = edition
+
+    @property
     def connection_json(self) -> str:
         """An Airflow connection to this server, for ``AIRFLOW_CONN_POLARIS_DEFAULT``."""
         return json.dumps(

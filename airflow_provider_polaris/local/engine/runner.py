@@ -30,9 +30,7 @@ class Runner:
     """
 
     def __init__(self, store: Store, *, rows_per_second: float | None = None, counters: str = "newer") -> None:
-        if counters not in EDITIONS:
-            raise ValueError(f"counters must be {' or '.join(EDITIONS)}, not {counters!r}")
-        self.edition = counters
+        self.counters = counters
         self.rows_per_second = rows_per_second
         self.store = store
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="local-polaris-ingest")
@@ -49,6 +47,17 @@ class Runner:
         if speed is not None and not 0 < speed < math.inf:
             raise ValueError(f"rows_per_second must be more than 0, or None, not {speed!r}")
         self._rows_per_second = speed
+
+    @property
+    def counters(self) -> str:
+        """The edition of the documentation that lists the counters of a job."""
+        return self._counters
+
+    @counters.setter
+    def counters(self, edition: str) -> None:
+        if edition not in EDITIONS:
+            raise ValueError(f"counters must be {' or '.join(EDITIONS)}, not {edition!r}")
+        self._counters = edition
 
     def close(self) -> None:
         """Stop all jobs that run."""
@@ -73,7 +82,7 @@ class Runner:
             failure = self._failure_of(job, spec, counters)
             with self.store.lock:
                 if spec["type"] == "batch":
-                    job.metrics = {"totals": counters.totals(self.edition)}
+                    job.metrics = {"totals": counters.totals(self.counters)}
                 self._end(job, spec, counters, failure)
         except Exception as error:  # noqa: BLE001 - a job must end after any error
             with self.store.lock:
@@ -162,7 +171,7 @@ class _Ingestion:
             if counters.skipped_by_error > most:
                 many = f"{counters.skipped_by_error} rows could not be parsed, and maxParseExceptions is {most}"
                 return _failure("cannot_parse_source", many)
-            self._job.metrics = {"totals": counters.totals(self._runner.edition)}
+            self._job.metrics = {"totals": counters.totals(self._runner.counters)}
             self._job.progress = min(0.99, counters.read / total if total else self._position)
             ahead = counters.read / speed - (time.monotonic() - started) if speed else 0.0
             if not self._runner.may_continue(self._job, ahead):

@@ -70,6 +70,12 @@ class StoredJob:
         return self.body.get("executionStatus")
 
     @property
+    def table(self) -> str:
+        """The name of the target table, an empty text if the job has none. A test may have set it to any value."""
+        target = self.body.get("target")
+        return str(target.get("tableName") or "") if isinstance(target, dict) else ""
+
+    @property
     def is_restless(self) -> bool:
         """Whether a request for the job changes it, or sees something else than its body."""
         return bool(self.script or self.masks or self.canceled.is_set())
@@ -126,21 +132,16 @@ class Store:
     def project(self) -> Project:
         """Return what a spec can refer to. A caller holds the lock."""
         return Project(
-            {name: file.metadata for name, file in self.files.items()},
-            self.tables.granularities(),
-            {job.body["target"]["tableName"] for job in self._streaming()},
+            {name: file.metadata for name, file in self.files.items()}, self.tables.granularities(), self._streamed_to()
         )
 
-    def _streaming(self) -> list[StoredJob]:
-        """Return the streaming jobs that are neither over nor being canceled, and that a client created."""
-        return [
-            job
+    def _streamed_to(self) -> dict[str, StoredJob]:
+        """Return the streaming jobs that are neither over nor being canceled, by their table."""
+        return {
+            job.table: job
             for job in self.jobs.values()
-            if job.body["type"] == "streaming"
-            and "spec" in job.body
-            and job.status not in OVER
-            and not job.canceled.is_set()
-        ]
+            if job.body.get("type") == "streaming" and job.status not in OVER and not job.canceled.is_set()
+        }
 
     def submit(self, spec: Mapping[str, Any]) -> StoredJob:
         """Store the job of a spec, and the job's table if the job creates one."""
@@ -149,10 +150,8 @@ class Store:
         table = target["tableName"]
         shown = {key: value for key, value in spec.items() if key in _SHOWN}
         with self.lock:
-            if spec["type"] == "streaming" and spec.get("replaceRunning"):
-                for running in self._streaming():
-                    if running.body["target"]["tableName"] == table:
-                        self.cancel(running)
+            if spec["type"] == "streaming" and table in (streamed_to := self._streamed_to()):
+                self.cancel(streamed_to[table])  # the spec has replaceRunning
             chosen = partitioning_of(spec["query"]) if is_sql else spec.get("partitionedBy")
             if spec.get("createTableIfNotExists"):
                 aggregates = any(mapping.get("isAggregation") for mapping in spec.get("mappings") or [])
@@ -214,14 +213,12 @@ class Store:
     def _load_scripted(self, job: StoredJob) -> None:
         """Add the rows that a job counts to its table if no worker read them."""
         body = job.body
-        target = body["target"] if isinstance(body.get("target"), dict) else {}
-        if job.is_run or body.get("type") not in ("batch", "sql", "restore_data") or not target.get("tableName"):
+        if job.is_run or body.get("type") not in ("batch", "sql", "restore_data") or not job.table:
             return
-        replaced = None
-        if body["type"] == "batch" and body.get("ingestionMode") == "replace":
-            replaced = target.get("intervals") or []
+        replaces_by_spec = body["type"] == "batch" and body.get("ingestionMode") == "replace"
+        replaced = (body["target"].get("intervals") or []) if replaces_by_spec else None
         rows = None if replaces(body.get("query")) else _rows_in((job.metrics or {}).get("totals") or {})
-        self.tables.load(target["tableName"], rows, 0, replaced=replaced)
+        self.tables.load(job.table, rows, 0, replaced=replaced)
 
     def cancel(self, job: StoredJob) -> None:
         """Accept a cancellation. The job ends later."""
