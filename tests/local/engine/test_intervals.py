@@ -74,7 +74,8 @@ def test_a_year_out_of_range_is_the_first_or_the_last_moment():
 @pytest.mark.parametrize(
     "interval",
     ["", "/", "a/b", "2026-11-01", "2026-11-01/", "now/P1D", "2026-11-01/2026-11-01", "2026-11-02/P-1D",
-     "2026-11-01/P0D", "2026-11-01/P99999999D", "2026-11-01/P", "P1D/P1D", "2026-11-01/2026-11-02/2026-11-03", "P1D/0001-01-01"],
+     "2026-11-01/P0D", "2026-11-01/P99999999D", "2026-11-01/P", "P1D/P1D", "2026-11-01/2026-11-02/2026-11-03",
+     "P1D/0001-01-01"],
 )  # fmt: skip
 def test_an_invalid_interval_is_an_error(interval):
     with pytest.raises(ValueError, match=r".*"):
