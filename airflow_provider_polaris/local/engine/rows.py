@@ -118,9 +118,10 @@ class RowReader:
         columns = {column["name"]: column["dataType"] for column in spec["source"]["inputSchema"]}
         mapped = {column_in(mapping["expression"]) for mapping in mappings}
         self._numbers = [(name, _NUMERIC[kind]) for name, kind in columns.items() if kind in _NUMERIC]
-        self._texts = [name for name, kind in columns.items() if kind in _TEXTS and name in mapped]
         time_expression = next((mapping["expression"] for mapping in mappings if mapping["columnName"] == "__time"), "")
         self._time_column = column_in(time_expression)
+        mapped.discard(self._time_column)  # a text with a null byte is no timestamp
+        self._texts = [name for name, kind in columns.items() if kind in _TEXTS and name in mapped]
         is_plain = time_expression.strip().startswith('"')
         self._takes_milliseconds = is_plain and columns.get(self._time_column or "") in ("bigint", "long")
         self._bounds = spans_of(spec["target"].get("intervals") or [])
@@ -175,13 +176,14 @@ class RowReader:
         value = row.get(self._time_column or "")
         if self._takes_milliseconds:
             moment = _since_epoch(value)
+        elif (parsed := moment_of(value)) is None:
+            moment = None
+        elif self.period == DAY:
+            moment = parsed.toordinal() * DAY  # much faster than to the millisecond
         else:
-            parsed = moment_of(value)
-            moment = None if parsed is None else parsed.toordinal() * DAY
-            if parsed is not None and self.period < DAY:
-                moment = milliseconds_of(parsed)
+            moment = milliseconds_of(parsed)
         if moment is not None and (not self._bounds or within(self._bounds, moment)):
-            return moment // self.period * self.period
+            return moment - moment % self.period
         if self._filters:
             return _FILTERED
         seen = f"{self._time_column!r} is {repr(value)[:MAX_VALUE]}"
