@@ -109,10 +109,7 @@ class JobsApi:
     async def _create(self, request: Request) -> Response:
         spec = await json_of(request)
         with self._store.lock:
-            faults = faults_of(
-                spec, {name: file.metadata for name, file in self._store.files.items()}, self._store.tables
-            )
-            if faults:
+            if faults := faults_of(spec, self._store.project()):
                 first, *more = faults
                 details = [error_body(400, fault.message, fault.target) for fault in faults] if more else None
                 raise ApiError(400, first.message, first.target, details=details)
