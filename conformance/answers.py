@@ -67,7 +67,8 @@ class Answers:
             keys = (f"* {status}", f"{method} {template} {status}")
             if not UNDOCUMENTED_STATUSES.keys() & set(keys):
                 return [f"{status} is not documented for {method} {template or path}"]
-            schema: dict[str, Any] | None = _ERROR
+            # The error of an expired access token has only a message.
+            schema: dict[str, Any] | None = {**_ERROR, "required": ["message"]} if status == 401 else _ERROR
         else:
             schema = response.get("content", {}).get("application/json", {}).get("schema")
         if schema is None:

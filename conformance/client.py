@@ -32,8 +32,9 @@ class Client:
         self.faults: Counter[str] = Counter()
 
     def __call__(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request; the path is below the project."""
-        url = f"{self._polaris.url}/v1/projects/{self._polaris.project_id}/{path}"
+        """Send a request; the path is below the project unless it starts with a slash."""
+        below = "" if path.startswith("/") else f"/v1/projects/{self._polaris.project_id}/"
+        url = f"{self._polaris.url}{below}{path}"
         answer = self._session.request(method, url, timeout=30, **options)
         self.check(answer)
         return answer

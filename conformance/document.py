@@ -15,21 +15,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: The calls that the local Polaris answers, by the part of their path below the project.
-SERVED: Mapping[str, tuple[str, ...]] = {
-    "/jobs": ("get", "post"),
-    "/jobs/{jobId}": ("get", "put"),
-    "/jobs/{jobId}/status": ("get", "post"),
-    "/jobs/{jobId}/metrics": ("get",),
-    "/jobs/{jobId}/logs": ("get",),
-    "/jobs/{jobId}/progress": ("get",),
-    "/jobs/{jobId}/reset": ("post",),
-    "/files": ("get", "post"),
-    "/files/{name}": ("get", "delete"),
-    "/tables": ("get",),
-    "/tables/{tableName}": ("get",),
-}
 PROJECT = "/v1/projects/{projectId}"
+#: The calls that the local Polaris answers, by their path.
+SERVED: Mapping[str, tuple[str, ...]] = {
+    f"{PROJECT}/jobs": ("get", "post"),
+    f"{PROJECT}/jobs/{{jobId}}": ("get", "put"),
+    f"{PROJECT}/jobs/{{jobId}}/status": ("get", "post"),
+    f"{PROJECT}/jobs/{{jobId}}/metrics": ("get",),
+    f"{PROJECT}/jobs/{{jobId}}/logs": ("get",),
+    f"{PROJECT}/jobs/{{jobId}}/progress": ("get",),
+    f"{PROJECT}/jobs/{{jobId}}/reset": ("post",),
+    f"{PROJECT}/files": ("get", "post"),
+    f"{PROJECT}/files/{{name}}": ("get", "delete"),
+    f"{PROJECT}/tables": ("get",),
+    f"{PROJECT}/tables/{{tableName}}": ("get",),
+    "/v1/projects/{id}": ("get",),
+    "/v1/apikeyinfo": ("get",),
+}
 SCHEMAS = "#/components/schemas/"
 _ANNOTATIONS = {
     "deprecated", "description", "example", "examples", "externalDocs", "nullable", "readOnly", "summary", "title",
@@ -127,7 +129,7 @@ def _closed(schema: Any) -> Any:
 
 
 def _resolved(document: dict[str, Any]) -> dict[str, Any]:
-    paths = {f"{PROJECT}{path}": _calls(document, f"{PROJECT}{path}", methods) for path, methods in SERVED.items()}
+    paths = {path: _calls(document, path, methods) for path, methods in SERVED.items()}
     raw = _used(document["components"]["schemas"], paths)
     bases = {name for name, schema in raw.items() if "mapping" in schema.get("discriminator", {})}
     variants = {

@@ -73,6 +73,7 @@ class Jobs:
         self._read_until_all_are_over()
         self._list()
         self._files()
+        self._account()
         self._errors()
 
     def _create_and_read(self, variation: Variation) -> None:
@@ -138,7 +139,8 @@ class Jobs:
     def _list(self) -> None:
         """Send each documented value of each parameter of each list."""
         for method, template, operation in self._document.operations():
-            for parameter in operation["parameters"] if method == "GET" and "{" not in template[len(PROJECT) :] else ():
+            is_list = method == "GET" and template.startswith(f"{PROJECT}/") and "{" not in template[len(PROJECT) :]
+            for parameter in operation["parameters"] if is_list else ():
                 if parameter["in"] != "query":
                     continue
                 _, schema = self._document.resolve(parameter["schema"])
@@ -163,6 +165,12 @@ class Jobs:
             self._client("DELETE", f"files/folder%2F{number}.json")
             self._client("GET", f"files/folder%2F{number}.json")
             self._client("DELETE", f"files/folder%2F{number}.json")
+
+    def _account(self) -> None:
+        """Read the key and the project."""
+        self._client("GET", "/v1/apikeyinfo")
+        self._client("GET", f"/v1/projects/{self._polaris.project_id}")
+        self._client("GET", f"/v1/projects/{NO_ID}")
 
     def _errors(self) -> None:
         """Get each kind of error."""

@@ -86,6 +86,8 @@ def _wrong_values(schema: Schema, *, is_nullable: bool) -> Iterator[tuple[str, A
 def violations_of_parameters(document: Document) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the key, the method with the path, and the wrong query of each violation by a query parameter."""
     for method, template, operation in document.operations():
+        if not template.startswith(f"{PROJECT}/"):
+            continue
         path = template.removeprefix(f"{PROJECT}/")
         for parameter in operation["parameters"]:
             if parameter["in"] == "query" and "{" not in path:

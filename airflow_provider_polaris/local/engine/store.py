@@ -31,6 +31,14 @@ _SHOWN = {
     "useSchemaDiscovery", "lateMessageRejectionPeriod", "earlyMessageRejectionPeriod",
 }  # fmt: skip
 
+#: The fields that a job of each type has beyond those of all jobs, for a job that a test adds.
+_REQUIRED: Mapping[str, Mapping[str, Any]] = {
+    "batch": {"source": {"type": "inline", "data": "", "inputSchema": []}},
+    "sql": {"query": 'INSERT INTO "table" SELECT 1 PARTITIONED BY ALL'},
+    "streaming": {"source": {"type": "connection", "connectionName": "connection"}},
+    "restore_data": {"interval": "2026-11-01/2026-11-02"},
+}
+
 
 @dataclass
 class StoredFile:
@@ -111,6 +119,7 @@ class Store:
     def add_job(self, body: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> StoredJob:
         """Store a job as the API would have it. A field that is missing gets the value of a new job."""
         now = timestamp()
+        required = _REQUIRED.get(str(body.get("type", "batch")), {})
         full = {
             "type": "batch",
             "id": str(uuid.uuid4()),
@@ -122,8 +131,11 @@ class Store:
             "health": {"status": "ok"},
             "createdTimestamp": now,
             "lastUpdatedTimestamp": now,
+            **required,
             **body,
         }
+        target = {} if full["type"] == "sql" else {"target": full["target"]}
+        full.setdefault("spec", {"type": full["type"], **target, **{name: full[name] for name in required}})
         job = StoredJob(full, metrics=None if metrics is None else {"totals": dict(metrics)})
         with self.lock:
             self.jobs[full["id"]] = job
