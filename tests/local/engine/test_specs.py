@@ -219,7 +219,8 @@ def test_a_valid_spec_makes_a_job_that_echoes_it(own_polaris, spec):
 def test_intervals_align_with_the_table_if_the_job_names_no_partitioning(own_polaris):
     polaris, call = own_polaris
     polaris.add_table("hourly", partitioningGranularity="hour")
-    polaris.add_table("monthly", partitioningGranularity="month")
+    polaris.add_table("monthly")
+    polaris.set_table("monthly", partitioningGranularity="month")
 
     def status(table, interval):
         spec = {**SPEC, "ingestionMode": "replace", "target": {**TARGET, "tableName": table, "intervals": [interval]}}
