@@ -90,7 +90,8 @@ class Tables:
 
     def granularities(self) -> dict[str, str]:
         """Return the granularity by time of each table, by name."""
-        return {name: table.body["partitioningGranularity"] for name, table in self._tables.items()}
+        field = "partitioningGranularity"
+        return {name: table.fields.get(field, table.body[field]) for name, table in self._tables.items()}
 
     def load(self, name: str, rows: Rows | None, size: int, *, replaced: list[str] | None) -> None:
         """Add a completed job's rows to a table. They can be queried some time later.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -218,7 +219,8 @@ def test_a_valid_spec_makes_a_job_that_echoes_it(own_polaris, spec):
 def test_intervals_align_with_the_table_if_the_job_names_no_partitioning(own_polaris):
     polaris, call = own_polaris
     polaris.add_table("hourly", partitioningGranularity="hour")
-    polaris.add_table("monthly", partitioningGranularity="month")
+    polaris.add_table("monthly")
+    polaris.set_table("monthly", partitioningGranularity="month")
 
     def status(table, interval):
         spec = {**SPEC, "ingestionMode": "replace", "target": {**TARGET, "tableName": table, "intervals": [interval]}}
@@ -278,6 +280,7 @@ JSON = {"Content-Type": "application/json"}
         json.dumps({"type": "sql", "createTableIfNotExists": True, "query": f'INSERT INTO "{"t" * 256}" SELECT 1'}),
         json.dumps({**SPEC, "source": {"type": "table", "tableName": "cities"}, "mappings": [1]}),
         json.dumps({**STREAMING, "mappings": 5}),
+        json.dumps(source(inputSchema=[{"name": "a", "dataType": "x" * 1000}] * 5000)),
     ],
     ids=lambda body: f"{body[:30]}…{body[-30:]}",
 )
@@ -288,3 +291,18 @@ def test_a_hostile_spec_is_a_small_400_within_seconds(own_polaris, body):
     assert (answer.status_code, len(answer.content) < 10_000) == (400, True)
     assert time.monotonic() - start < 8
     assert call("GET", "jobs").json()["values"] == [], "a refused spec leaves no job behind"
+
+
+def test_a_spec_with_very_many_columns_delays_no_other_request(own_polaris):
+    _, call = own_polaris
+    columns = [{"name": f"c{number}", "dataType": "long"} for number in range(30_000)]
+    spec = source(inputSchema=[*columns, *SOURCE["inputSchema"]])
+    with ThreadPoolExecutor() as pool:
+        created = pool.submit(call, "POST", "jobs", json=spec)
+        slowest = 0.0
+        while not created.done():
+            start = time.monotonic()
+            call("GET", "jobs")
+            slowest = max(slowest, time.monotonic() - start)
+    assert created.result().status_code == 201
+    assert slowest < 1, "the check takes several seconds"
