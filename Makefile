@@ -24,7 +24,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants lint format constraints docs-diagram build clean
+.PHONY: help demo test smoke bench live mutants conformance lint format constraints docs-diagram build clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ mutants: .venv/$(NEWEST)/.installed  ## Check that the tests notice broken decis
 	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group mutants
 	@rm -rf mutants && ($(NEWBIN)/mutmut run >.venv/mutants.log 2>&1 || true)
 	@$(NEWBIN)/python scripts/mutants.py
+
+conformance: .venv/$(NEWEST)/.installed  ## Compare the local Polaris with the vendor's OpenAPI document: OPENAPI=FILE
+	@test -f "$(OPENAPI)" || { echo "Name the vendor's OpenAPI document: make conformance OPENAPI=FILE" >&2; exit 2; }
+	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group conformance
+	@$(NEWBIN)/python -m conformance "$(OPENAPI)"
 
 lint: .venv/$(NEWEST)/.installed  ## Check style and types
 	$(NEWBIN)/ruff check .

@@ -107,7 +107,7 @@ def read_rows(server: Server, rows: int) -> dict[str, float]:
         time.sleep(0.5)
     seconds = max(server.cpu() - before, 0.01)  # the CPU clock has steps of 10 ms
     counters = server.call("GET", f"{job}/metrics")["totals"]
-    read = counters["numRowsProcessed"] + counters["numRowsProcessedWithWarning"]
+    read = counters["numRowsPersisted"]
     if read != rows:
         raise AssertionError(f"{read} of {rows} rows were read")
     return {"rows_per_cpu_second": rows / seconds, "peak_mb": server.memory("VmHWM")}

@@ -20,6 +20,8 @@ _VERB = re.compile(r"INSERT\b|REPLACE\b", re.IGNORECASE)
 _INTO = re.compile(r"INTO\b", re.IGNORECASE)
 #: A table's name, with or without Druid's only schema.
 _TABLE = re.compile(r'(?:"druid"\.|druid\.)?(?:"([^"]*(?:""[^"]*)*)"|([\w.]+))')
+#: A template renders text here. A service that reads the text ``"false"`` as true replaces or empties a whole table.
+_FLAGS = ("replaceAll", "deleteAll", "createTableIfNotExists")
 
 #: The key of a batch job's ``context`` that holds the marker, and the first word of the comment in a query.
 CONTEXT_KEY = "airflow"
@@ -73,6 +75,7 @@ def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not job_type.is_known:
         yield "type", f"must be one of {', '.join(sorted(JobType.known))}, not {clip(repr(spec.get('type')), 100)}"
         return
+    yield from _flag_faults(spec)
     if job_type.is_sql:
         if table_of(spec) is None:
             yield "query", "must be an INSERT INTO or a REPLACE INTO"
@@ -94,6 +97,12 @@ def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "source.type", "is required"
     if job_type.has_interval and not isinstance(spec.get("interval"), str):
         yield "interval", "is required"
+
+
+def _flag_faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in _FLAGS:
+        if not isinstance(spec.get(name), (bool, type(None))):
+            yield name, f"must be true or false, not {clip(repr(spec[name]), 100)}"
 
 
 def _type_of(spec: Mapping[str, Any]) -> JobType:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_provider_polaris.local.engine.rows import EDITIONS
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.local.server import LocalPolaris
 
@@ -30,6 +31,7 @@ def main() -> None:
             permissions=PERMISSIONS.difference(options.without),
             rows_per_second=options.rows_per_second,
             available_after=options.available_after,
+            counters=options.counters,
         ) as polaris,
     ):
         print(f"URL         {polaris.url}")
@@ -71,6 +73,12 @@ def _options() -> argparse.Namespace:
         default=1.0,
         metavar="SECONDS",
         help="seconds from a job's end until its rows can be queried (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--counters",
+        choices=EDITIONS,
+        default="newer",
+        help="the edition of the documentation whose counters batch jobs report (default: %(default)s)",
     )
     parser.add_argument(
         "--without",

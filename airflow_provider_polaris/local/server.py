@@ -15,6 +15,7 @@ from typing import Any
 import uvicorn
 
 from airflow_provider_polaris.local.engine.behaviours import Behaviour, Kind
+from airflow_provider_polaris.local.engine.rows import Edition
 from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.store import Store
 from airflow_provider_polaris.local.http.account_api import AccountApi
@@ -29,8 +30,8 @@ from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protoc
 class LocalPolaris:
     """A Polaris project on this machine, as a context manager.
 
-    The server accepts every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json, csv, tsv; plain
-    or gz) are read row by row, and deletions are carried out. Any other job stays pending until :meth:`next_job`,
+    The server accepts every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json or csv, plain or
+    gz) are read row by row, and deletions are carried out. Any other job stays pending until :meth:`next_job`,
     :meth:`script` or :meth:`set_status` changes it.
 
     :param host: the address to listen on, loopback by default. On any other address, only the key protects the server.
@@ -42,6 +43,9 @@ class LocalPolaris:
     :param cancel_checks: how many requests still see a scripted job running after its cancellation was accepted.
     :param available_after: seconds from a job's end until its rows can be queried. The table is ``unavailable`` until
         then.
+    :param counters: the counters of batch jobs: ``newer`` for those that the newer documentation lists (rows processed,
+        skipped by error, persisted), ``older`` for the four of its older sample (rows processed, processed with a
+        warning, skipped by filter, skipped by error).
     :param certfile: the certificate with which to serve https; ``keyfile`` holds its key.
     """
 
@@ -56,6 +60,7 @@ class LocalPolaris:
         rows_per_second: float | None = None,
         cancel_checks: int = 1,
         available_after: float = 0.0,
+        counters: Edition = "newer",
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> None:
@@ -65,7 +70,7 @@ class LocalPolaris:
         self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
         self.permissions = permissions
         self._store = Store(cancel_checks=cancel_checks, available_after=available_after)
-        self._runner = Runner(self._store, rows_per_second=rows_per_second)
+        self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters)
         self._faults = Faults()
         self._lines: dict[Any, asyncio.Transport] = {}
         self._account = AccountApi(self.project_id, lambda: self.permissions)
@@ -162,6 +167,15 @@ class LocalPolaris:
     @rows_per_second.setter
     def rows_per_second(self, speed: float | None) -> None:
         self._runner.rows_per_second = speed
+
+    @property
+    def counters(self) -> str:
+        """Which counters batch jobs report, ``newer`` or ``older``."""
+        return self._runner.counters
+
+    @counters.setter
+    def counters(self, edition: Edition) -> None:
+        self._runner.counters = edition
 
     @property
     def connection_json(self) -> str:

@@ -56,7 +56,7 @@ def run_main(monkeypatch, capsys):
 
 
 def test_the_command_prints_the_connection_and_stops_at_a_signal(run_main):
-    printed = run_main("--port", "0", "--api-key", "pok_given", "--project-id", "given")
+    printed = run_main("--port", "0", "--api-key", "pok_given", "--project-id", "given", "--counters", "older")
     assert re.search(r"^URL +http://127\.0\.0\.1:\d+$", printed, re.MULTILINE)
     assert re.search(r"^API key +pok_given$", printed, re.MULTILINE)
     assert re.search(r"^Project id +given$", printed, re.MULTILINE)

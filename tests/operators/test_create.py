@@ -13,7 +13,7 @@ from airflow_provider_polaris.submission.submission_record import KEY
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException
 from tests.support.create_tasks import Task, jobs_of, posts
 from tests.support.run_task import both_modes, outcome_of
-from tests.support.specs import S3, SPEC, SQL, STREAMING, spec_into_a_new_table
+from tests.support.specs import DELETE, S3, SPEC, SQL, STREAMING, spec_into_a_new_table
 
 ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
 
@@ -107,6 +107,9 @@ def test_the_operator_waits_for_a_streaming_job_until_it_runs(polaris, deferrabl
         ),
         ({**SPEC, "source": {}}, "source.type is required"),
         ({"type": "streaming", "target": SPEC["target"]}, "source is required"),
+        ({**SPEC, "ingestionMode": "replace", "replaceAll": "false"}, "replaceAll must be true or false, not 'false'"),
+        ({**DELETE, "deleteAll": "false"}, "deleteAll must be true or false, not 'false'"),
+        ({**SQL, "createTableIfNotExists": "True"}, "createTableIfNotExists must be true or false, not 'True'"),
         ({"type": "sql", "query": "SELECT 1"}, "query must be an INSERT INTO"),
         ({"type": "restore_data", "target": SPEC["target"]}, "interval is required"),
         ({**SPEC, "note": {1, 2}}, "cannot be written as JSON"),

@@ -9,10 +9,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from airflow_provider_polaris.local.engine.intervals import GRANULARITIES
+
 #: A quoted name has at most 255 characters, as a table's name has, so a query of megabytes of quotes is read fast.
 _TOKEN = re.compile(
     r'(?P<blank>\s+|--[^\r\n]*|/\*.*?\*/)|(?P<word>[^\W\d]\w*)|"(?P<quoted>(?:[^"]|""){1,255})"|(?P<sign>.)', re.DOTALL
 )
+_PARTITIONED = re.compile(r"\bPARTITIONED\s+BY\s+(\w+)", re.IGNORECASE)
 #: Words that can follow ``INTO`` only if the table's name is missing.
 _NO_NAMES = {"SELECT", "WITH", "VALUES"}
 #: The one schema that jobs write to.
@@ -47,6 +50,17 @@ def target_of(query: Any) -> str | None:
         if next(tokens, _END) == _Token("sign", "."):
             return None
     return (name.text or None) if name.kind in {"word", "quoted"} else None
+
+
+def replaces(query: Any) -> bool:
+    """Return whether a query replaces rows of its table."""
+    return isinstance(query, str) and _keyword(next(_tokens(query), _END)) == "REPLACE"
+
+
+def partitioning_of(query: str) -> str | None:
+    """Return the granularity that a query names last: ``PARTITIONED BY DAY``. A function in its place is ``None``."""
+    granularity = (_PARTITIONED.findall(query) or [""])[-1].lower()
+    return granularity if granularity in GRANULARITIES else None
 
 
 def _tokens(query: str) -> Iterator[_Token]:

@@ -7,86 +7,128 @@ import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timezone
-from typing import IO, Any, cast
+from typing import IO, Any, Literal, cast, get_args
 
-import pendulum
-
-from airflow_provider_polaris.local.engine.specs import column_in, day_bounds, within
+from airflow_provider_polaris.local.engine.intervals import (
+    BEGIN,
+    DAY,
+    END,
+    EPOCH,
+    WIDTHS,
+    Span,
+    milliseconds_of,
+    moment_of,
+    partition_of,
+    spans_of,
+    within,
+)
+from airflow_provider_polaris.local.engine.specs import column_in
 
 #: The longest line that is a row, in bytes. A longer line is skipped, and never held in memory.
 MAX_LINE = 1024 * 1024
 #: How many bytes are read at once.
 CHUNK = 256 * 1024
-#: The day of rows whose ``__time`` has an expression that the local Polaris does not evaluate.
-UNKNOWN_DAY = 0
+#: How much of a row's value a message has, in characters.
+MAX_VALUE = 100
+#: The sets of counters that the documentation lists for batch jobs: its newer pages, and its older sample.
+Edition = Literal["newer", "older"]
+EDITIONS: tuple[str, ...] = get_args(Edition)
 
-_NUMERIC: Mapping[str, Callable[[Any], Any]] = {"long": int, "float": float, "double": float}
+#: Instead of the period of a row that the job's filter leaves out.
+_FILTERED = -1
+_NUMERIC: Mapping[str, Callable[[Any], Any]] = {"bigint": int, "long": int, "float": float, "double": float}
+_TEXTS = ("string", "varchar")
 
 Row = Mapping[str, Any]
 
 
-class OutOfBounds(ValueError):
-    """A row is outside the intervals that its job replaces. Polaris fails such a job."""
+class JobFailure(Exception):
+    """A row that fails its job, and is not skipped.
+
+    :param code: the code of the job's health.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 @dataclass
 class Counters:
     """The counters of the rows that were read.
 
-    :param aggregated: whether the job aggregates rows. The local Polaris does not, so it reports no persisted rows.
+    :param is_partial: whether the job filters or aggregates rows. The local Polaris does not, so it does not know how
+        many rows the service would store.
     """
 
-    aggregated: bool = False
+    is_partial: bool = False
     processed: int = 0
     with_warning: int = 0
     skipped_by_error: int = 0
+    skipped_by_filter: int = 0
     bytes: int = 0
-    #: How many rows were ingested for each day, by the day's ordinal.
-    days: dict[int, int] = field(default_factory=dict)
+    #: How many rows were ingested for each period of a reader, by its start; ``None`` if the time is unknown.
+    periods: dict[int | None, int] = field(default_factory=dict)
 
     @property
     def read(self) -> int:
         """How many rows were read, good or bad."""
-        return self.processed + self.with_warning + self.skipped_by_error
+        return self.processed + self.with_warning + self.skipped_by_error + self.skipped_by_filter
 
-    def totals(self) -> dict[str, int]:
-        """Return the API's ``totals``."""
-        totals = {
-            "numRowsProcessed": self.processed,
-            "numRowsProcessedWithWarning": self.with_warning,
-            "numRowsSkippedByFilter": 0,
-            "numRowsSkippedByError": self.skipped_by_error,
-            "numBytesProcessed": self.bytes,
-        }
-        return totals if self.aggregated else totals | {"numRowsPersisted": self.processed + self.with_warning}
+    def totals(self, edition: str) -> dict[str, int]:
+        """Return the API's ``totals``, with the counters that an edition of the documentation lists for batch jobs.
+
+        :param edition: one of :data:`EDITIONS`.
+        """
+        if edition == "older":
+            return {
+                "numRowsProcessed": self.processed,
+                "numRowsProcessedWithWarning": self.with_warning,
+                "numRowsSkippedByFilter": self.skipped_by_filter,
+                "numRowsSkippedByError": self.skipped_by_error,
+            }
+        totals = {"numRowsProcessed": self.processed, "numRowsSkippedByError": self.skipped_by_error}
+        return totals if self.is_partial else totals | {"numRowsPersisted": self.processed + self.with_warning}
+
+    def partitions(self, granularity: str) -> dict[Span | None, int]:
+        """Return the number of rows that were ingested into each partition; ``None`` is an unknown partition."""
+        found: dict[Span | None, int] = {}
+        for period, count in self.periods.items():
+            partition = None if period is None else partition_of(period, granularity)
+            found[partition] = found.get(partition, 0) + count
+        return found
 
 
 class RowReader:
     """Checks rows against a job spec's format, ``inputSchema`` and ``mappings``.
 
-    A row is skipped if its format cannot be read (no JSON object, another number of values than the header has), or if
-    it has no valid timestamp. A row has a warning if a column of a numeric type has no number. Of the mappings'
+    A row is skipped if its format cannot be read. A row without a valid timestamp fails the job: the vendor's page
+    "Timestamp expressions" says so. A row has a warning if a column of a numeric type has no number. Of the mappings'
     expressions, plain columns and ``TIME_PARSE("column")`` are evaluated; any other counts as valid.
+
+    :param settings: the ``formatSettings``.
+    :param granularity: the granularity of the partitions that the job writes.
     """
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        source = spec["source"]
-        self._settings: Mapping[str, Any] = source["formatSettings"]
-        self._numbers = [
-            (column["name"], _NUMERIC[column["dataType"]])
-            for column in source["inputSchema"]
-            if column["dataType"] in _NUMERIC
-        ]
-        self._time_column = next(
-            (
-                column_in(mapping["expression"])
-                for mapping in spec.get("mappings") or []
-                if mapping["columnName"] == "__time"
-            ),
-            None,
-        )
-        self._bounds = day_bounds(spec["target"].get("intervals") or [])
+    def __init__(self, spec: Mapping[str, Any], settings: Mapping[str, Any], granularity: str) -> None:
+        self._settings = settings
+        #: The length in milliseconds of the periods by which rows are counted: a partition, or a day if that is longer.
+        self.period = WIDTHS.get(granularity, DAY)
+        mappings = spec.get("mappings") or []
+        columns = {column["name"]: column["dataType"] for column in spec["source"]["inputSchema"]}
+        mapped = {column_in(mapping["expression"]) for mapping in mappings}
+        self._numbers = [(name, _NUMERIC[kind]) for name, kind in columns.items() if kind in _NUMERIC]
+        time_expression = next((mapping["expression"] for mapping in mappings if mapping["columnName"] == "__time"), "")
+        self._time_column = column_in(time_expression)
+        mapped.discard(self._time_column)  # a text with a null byte is no timestamp
+        self._texts = [name for name, kind in columns.items() if kind in _TEXTS and name in mapped]
+        is_plain = time_expression.strip().startswith('"')
+        self._takes_milliseconds = is_plain and columns.get(self._time_column or "") in ("bigint", "long")
+        self._bounds = spans_of(spec["target"].get("intervals") or [])
+        self._filters = bool(spec.get("filterExpression"))
+        self._aggregates = any(mapping.get("isAggregation") for mapping in mappings)
+        has_lists = self._aggregates and settings["format"] == "csv"
+        self._list_delimiter = (settings.get("listDelimiter") or "\x01") if has_lists else None
 
     def rows_of(self, lines: Iterable[bytes | None]) -> Iterator[Row | None]:
         """Yield the rows of one file, ``None`` for each that cannot be read. Empty lines are no rows."""
@@ -97,17 +139,25 @@ class RowReader:
     def count(self, rows: Iterable[Row | None], counters: Counters) -> None:
         """Add rows to the counters.
 
-        :raises OutOfBounds: at a row outside the intervals that the job replaces.
+        :raises JobFailure: at a row for which the service fails the job.
         """
-        days = counters.days
+        periods = counters.periods
         for row in rows:
-            day = None if row is None else self._day(row)
-            if row is None or day is None:
+            if row is None:
                 counters.skipped_by_error += 1
                 continue
-            if self._bounds and not within(self._bounds, day):
-                raise OutOfBounds(f"The input has a row of {date.fromordinal(day or 1)}, outside target.intervals")
-            days[day] = days.get(day, 0) + 1
+            period = None if self._time_column is None else self._period_of(row, counters)
+            if period == _FILTERED:
+                counters.skipped_by_filter += 1
+                continue
+            for name in self._texts:
+                value = row.get(name)
+                if type(value) is str:
+                    if "\0" in value or (self._list_delimiter and self._list_delimiter in value):
+                        raise self._text_failure(name, value, counters)
+                elif self._aggregates and type(value) is list:
+                    raise self._text_failure(name, value, counters)
+            periods[period] = periods.get(period, 0) + 1
             for name, kind in self._numbers:
                 value = row.get(name)
                 if value is None or type(value) is int or type(value) is float:
@@ -118,11 +168,35 @@ class RowReader:
             else:
                 counters.processed += 1
 
-    def _day(self, row: Row) -> int | None:
-        """Return the ordinal of the row's day in UTC, ``None`` if it has no valid timestamp."""
-        if self._time_column is None:
-            return UNKNOWN_DAY
-        return day_of(row.get(self._time_column))
+    def _period_of(self, row: Row, counters: Counters) -> int:
+        """Return the start of the row's period, :data:`_FILTERED` if the job's filter leaves out the row.
+
+        The local Polaris evaluates no filter. A filter leaves out exactly the rows that would fail the job here.
+        """
+        value = row.get(self._time_column or "")
+        if self._takes_milliseconds:
+            moment = _since_epoch(value)
+        elif (parsed := moment_of(value)) is None:
+            moment = None
+        elif self.period == DAY:
+            moment = parsed.toordinal() * DAY  # much faster than to the millisecond
+        else:
+            moment = milliseconds_of(parsed)
+        if moment is not None and (not self._bounds or within(self._bounds, moment)):
+            return moment - moment % self.period
+        if self._filters:
+            return _FILTERED
+        seen = f"{self._time_column!r} is {repr(value)[:MAX_VALUE]}"
+        if moment is None:
+            raise JobFailure("null_timestamp", f"Row {counters.read + 1} has no valid timestamp: {seen}")
+        raise JobFailure("timestamp_out_of_bounds", f"Row {counters.read + 1} is outside target.intervals: {seen}")
+
+    def _text_failure(self, name: str, value: Any, counters: Counters) -> JobFailure:
+        row = f"Row {counters.read + 1}, column {name!r}"
+        if isinstance(value, str) and "\0" in value:
+            return JobFailure("invalid_null_byte", f"{row}: the text has a null byte")
+        message = f"{row}: the row has several values, and the job aggregates. Use MV_TO_ARRAY() in the mapping"
+        return JobFailure("cannot_parse_multi_value_dimension", message)
 
 
 def _parses(value: Any, kind: Callable[[Any], Any]) -> bool:
@@ -135,26 +209,13 @@ def _parses(value: Any, kind: Callable[[Any], Any]) -> bool:
     return not isinstance(value, bool)
 
 
-def day_of(value: Any) -> int | None:
-    """Return the ordinal of the day in UTC of an ISO 8601 text, as TIME_PARSE reads it; ``None`` for another value."""
-    if not isinstance(value, str) or not value.isascii() or not value[:1].isdigit() or "/" in value:
-        return None
+def _since_epoch(value: Any) -> int | None:
+    """Return milliseconds since 1970 as a moment, ``None`` if they are none."""
     try:
-        moment = datetime.fromisoformat(value[:-1] if value.endswith("Z") else value)
-    except ValueError:
-        try:
-            parsed: Any = pendulum.parse(value, exact=True)  # nanoseconds, and other ISO forms
-        except (ValueError, TypeError, OverflowError):  # pendulum raises the latter two for some texts
-            return None
-        if not isinstance(parsed, datetime):
-            return parsed.toordinal() if isinstance(parsed, date) else None
-        moment = parsed
-    if moment.tzinfo is None:
-        return moment.toordinal()
-    try:
-        return moment.astimezone(timezone.utc).toordinal()
-    except (ValueError, OverflowError):  # an offset of a day, or a day before the first or after the last
+        moment = EPOCH + int(value)
+    except (TypeError, ValueError, OverflowError):
         return None
+    return moment if BEGIN <= moment < END else None
 
 
 def _no_constant(name: str) -> None:
@@ -176,8 +237,12 @@ def _json_rows(lines: Iterable[bytes | None]) -> Iterator[Row | None]:
 
 
 def _delimited_rows(lines: Iterable[bytes | None], settings: Mapping[str, Any]) -> Iterator[Row | None]:
-    """Read one file of csv or tsv. A quoted value cannot hold a line break here: each line is a row."""
-    delimiter = settings.get("delimiter") or ("\t" if settings["format"] == "tsv" else ",")
+    """Read one file of csv. A quoted value cannot hold a line break here: each line is a row.
+
+    As in Druid, a short row lacks its last columns, and further values of a long row are ignored.
+    """
+    delimiter = settings.get("delimiter") or ","
+    delimiter = "\t" if delimiter == r"\t" else delimiter
     columns: list[str] | None = settings.get("columns") or None
     to_skip = settings.get("skipHeaderRows") or 0
     for line in lines:
@@ -189,10 +254,8 @@ def _delimited_rows(lines: Iterable[bytes | None], settings: Mapping[str, Any]) 
         values = None if line is None else _values(line, delimiter)
         if columns is None:
             columns = values or []  # the header
-        elif values is None or len(values) != len(columns):
-            yield None
         else:
-            yield dict(zip(columns, values, strict=True))
+            yield None if values is None else dict(zip(columns, values, strict=False))
 
 
 def _values(line: bytes, delimiter: str) -> list[str] | None:

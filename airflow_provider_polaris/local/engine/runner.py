@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, Any
 
-from airflow_provider_polaris.local.engine.rows import Counters, OutOfBounds, Row, RowReader, lines_of
+from airflow_provider_polaris.local.engine.rows import EDITIONS, Counters, JobFailure, Row, RowReader, lines_of
 from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
@@ -26,9 +26,11 @@ class Runner:
     """Two workers, each of which runs one job after the other.
 
     :param rows_per_second: the most rows that a job reads per second; ``None`` for no limit.
+    :param counters: the edition of the documentation that lists the counters of a job, ``newer`` or ``older``.
     """
 
-    def __init__(self, store: Store, *, rows_per_second: float | None = None) -> None:
+    def __init__(self, store: Store, *, rows_per_second: float | None = None, counters: str = "newer") -> None:
+        self.counters = counters
         self.rows_per_second = rows_per_second
         self.store = store
         self._workers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="local-polaris-ingest")
@@ -46,6 +48,17 @@ class Runner:
             raise ValueError(f"rows_per_second must be more than 0, or None, not {speed!r}")
         self._rows_per_second = speed
 
+    @property
+    def counters(self) -> str:
+        """The edition of the documentation that lists the counters of a job."""
+        return self._counters
+
+    @counters.setter
+    def counters(self, edition: str) -> None:
+        if edition not in EDITIONS:
+            raise ValueError(f"counters must be {' or '.join(EDITIONS)}, not {edition!r}")
+        self._counters = edition
+
     def close(self) -> None:
         """Stop all jobs that run."""
         self._stopping.set()
@@ -61,14 +74,15 @@ class Runner:
             run.add_done_callback(lambda _: self._started.remove(job))
 
     def _run(self, job: StoredJob, spec: Mapping[str, Any]) -> None:
-        counters = Counters(aggregated=any(mapping.get("isAggregation") for mapping in spec.get("mappings") or []))
+        aggregates = any(mapping.get("isAggregation") for mapping in spec.get("mappings") or [])
+        counters = Counters(is_partial=aggregates or bool(spec.get("filterExpression")))
         try:
             if not job.canceled.is_set():
                 self.store.update(job, executionStatus="running")
             failure = self._failure_of(job, spec, counters)
             with self.store.lock:
                 if spec["type"] == "batch":
-                    job.metrics = {"totals": counters.totals()}
+                    job.metrics = {"totals": counters.totals(self.counters)}
                 self._end(job, spec, counters, failure)
         except Exception as error:  # noqa: BLE001 - a job must end after any error
             with self.store.lock:
@@ -80,8 +94,8 @@ class Runner:
         try:
             if spec["type"] == "batch":
                 return _Ingestion(self, job, spec, counters).read()
-        except OutOfBounds as error:
-            return _failure("timestamp_out_of_bounds", str(error))
+        except JobFailure as error:
+            return _failure(error.code, str(error))
         except (OSError, EOFError, ValueError, zlib.error) as error:  # an invalid gzip, or a file that was deleted
             return _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
         return job.behaviour.final_health if job.behaviour and job.behaviour.kind == "fail" else None
@@ -110,10 +124,12 @@ class Runner:
         if spec["type"] == "drop_table":
             tables.drop(table)
         elif spec["type"] == "delete_data":
-            tables.delete(table, intervals or [])
+            if tables.delete(table, intervals or []) == 0 and health == {"status": "ok"}:
+                health = _warning("no_rows_found", "There was no row to delete")
         else:
             replaced = (intervals or []) if spec.get("ingestionMode") == "replace" else None
-            tables.load(table, counters.days, counters.bytes, replaced=replaced)
+            rows = None if counters.is_partial else counters.partitions(job.granularity)
+            tables.load(table, rows, counters.bytes, replaced=replaced)
             if health == {"status": "ok"}:
                 health = _health_of(counters)
         job.logs = [health["log"]] if "log" in health else []
@@ -133,7 +149,7 @@ class _Ingestion:
         self._job = job
         self._spec = spec
         self._counters = counters
-        self._reader = RowReader(self._spec)
+        self._reader = RowReader(spec, job.settings or {}, job.granularity)
         self._position = 0.0  # the share of the bytes that is read
 
     def read(self) -> dict[str, Any] | None:
@@ -155,7 +171,7 @@ class _Ingestion:
             if counters.skipped_by_error > most:
                 many = f"{counters.skipped_by_error} rows could not be parsed, and maxParseExceptions is {most}"
                 return _failure("cannot_parse_source", many)
-            self._job.metrics = {"totals": counters.totals()}
+            self._job.metrics = {"totals": counters.totals(self._runner.counters)}
             self._job.progress = min(0.99, counters.read / total if total else self._position)
             ahead = counters.read / speed - (time.monotonic() - started) if speed else 0.0
             if not self._runner.may_continue(self._job, ahead):
@@ -202,6 +218,11 @@ def _health_of(counters: Counters) -> dict[str, Any]:
         code, message = "invalid_rows_found", f"{lost} rows were skipped, {part} ingested in part"
     else:
         return {"status": "ok"}
+    return _warning(code, message)
+
+
+def _warning(code: str, message: str) -> dict[str, Any]:
+    """Return the health of a job that completes with a warning."""
     return {"status": "warn", "code": code, "log": _log_entry("warn", code, message)}
 
 

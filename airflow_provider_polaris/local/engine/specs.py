@@ -1,33 +1,43 @@
-"""Check a job spec before a job is created: the fields that each type requires, and the path of each wrong field.
+"""Check a job spec before a job is created: its form by ``spec_schemas.py``, and the rules that a schema cannot say.
 
-The required fields come from the vendor's client (polaris-sdk 20250425.14.0) and its documentation of the Jobs API.
+The rules come from the vendor's OpenAPI document of March 2026 and its documentation of the Jobs API.
 """
 
 from __future__ import annotations
 
 import re
-import sys
-from bisect import bisect_right
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
+from jsonschema import Draft202012Validator, ValidationError
+
+from airflow_provider_polaris.local.engine.intervals import MAX_INTERVALS, Span, is_aligned, span_of
 from airflow_provider_polaris.local.engine.queries import target_of
+from airflow_provider_polaris.local.engine.spec_schemas import JOB
 
-#: The sources whose rows the local Polaris reads.
-READ_HERE = ("inline", "uploaded")
-_BATCH_SOURCES = (*READ_HERE, "s3", "azure", "table", "connection")
-_WITH_SCHEMA = (*READ_HERE, "s3", "azure")
-_FORMATS = ("nd-json", "csv", "tsv")
+#: The sources and the formats whose rows the local Polaris reads.
+_READ_HERE = ("inline", "uploaded")
+_FORMATS_READ_HERE = ("csv", "nd-json")
+_COMPRESSIONS_READ_HERE = ("none", "gz")
+#: The granularity of a table that nobody chose.
+DEFAULT_GRANULARITY = "day"
 _PLAIN_COLUMN = re.compile(r'"([^"]+)"')
 _TIME_PARSE = re.compile(r'TIME_PARSE\(\s*"([^"]+)"\s*\)', re.IGNORECASE)
+_VALIDATOR = Draft202012Validator(JOB)
+_WORDS = {
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "object": "an object",
+    "string": "text",
+}
 
 #: The most faults that one error names.
 MAX_FAULTS = 20
-#: The most intervals that one job may replace or delete.
-MAX_INTERVALS = 10_000
+#: How much of a wrong value an error has, in characters.
+MAX_VALUE = 60
 
 
 @dataclass(frozen=True)
@@ -38,21 +48,55 @@ class SpecFault:
     message: str
 
 
+class Project(NamedTuple):
+    """What a spec can refer to.
+
+    :param files: the metadata of each uploaded file, by name.
+    :param tables: the granularity of each table, by name.
+    :param streaming: the names of the tables that a streaming job writes to.
+    """
+
+    files: Mapping[str, Mapping[str, Any]]
+    tables: Mapping[str, str]
+    streaming: Container[str]
+
+
 Faults = Iterator[SpecFault]
 
 
-def faults_of(spec: Any, files: Mapping[str, Any], tables: Container[object]) -> list[SpecFault]:
-    """Return the faults of a spec, none if a job can be created.
+def form_faults_of(spec: Any) -> list[SpecFault]:
+    """Return the faults of a spec's form, none if it has the fields, types and values that the API documents.
 
-    :param files: the metadata of each uploaded file, by name.
-    :param tables: the names of the existing tables.
+    A spec with many thousand columns takes seconds.
     """
     if not isinstance(spec, dict):
         return [SpecFault("", "The body must be a job spec, a JSON object")]
-    check = _CHECKS.get(spec["type"]) if isinstance(spec.get("type"), str) else None
-    if check is None:
-        return [SpecFault("type", f"It must be one of {', '.join(_CHECKS)}")]
-    return list(islice(check(spec, files, tables), MAX_FAULTS))
+    return list(islice(map(_fault_of, _VALIDATOR.iter_errors(spec)), MAX_FAULTS))
+
+
+def rule_faults_of(spec: Mapping[str, Any], project: Project) -> list[SpecFault]:
+    """Return the faults of a spec whose form has none, none if a job can be created."""
+    return list(islice(_CHECKS[spec["type"]](spec, project), MAX_FAULTS))
+
+
+def format_read_here(spec: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the format settings of a job's data; ``None`` if the local Polaris cannot read the data.
+
+    Without settings, the service takes the format from the names of the files.
+    """
+    source = spec.get("source") or {}
+    if spec["type"] != "batch" or source["type"] not in _READ_HERE:
+        return None
+    chosen = [files[name] for name in source.get("fileList", ())]
+    settings: Mapping[str, Any] = source.get("formatSettings") or {
+        "format": chosen[0]["dataFormat"] if chosen else "nd-json"
+    }
+    is_readable = settings["format"] in _FORMATS_READ_HERE and not settings.get("flattenSpec")
+    return settings if is_readable and all(_is_plain(file) for file in chosen) else None
+
+
+def _is_plain(file: Mapping[str, Any]) -> bool:
+    return file["compressionFormat"] in _COMPRESSIONS_READ_HERE
 
 
 def column_in(expression: str) -> str | None:
@@ -61,85 +105,100 @@ def column_in(expression: str) -> str | None:
     return match.group(1) if match else None
 
 
-def day_bounds(intervals: list[str]) -> list[tuple[int, int]]:
-    """Return ISO 8601 intervals as pairs of day ordinals, the end excluded, sorted and merged.
-
-    :raises ValueError: if an interval is invalid, empty or not of whole days, or if there are too many.
-    """
-    if len(intervals) > MAX_INTERVALS:
-        raise ValueError(f"more than {MAX_INTERVALS:,} intervals")
-    bounds: list[tuple[int, int]] = []
-    for first, last in sorted(_days_of(interval) for interval in intervals):
-        if bounds and first <= bounds[-1][1]:
-            bounds[-1] = (bounds[-1][0], max(last, bounds[-1][1]))
-        else:
-            bounds.append((first, last))
-    return bounds
+def _fault_of(error: ValidationError) -> SpecFault:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if error.message.startswith(repr(name)))
+        return SpecFault(f"{path}.{missing}".removeprefix("."), "It is required")
+    return SpecFault(path.removeprefix("."), _message(error))
 
 
-def _days_of(interval: str) -> tuple[int, int]:
-    start, _, end = interval.partition("/")
-    days = [datetime.fromisoformat(moment.removesuffix("Z")) for moment in (start, end)]
-    if days[0] >= days[1] or any(moment.time() != datetime.min.time() or moment.tzinfo for moment in days):
-        raise ValueError(interval)
-    return days[0].toordinal(), days[1].toordinal()
+def _message(error: ValidationError) -> str:
+    limit: Any = error.validator_value
+    given = error.instance
+    if error.validator == "type":
+        kind = limit if isinstance(limit, str) else limit[0]
+        return f"It must be {_WORDS[kind]}, not {_shown(given)}"
+    if error.validator == "enum":
+        return f"It must be one of {', '.join(limit)}, not {_shown(given)}"
+    messages = {
+        "minItems": "It must not be empty",
+        "minLength": "It must not be empty",
+        "maxLength": f"It must have at most {limit} characters",
+        "minimum": f"It must be {limit} or more",
+        "maximum": f"It must be {limit} or less",
+    }
+    return messages.get(str(error.validator)) or str(error.schema["message"])
 
 
-def within(bounds: list[tuple[int, int]], day: int) -> bool:
-    """Return whether a day is in one of the intervals that :func:`day_bounds` returned."""
-    place = bisect_right(bounds, (day, sys.maxsize)) - 1
-    return place >= 0 and day < bounds[place][1]
+def _shown(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return _WORDS["object" if isinstance(value, dict) else "array"]
+    text = repr(value[: MAX_VALUE + 1] if isinstance(value, str) else value)
+    return "null" if value is None else text if len(text) <= MAX_VALUE else f"{text[:MAX_VALUE]}…"
 
 
-def _batch(spec: Mapping[str, Any], files: Mapping[str, Any], tables: Container[object]) -> Faults:
-    yield from _target(spec, tables, create=spec.get("createTableIfNotExists"))
-    yield from _replacing(spec)
-    yield from _at_least_0(spec, "maxParseExceptions")
-    source = spec.get("source")
-    if not isinstance(source, dict):
-        yield SpecFault("source", "It is required")
-    elif source.get("type") not in _BATCH_SOURCES:
-        yield SpecFault("source.type", f"It must be one of {', '.join(_BATCH_SOURCES)}")
+def _batch(spec: Mapping[str, Any], project: Project) -> Faults:
+    yield from _target(spec, project)
+    yield from _replacing(spec, project)
+    source = spec["source"]
+    if source["type"] == "uploaded":
+        yield from _files(source, project.files)
+    elif source["type"] == "table" and "interval" in source:
+        yield from _interval(source["interval"], "source.interval")
+    elif source["type"] in ("s3", "azure") and sum(bool(source.get(name)) for name in _OBJECTS) != 1:
+        yield SpecFault("source", f"It takes one of {', '.join(_OBJECTS)}")
+    yield from _csv(source.get("formatSettings"), "source.formatSettings")
+    if source["type"] == "table":
+        yield from _mappings(spec)
     else:
-        if source["type"] in READ_HERE:
-            yield from _format(source.get("formatSettings"))
-            yield from _data(source, files)
-        else:
-            yield from _text(source, "tableName" if source["type"] == "table" else "connectionName", "source.")
-        if source["type"] in _WITH_SCHEMA:
-            yield from _schema(source.get("inputSchema"))
-            yield from _mappings(spec.get("mappings"), _names_in(source.get("inputSchema")))
-        else:
-            yield from _mappings_if_given(spec)
+        yield from _mappings({"mappings": [], **spec}, {column["name"] for column in source["inputSchema"]})
 
 
-def _sql(spec: Mapping[str, Any], _files: object, tables: Container[object]) -> Faults:
-    table = target_of(spec.get("query"))
+_OBJECTS = ("uris", "prefixes", "objects", "pattern")
+
+
+def _sql(spec: Mapping[str, Any], project: Project) -> Faults:
+    table = target_of(spec["query"])
     if table is None or len(table) > 255:
         yield SpecFault("query", "It must be an INSERT INTO or a REPLACE INTO, of a table of up to 255 characters")
-    elif table not in tables and spec.get("createTableIfNotExists") is not True:
+    elif table not in project.tables and not spec.get("createTableIfNotExists"):
         yield SpecFault("query", f"There is no table {table!r}; with createTableIfNotExists the job makes it")
 
 
-def _streaming(spec: Mapping[str, Any], _files: object, tables: Container[object]) -> Faults:
-    yield from _target(spec, tables, create=spec.get("createTableIfNotExists"))
-    source = spec.get("source")
-    if not isinstance(source, dict) or source.get("type") != "connection":
-        yield SpecFault("source.type", "It must be connection")
-    else:
-        yield from _text(source, "connectionName", "source.")
-    yield from _mappings_if_given(spec)
+def _streaming(spec: Mapping[str, Any], project: Project) -> Faults:
+    yield from _target(spec, project)
+    yield from _without_intervals(spec, "A streaming job")
+    if spec["target"]["tableName"] in project.streaming and not spec.get("replaceRunning"):
+        yield SpecFault("target.tableName", "Another streaming job writes to this table; replaceRunning replaces it")
+    settings = spec["source"].get("formatSettings") or {}
+    for name in ("", "valueFormat", "keyFormat"):
+        part = settings.get(name) if name else settings
+        path = f"source.formatSettings.{name}".removesuffix(".")
+        yield from _csv(part, path)
+        if part and part["format"] == "csv":
+            if not part.get("columns"):
+                yield SpecFault(f"{path}.columns", "A streaming job requires the names of the columns")
+            if part.get("skipHeaderRows"):
+                yield SpecFault(f"{path}.skipHeaderRows", "A streaming job cannot skip rows")
+    for name in ("upsertKeyColumns", "upsertVersionColumn"):
+        if bool(spec.get(name)) != bool(spec.get("enableUpserts")):
+            yield SpecFault(name, "A job has enableUpserts, upsertKeyColumns and upsertVersionColumn, or none of them")
+    yield from _mappings(spec)
 
 
-def _deletion(spec: Mapping[str, Any], _files: object, tables: Container[object]) -> Faults:
-    yield from _target(spec, tables, create=False)
+def _deletion(spec: Mapping[str, Any], project: Project) -> Faults:
+    yield from _target(spec, project, can_create=False)
     if spec["type"] == "restore_data":
-        yield from _text(spec, "interval")
-    elif spec["type"] == "delete_data" and bool(spec.get("deleteAll")) == bool(_intervals(spec)):
-        yield SpecFault("target.intervals", "It takes either intervals or deleteAll")
+        yield from _without_intervals(spec, "A job that restores data")
+        yield from _interval(spec["interval"], "interval")
+    elif spec["type"] == "delete_data":
+        yield from _intervals(spec)
+        if bool(spec.get("deleteAll")) == bool(spec["target"].get("intervals")):
+            yield SpecFault("target.intervals", "It takes either intervals or deleteAll")
 
 
-_CHECKS: Mapping[str, Callable[..., Faults]] = {
+_CHECKS: Mapping[str, Callable[[Mapping[str, Any], Project], Faults]] = {
     "batch": _batch,
     "sql": _sql,
     "streaming": _streaming,
@@ -149,114 +208,89 @@ _CHECKS: Mapping[str, Callable[..., Faults]] = {
 }
 
 
-def _text(holder: Mapping[str, Any], name: str, path: str = "") -> Faults:
-    if not isinstance(holder.get(name), str) or not holder[name]:
-        yield SpecFault(f"{path}{name}", "It must be text, and is required")
-
-
-def _at_least_0(holder: Mapping[str, Any], name: str, path: str = "") -> Faults:
-    value = holder.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        yield SpecFault(f"{path}{name}", "It must be a whole number, 0 or more")
-
-
-def _intervals(spec: Mapping[str, Any]) -> Any:
-    target = spec.get("target")
-    return target.get("intervals") if isinstance(target, dict) else None
-
-
-def _target(spec: Mapping[str, Any], tables: Container[object], *, create: object) -> Faults:
-    target = spec.get("target")
-    if not isinstance(target, dict) or target.get("type") != "table":
-        yield SpecFault("target.type", "It must be table")
-        return
-    table = target.get("tableName")
-    if not isinstance(table, str) or not 1 <= len(table) <= 255:
-        yield SpecFault("target.tableName", "It must be a text of 1 to 255 characters")
-    elif table not in tables and create is not True:
-        more = "" if create is False else "; with createTableIfNotExists the job makes it"
+def _target(spec: Mapping[str, Any], project: Project, *, can_create: bool = True) -> Faults:
+    table = spec["target"]["tableName"]
+    if table not in project.tables and not (can_create and spec.get("createTableIfNotExists")):
+        more = "; with createTableIfNotExists the job makes it" if can_create else ""
         yield SpecFault("target.tableName", f"There is no table {table!r}{more}")
-    intervals = target.get("intervals") or []
-    try:
-        day_bounds(intervals)
-    except (TypeError, ValueError, AttributeError):
-        yield SpecFault("target.intervals", 'It must be a list of ISO 8601 intervals of whole days, "START/END"')
 
 
-def _replacing(spec: Mapping[str, Any]) -> Faults:
-    mode = spec.get("ingestionMode", "append")
-    if mode not in ("append", "replace"):
-        yield SpecFault("ingestionMode", "It must be append or replace")
-    elif mode == "append" and (spec.get("replaceAll") or _intervals(spec)):
-        yield SpecFault("ingestionMode", "A job that appends takes neither replaceAll nor target.intervals")
-    elif mode == "replace" and bool(spec.get("replaceAll")) == bool(_intervals(spec)):
+def _replacing(spec: Mapping[str, Any], project: Project) -> Faults:
+    replaces_all, intervals = bool(spec.get("replaceAll")), bool(spec["target"].get("intervals"))
+    if spec.get("ingestionMode") != "replace":
+        if replaces_all or intervals:
+            yield SpecFault("ingestionMode", "A job that appends takes neither replaceAll nor target.intervals")
+    elif replaces_all == intervals:
         yield SpecFault("replaceAll", "A job that replaces takes either replaceAll or target.intervals")
+    else:
+        tables = project.tables
+        yield from _intervals(
+            spec, spec.get("partitionedBy") or tables.get(spec["target"]["tableName"], DEFAULT_GRANULARITY)
+        )
 
 
-def _names_in(schema: Any) -> set[str]:
-    columns = schema if isinstance(schema, list) else []
-    return {column["name"] for column in columns if isinstance(column, dict) and isinstance(column.get("name"), str)}
+def _without_intervals(spec: Mapping[str, Any], what: str) -> Faults:
+    if spec["target"].get("intervals"):
+        yield SpecFault("target.intervals", f"{what} takes no intervals")
 
 
-def _schema(schema: Any) -> Faults:
-    if not isinstance(schema, list):
-        yield SpecFault("source.inputSchema", "It must be a list of columns with name and dataType")
-    for number, column in enumerate(schema if isinstance(schema, list) else []):
-        if not isinstance(column, dict):
-            yield SpecFault(f"source.inputSchema[{number}]", "It must be a column with name and dataType")
-        else:
-            yield from _text(column, "name", f"source.inputSchema[{number}].")
-            yield from _text(column, "dataType", f"source.inputSchema[{number}].")
+def _intervals(spec: Mapping[str, Any], granularity: str | None = None) -> Faults:
+    """Check the intervals of the target.
 
-
-def _data(source: Mapping[str, Any], files: Mapping[str, Any]) -> Faults:
-    if source["type"] == "inline":
-        if not isinstance(source.get("data"), str):
-            yield SpecFault("source.data", "It must be text")
+    :param granularity: the granularity of the partitions that the intervals must consist of; ``None`` for any interval.
+    """
+    intervals = spec["target"].get("intervals") or []
+    if len(intervals) > MAX_INTERVALS:
+        yield SpecFault("target.intervals", f"It must have at most {MAX_INTERVALS:,} intervals")
         return
-    names = source.get("fileList")
-    if not isinstance(names, list) or not names:
-        yield SpecFault("source.fileList", "It must be a list of names of uploaded files")
-    for number, name in enumerate(names if isinstance(names, list) else []):
-        if not isinstance(name, str) or name not in files:
-            yield SpecFault(f"source.fileList[{number}]", f"No file named {name!r} was uploaded")
-        elif files[name]["compressionFormat"] not in ("none", "gz"):
-            yield SpecFault(f"source.fileList[{number}]", "The local Polaris reads plain and gz files")
+    for number, interval in enumerate(intervals):
+        path = f"target.intervals[{number}]"
+        span = _span(interval)
+        if span is None:
+            yield from _interval(interval, path)
+        elif granularity and not is_aligned(span, granularity):
+            yield SpecFault(path, f"It does not align with the partitions of the job, by {granularity}")
 
 
-def _format(settings: Any) -> Faults:
-    path = "source.formatSettings."
-    if not isinstance(settings, dict) or settings.get("format") not in _FORMATS:
-        yield SpecFault(f"{path}format", f"The local Polaris reads {', '.join(_FORMATS)}")
-        return
-    delimiter = settings.get("delimiter", ",")
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or delimiter in '"\r\n':
-        yield SpecFault(f"{path}delimiter", "It must be one character")
-    columns = settings.get("columns", [])
-    if not isinstance(columns, list) or not all(isinstance(column, str) for column in columns):
-        yield SpecFault(f"{path}columns", "It must be a list of names")
-    yield from _at_least_0(settings, "skipHeaderRows", path)
+def _span(interval: str) -> Span | None:
+    try:
+        return span_of(interval)
+    except ValueError:
+        return None
 
 
-def _mappings_if_given(spec: Mapping[str, Any]) -> Faults:
-    """Check the mappings of a job whose spec has no input columns."""
-    if spec.get("mappings") is not None:
-        yield from _mappings(spec["mappings"], None)
+def _interval(interval: str, path: str) -> Faults:
+    if _span(interval) is None:
+        yield SpecFault(path, "It must be an ISO 8601 interval, START/END, START/PERIOD or PERIOD/END")
 
 
-def _mappings(mappings: Any, inputs: Container[str] | None) -> Faults:
-    if not isinstance(mappings, list):
-        yield SpecFault("mappings", "It must be a list of mappings with columnName and expression")
-        return
-    for number, mapping in enumerate(mappings):
-        path = f"mappings[{number}]"
-        if not isinstance(mapping, dict):
-            yield SpecFault(path, "It must be a mapping with columnName and expression")
-            continue
-        yield from _text(mapping, "columnName", f"{path}.")
-        yield from _text(mapping, "expression", f"{path}.")
-        column = column_in(mapping["expression"]) if isinstance(mapping.get("expression"), str) else None
+def _files(source: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Faults:
+    names = source["fileList"]
+    for number, name in enumerate(names):
+        if name not in files:
+            yield SpecFault(f"source.fileList[{number}]", f"No file named {_shown(name)} was uploaded")
+    formats = {files[name]["dataFormat"] for name in names if name in files}
+    if len(formats) > 1 and not source.get("formatSettings"):
+        yield SpecFault("source.fileList", f"All files must have one format, not {', '.join(sorted(formats))}")
+
+
+def _csv(settings: Mapping[str, Any] | None, path: str) -> Faults:
+    if settings and settings["format"] == "csv":
+        delimiter = settings.get("delimiter", ",")
+        if delimiter != r"\t" and (len(delimiter) != 1 or delimiter in '"\r\n'):
+            yield SpecFault(f"{path}.delimiter", r"It must be one character, or \t")
+
+
+def _mappings(spec: Mapping[str, Any], inputs: Container[str] | None = None) -> Faults:
+    """Check the mappings if there are any.
+
+    :param inputs: the names of the input columns, ``None`` if the spec does not have all of them.
+    """
+    mappings = spec.get("mappings")
+    for number, mapping in enumerate(mappings or []):
+        column = column_in(mapping["expression"])
         if inputs is not None and column is not None and column not in inputs:
-            yield SpecFault(f"{path}.expression", f"There is no column {column!r} in source.inputSchema")
-    if not any(isinstance(mapping, dict) and mapping.get("columnName") == "__time" for mapping in mappings):
+            message = f"There is no column {_shown(column)} in source.inputSchema"
+            yield SpecFault(f"mappings[{number}].expression", message)
+    if mappings is not None and not any(mapping["columnName"] == "__time" for mapping in mappings):
         yield SpecFault("mappings", "A mapping to __time is required")

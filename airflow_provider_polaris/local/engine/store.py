@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
-from airflow_provider_polaris.local.engine.queries import target_of
-from airflow_provider_polaris.local.engine.specs import READ_HERE
-from airflow_provider_polaris.local.engine.tables import Tables
+from airflow_provider_polaris.local.engine.queries import partitioning_of, replaces, target_of
+from airflow_provider_polaris.local.engine.specs import DEFAULT_GRANULARITY, Project, format_read_here
+from airflow_provider_polaris.local.engine.tables import Rows, Tables
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
@@ -27,8 +27,17 @@ SUMMARY_DATA = 1_000
 #: The fields of a spec that the job has too.
 _SHOWN = {
     "type", "target", "source", "ingestionMode", "mappings", "query", "context", "parameters", "maxParseExceptions",
-    "filterExpression", "readFromPoint", "interval", "deleteAll", "versions",
+    "filterExpression", "readFromPoint", "interval", "deleteAll", "versions", "dimensionExclusions",
+    "useSchemaDiscovery", "lateMessageRejectionPeriod", "earlyMessageRejectionPeriod",
 }  # fmt: skip
+
+#: The fields that a job of each type has beyond those of all jobs, for a job that a test adds.
+_REQUIRED: Mapping[str, Mapping[str, Any]] = {
+    "batch": {"source": {"type": "inline", "data": "", "inputSchema": []}},
+    "sql": {"query": 'INSERT INTO "table" SELECT 1 PARTITIONED BY ALL'},
+    "streaming": {"source": {"type": "connection", "connectionName": "connection"}},
+    "restore_data": {"interval": "2026-11-01/2026-11-02"},
+}
 
 
 @dataclass
@@ -49,6 +58,10 @@ class StoredJob:
     progress: float = 0.0
     #: Whether a worker runs the job. Any other job changes only by its script or by a test.
     is_run: bool = False
+    #: The format settings of the data that a worker reads.
+    settings: Mapping[str, Any] | None = None
+    #: The granularity of the partitions that the job writes.
+    granularity: str = DEFAULT_GRANULARITY
     #: The behaviour that a test has set.
     behaviour: Behaviour | None = None
     #: How many requests still see a job running that is being canceled and that nothing runs.
@@ -63,6 +76,12 @@ class StoredJob:
     def status(self) -> Any:
         """The ``executionStatus``. A test may have set it to any value."""
         return self.body.get("executionStatus")
+
+    @property
+    def table(self) -> str:
+        """The name of the target table, an empty text if the job has none. A test may have set it to any value."""
+        target = self.body.get("target")
+        return str(target.get("tableName") or "") if isinstance(target, dict) else ""
 
     @property
     def is_restless(self) -> bool:
@@ -95,11 +114,12 @@ class Store:
         """Return a path for a new file. It does not depend on the name under which the file is uploaded."""
         with self.lock:
             self._folder = self._folder or tempfile.TemporaryDirectory(prefix="local-polaris-")
-        return Path(self._folder.name) / uuid.uuid4().hex
+        return Path(self._folder.name) / str(uuid.uuid4())
 
     def add_job(self, body: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> StoredJob:
         """Store a job as the API would have it. A field that is missing gets the value of a new job."""
         now = timestamp()
+        required = _REQUIRED.get(str(body.get("type", "batch")), {})
         full = {
             "type": "batch",
             "id": str(uuid.uuid4()),
@@ -111,27 +131,49 @@ class Store:
             "health": {"status": "ok"},
             "createdTimestamp": now,
             "lastUpdatedTimestamp": now,
+            **required,
             **body,
         }
+        target = {} if full["type"] == "sql" else {"target": full["target"]}
+        full.setdefault("spec", {"type": full["type"], **target, **{name: full[name] for name in required}})
         job = StoredJob(full, metrics=None if metrics is None else {"totals": dict(metrics)})
         with self.lock:
             self.jobs[full["id"]] = job
         return job
 
+    def project(self) -> Project:
+        """Return what a spec can refer to. A caller holds the lock."""
+        return Project(
+            {name: file.metadata for name, file in self.files.items()}, self.tables.granularities(), self._streamed_to()
+        )
+
+    def _streamed_to(self) -> dict[str, StoredJob]:
+        """Return the streaming jobs that are neither over nor being canceled, by their table."""
+        return {
+            job.table: job
+            for job in self.jobs.values()
+            if job.body.get("type") == "streaming" and job.status not in OVER and not job.canceled.is_set()
+        }
+
     def submit(self, spec: Mapping[str, Any]) -> StoredJob:
         """Store the job of a spec, and the job's table if the job creates one."""
         is_sql = spec["type"] == "sql"
         target: Any = {"type": "table", "tableName": target_of(spec["query"])} if is_sql else spec["target"]
+        table = target["tableName"]
         shown = {key: value for key, value in spec.items() if key in _SHOWN}
         with self.lock:
-            job = self.add_job({**shown, "target": target, "spec": dict(spec)})
-            job.is_run = spec["type"] in ("delete_data", "drop_table") or (
-                spec["type"] == "batch" and spec["source"]["type"] in READ_HERE
-            )
-            if spec.get("createTableIfNotExists") is True:
+            if spec["type"] == "streaming" and table in (streamed_to := self._streamed_to()):
+                self.cancel(streamed_to[table])  # the spec has replaceRunning
+            chosen = partitioning_of(spec["query"]) if is_sql else spec.get("partitionedBy")
+            if spec.get("createTableIfNotExists"):
                 aggregates = any(mapping.get("isAggregation") for mapping in spec.get("mappings") or [])
-                self.tables.add(target["tableName"], **({"type": "aggregate"} if aggregates else {}))
-            job.behaviour = self.behaviours.take(target["tableName"])
+                kind = "aggregate" if aggregates else "detail"
+                self.tables.add(table, type=kind, partitioningGranularity=chosen or DEFAULT_GRANULARITY)
+            job = self.add_job({**shown, "target": target, "spec": dict(spec)})
+            job.granularity = chosen or self.tables.granularities()[table]
+            job.settings = format_read_here(spec, {name: file.metadata for name, file in self.files.items()})
+            job.is_run = spec["type"] in ("delete_data", "drop_table") or job.settings is not None
+            job.behaviour = self.behaviours.take(table)
             self._prepare(job)
         return job
 
@@ -148,15 +190,25 @@ class Store:
             job.logs = [{"timestamp": timestamp(), "healthStatus": "ok", "message": message}]
 
     def update(self, job: StoredJob, **changes: Any) -> None:
-        """Change fields of a job's body. Only scripts may change a job that is over."""
+        """Change fields of a job's body. Only scripts may change a job that is over.
+
+        ``lastUpdatedTimestamp`` is the time of the last update by a user, and ``completedTimestamp`` that of the change
+        to ``completed``: the vendor's OpenAPI document says so. A failed or canceled job has no such time.
+        """
         now = timestamp()
         with self.lock:
             was, status = job.status, changes.get("executionStatus", job.status)
-            is_new = status in OVER and was not in OVER
+            is_completed = status == "completed" and was != "completed"
             if status == "running":
                 job.body.setdefault("startedTimestamp", now)
-            job.body.update({"lastUpdatedTimestamp": now} | ({"completedTimestamp": now} if is_new else {}) | changes)
-            if is_new and status == "completed":
+            if "lastModifiedBy" in changes:
+                job.body["lastUpdatedTimestamp"] = now
+            if is_completed:
+                job.body["completedTimestamp"] = now
+            elif status != "completed":
+                job.body.pop("completedTimestamp", None)
+            job.body.update(changes)
+            if is_completed and was not in OVER:
                 job.progress = 1.0
                 self._load_scripted(job)
 
@@ -172,11 +224,13 @@ class Store:
 
     def _load_scripted(self, job: StoredJob) -> None:
         """Add the rows that a job counts to its table if no worker read them."""
-        totals = (job.metrics or {}).get("totals") or {}
-        rows = sum(totals.get(name) or 0 for name in ("numRowsProcessed", "numRowsProcessedWithWarning"))
-        table = job.body["target"].get("tableName") if isinstance(job.body.get("target"), dict) else None
-        if table and not job.is_run and job.body.get("type") in ("batch", "sql"):
-            self.tables.load(table, {0: rows} if rows else {}, 0, replaced=None)
+        body = job.body
+        if job.is_run or body.get("type") not in ("batch", "sql", "restore_data") or not job.table:
+            return
+        replaces_by_spec = body["type"] == "batch" and body.get("ingestionMode") == "replace"
+        replaced = (body["target"].get("intervals") or []) if replaces_by_spec else None
+        rows = None if replaces(body.get("query")) else _rows_in((job.metrics or {}).get("totals") or {})
+        self.tables.load(job.table, rows, 0, replaced=replaced)
 
     def cancel(self, job: StoredJob) -> None:
         """Accept a cancellation. The job ends later."""
@@ -205,6 +259,14 @@ class Store:
             body = {**job.body, "executionStatus": job.masks.pop(0), "health": {"status": "ok"}}
             body.pop("completedTimestamp", None)
             return body
+
+
+def _rows_in(totals: Mapping[str, Any]) -> Rows | None:
+    """Return the number of rows that a job's counters report as stored, ``None`` if they do not report it."""
+    stored = totals.get("numRowsPersisted")
+    if stored is None and "numRowsProcessed" in totals:
+        stored = sum(totals.get(name) or 0 for name in ("numRowsProcessed", "numRowsProcessedWithWarning"))
+    return None if stored is None else {None: stored} if stored else {}
 
 
 def summary_of(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,28 +8,37 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from airflow_provider_polaris.local.engine.specs import day_bounds, within
+from airflow_provider_polaris.local.engine.intervals import Span, contains, overlap, spans_of
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 #: The fields that the summaries in the list of tables lack.
 NOT_IN_SUMMARY = {"schema", "clusteringColumns"}
 
+Rows = Mapping[Span | None, int]
+
 
 @dataclass
 class StoredTable:
-    """A table: its constant fields, and its number of rows by the ordinal of their day."""
+    """A table: its constant fields, and its number of rows by partition. The partition is ``None`` if it is unknown."""
 
     body: dict[str, Any]
-    rows: dict[int, int] = field(default_factory=dict)
+    rows: dict[Span | None, int] = field(default_factory=dict)
+    #: Whether ``rows`` has all rows. The local Polaris does not count the rows of some jobs.
+    is_counted: bool = True
     bytes: int = 0
     #: When the rows of the last job can be queried, on the monotonic clock.
     available_at: float = 0.0
-    #: How many rows can be queried until then.
-    rows_before: int = 0
+    #: How many rows can be queried until then; ``None`` if that is unknown.
+    total_before: int | None = 0
     #: Fields that a test has set. They override all others.
     fields: dict[str, Any] = field(default_factory=dict)
     #: Changes of those fields to make, one for each further request for the table.
     script: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def total(self) -> int | None:
+        """The number of rows, ``None`` if it is unknown."""
+        return sum(self.rows.values()) if self.is_counted else None
 
 
 class Tables:
@@ -79,41 +88,60 @@ class Tables:
         """Remove a table."""
         self._tables.pop(name, None)
 
-    def load(self, name: str, rows: Mapping[int, int], size: int, *, replaced: list[str] | None) -> None:
+    def granularities(self) -> dict[str, str]:
+        """Return the granularity by time of each table, by name."""
+        field = "partitioningGranularity"
+        return {name: table.fields.get(field, table.body[field]) for name, table in self._tables.items()}
+
+    def load(self, name: str, rows: Rows | None, size: int, *, replaced: list[str] | None) -> None:
         """Add a completed job's rows to a table. They can be queried some time later.
 
-        :param rows: the number of rows for each day.
+        :param rows: the number of rows of each partition; ``None`` if the local Polaris cannot count them.
         :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
         """
         table = self.add(name)
-        before = self._visible(table)
+        before = table.total
         if replaced is not None:
-            self._remove(table, replaced)
-        for day, count in rows.items():
-            table.rows[day] = table.rows.get(day, 0) + count
+            self._remove(table, replaced, in_whole_partitions=False)
+        for partition, count in (rows or {}).items():
+            table.rows[partition] = table.rows.get(partition, 0) + count
+        table.is_counted = table.is_counted and rows is not None
         table.bytes = size + (table.bytes if replaced != [] else 0)
         self._changed(table, before)
 
-    def delete(self, name: str, intervals: list[str]) -> None:
-        """Delete the rows of these intervals; all of them if there are none."""
+    def delete(self, name: str, intervals: list[str]) -> int | None:
+        """Delete the partitions that overlap these intervals, as the service does; all of them if there are none.
+
+        :returns: the number of deleted rows, ``None`` if the local Polaris cannot count them.
+        """
         table = self._tables.get(name)
         if table is None:
-            return  # another job has dropped it
-        before = self._visible(table)
-        self._remove(table, intervals)
+            return 0  # another job has dropped it
+        before, was_counted = table.total, table.is_counted
+        left = sum(table.rows.values())
+        self._remove(table, intervals, in_whole_partitions=True)
         self._changed(table, before)
+        return left - sum(table.rows.values()) if was_counted and table.is_counted else None
 
-    def _remove(self, table: StoredTable, intervals: list[str]) -> None:
-        bounds = day_bounds(intervals)
-        table.rows = {day: count for day, count in table.rows.items() if bounds and not within(bounds, day)}
+    def _remove(self, table: StoredTable, intervals: list[str], *, in_whole_partitions: bool) -> None:
+        if not intervals:
+            table.rows.clear()
+            table.is_counted = True
+            return
+        spans = spans_of(intervals)
+        for partition in list(table.rows):
+            if partition is None:
+                table.is_counted = False  # some of these rows may be in the intervals
+            elif contains(spans, partition) or (in_whole_partitions and overlap(spans, partition)):
+                del table.rows[partition]
+            elif overlap(spans, partition):
+                table.is_counted = False
 
-    def _changed(self, table: StoredTable, visible_before: int) -> None:
-        table.rows_before = visible_before
+    def _changed(self, table: StoredTable, total_before: int | None) -> None:
+        is_queryable = time.monotonic() >= table.available_at
+        table.total_before = total_before if is_queryable else table.total_before
         table.available_at = time.monotonic() + self.available_after
         table.body["modifiedOnTimestamp"] = timestamp()
-
-    def _visible(self, table: StoredTable) -> int:
-        return table.rows_before if time.monotonic() < table.available_at else sum(table.rows.values())
 
     def poll(self, name: str) -> dict[str, Any]:
         """Return a table for a request. A scripted table changes with each request."""
@@ -123,20 +151,29 @@ class Tables:
         return self._as_of_now(table)
 
     def _as_of_now(self, table: StoredTable) -> dict[str, Any]:
+        is_queryable = time.monotonic() >= table.available_at
+        total = table.total if is_queryable else table.total_before
         return {
             **table.body,
-            "availability": "unavailable" if time.monotonic() < table.available_at else "available",
-            "totalRows": self._visible(table),
-            "segmentCount": len(table.rows),
+            "availability": "available" if is_queryable else "unavailable",
+            **({} if total is None else {"totalRows": total}),
+            **({"segmentCount": len(table.rows)} if table.is_counted else {}),
             "totalDataSizeBytes": table.bytes,
             "precachedDataSizeBytes": table.bytes,
             **table.fields,
         }
 
     def poll_all(self) -> list[dict[str, Any]]:
-        """Return the summaries of all tables for a request, by name."""
+        """Return the summaries of all tables for a request, by name.
+
+        The vendor's OpenAPI document requires both counts there. If they are unknown, a summary has what was counted.
+        """
         return [
-            {key: value for key, value in self.poll(name).items() if key not in NOT_IN_SUMMARY}
+            {
+                "totalRows": sum(self._tables[name].rows.values()),
+                "segmentCount": len(self._tables[name].rows),
+                **{key: value for key, value in self.poll(name).items() if key not in NOT_IN_SUMMARY},
+            }
             for name in sorted(self._tables)
         ]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from airflow_provider_polaris.local.engine.runner import Runner
-from airflow_provider_polaris.local.engine.specs import faults_of
+from airflow_provider_polaris.local.engine.specs import form_faults_of, rule_faults_of
 from airflow_provider_polaris.local.engine.store import OVER, USER, Store, StoredJob, summary_of
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, dig, error_body, json_of, one_of, whole
 
@@ -108,11 +109,9 @@ class JobsApi:
 
     async def _create(self, request: Request) -> Response:
         spec = await json_of(request)
+        faults = await run_in_threadpool(form_faults_of, spec)
         with self._store.lock:
-            faults = faults_of(
-                spec, {name: file.metadata for name, file in self._store.files.items()}, self._store.tables
-            )
-            if faults:
+            if faults := faults or rule_faults_of(spec, self._store.project()):
                 first, *more = faults
                 details = [error_body(400, fault.message, fault.target) for fault in faults] if more else None
                 raise ApiError(400, first.message, first.target, details=details)

@@ -92,7 +92,11 @@ def _job_row(job: StoredJob) -> list[str]:
 
 
 def _table_row(table: dict[str, Any]) -> list[str]:
-    return [_cell(table["name"]), _cell(table["availability"], str(table["availability"])), _number(table["totalRows"])]
+    return [
+        _cell(table["name"]),
+        _cell(table["availability"], str(table["availability"])),
+        _number(table.get("totalRows")),
+    ]
 
 
 def _request_row(seen: SeenRequest) -> list[str]:

@@ -63,7 +63,7 @@ def statuses(call, spec, looks):
     [
         (SQL, "complete", ["pending", "running", "completed", "completed"]),
         (S3, "fail", ["pending", "running", "failed", "failed"]),
-        (STREAMING, "complete", ["pending", "running", "running"]),
+        ({**STREAMING, "replaceRunning": True}, "complete", ["pending", "running", "running"]),
         (STREAMING, "fail", ["pending", "running", "failed"]),
         (SQL, "hang", ["pending", "running", "running"]),
         (SQL, "flap", ["running", "unknown"] * 3 + ["completed"]),

@@ -5,17 +5,22 @@ from __future__ import annotations
 import gzip
 import io
 import json
-from datetime import date
 
 import pytest
 
 from airflow_provider_polaris.local.engine import rows as rows_module
-from airflow_provider_polaris.local.engine.rows import Counters, day_of, lines_of
+from airflow_provider_polaris.local.engine.rows import Counters, lines_of
+from tests.support.local_calls import status_of
 from tests.support.specs import SPEC, T, rows, spec_of, uploaded
 
-NEW_YEAR = date(2026, 1, 1).toordinal()
+
+@pytest.fixture
+def older_counters(polaris, monkeypatch):
+    """Make jobs report rows with a warning."""
+    monkeypatch.setattr(polaris, "counters", "older")
 
 
+@pytest.mark.usefixtures("older_counters")
 @pytest.mark.parametrize(
     ("row", "counter"),
     [
@@ -31,11 +36,6 @@ NEW_YEAR = date(2026, 1, 1).toordinal()
         ({"timestamp": T, "count": True}, "warned"),
         ({"timestamp": T, "count": [1]}, "warned"),
         ({"timestamp": T, "count": "N/A", "amount": "N/A"}, "warned"),
-        ({}, "skipped"),
-        ({"timestamp": None}, "skipped"),
-        ({"timestamp": "yesterday"}, "skipped"),
-        ({"timestamp": "12:00"}, "skipped"),
-        ({"timestamp": 1}, "skipped"),
         ([1], "skipped"),
         ("null", "skipped"),
         ("{", "skipped"),
@@ -53,9 +53,29 @@ def test_each_row_is_processed_skipped_or_has_a_warning(ingest, row, counter):
     assert metrics.rows_processed == 1 + (counter == "processed")
     assert metrics.rows_processed_with_warning == (counter == "warned")
     assert metrics.rows_skipped_by_error == (counter == "skipped")
-    assert metrics.rows_persisted == metrics.rows_processed + metrics.rows_processed_with_warning
     good = counter in {"processed", "nothing"}
     assert (job.health.status, job.health.code) == (("ok", None) if good else ("warn", "invalid_rows_found"))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {},
+        {"timestamp": None},
+        {"timestamp": ""},
+        {"timestamp": "yesterday"},
+        {"timestamp": "12:00"},
+        {"timestamp": 1},
+        {"timestamp": "x" * 5000},
+    ],
+    ids=lambda row: repr(row)[:30],
+)
+def test_a_row_without_a_valid_timestamp_fails_the_job(ingest, hook, row):
+    job, _ = ingest(spec_of(rows({"timestamp": T}, "{", row)))
+    assert (job.execution_status, job.health.status, job.health.code) == ("failed", "error", "null_timestamp")
+    assert job.health.message.startswith("Row 3 has no valid timestamp: 'timestamp' is ")
+    assert len(job.health.message) < 200
+    assert [entry.message for entry in hook.get_job_logs(job.id)] == [job.health.message]
 
 
 def test_a_job_without_rows_has_a_warning(ingest):
@@ -75,45 +95,126 @@ def test_a_job_fails_after_more_than_max_parse_exceptions(ingest, hook, most, st
         assert [entry.message for entry in hook.get_job_logs(job.id)] == [job.health.message]
 
 
-def test_an_aggregating_job_reports_no_persisted_rows(ingest):
-    mappings = [*SPEC["mappings"], {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True}]
-    _, metrics = ingest(spec_of(rows({"timestamp": T}), mappings=mappings))
-    assert metrics.rows_persisted is None
+LOSSY = rows({"timestamp": T}, {"timestamp": T, "count": "N/A"}, "{")
+AGGREGATING = [*SPEC["mappings"], {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True}]
+
+
+def test_a_job_reports_the_counters_of_the_newer_documentation(own_polaris, wait_until):
+    polaris, call = own_polaris
+
+    def totals(**changes):
+        job_id = call("POST", "jobs", json=spec_of(LOSSY, **changes)).json()["id"]
+        assert wait_until(lambda: status_of(call, job_id) == "completed")
+        return call("GET", f"jobs/{job_id}/metrics").json()["totals"]
+
+    assert totals() == {"numRowsProcessed": 1, "numRowsPersisted": 2, "numRowsSkippedByError": 1}
+    without_persisted = {"numRowsProcessed": 1, "numRowsSkippedByError": 1}
+    assert totals(mappings=AGGREGATING) == without_persisted, "the local Polaris does not roll up"
+    assert totals(filterExpression='"count" > 1') == without_persisted, "the local Polaris does not filter"
+    polaris.counters = "older"
+    assert totals() == {
+        "numRowsProcessed": 1,
+        "numRowsProcessedWithWarning": 1,
+        "numRowsSkippedByFilter": 0,
+        "numRowsSkippedByError": 1,
+    }
+
+
+def test_counters_of_no_edition_are_an_error(own_polaris):
+    with pytest.raises(ValueError, match="newer or older"):
+        own_polaris[0].counters = "all"
+
+
+@pytest.mark.parametrize(
+    ("changes", "row", "code"),
+    [
+        ({}, {"city": "a\0b"}, "invalid_null_byte"),
+        ({}, {"unmapped": "a\0b"}, None),
+        ({}, {"city": ["a", "b"]}, None),
+        ({"mappings": AGGREGATING}, {"city": ["a", "b"]}, "cannot_parse_multi_value_dimension"),
+        ({"mappings": AGGREGATING}, {"tags": ["a", "b"]}, None),
+    ],
+)
+def test_a_text_that_the_service_refuses_fails_the_job(ingest, changes, row, code):
+    spec = spec_of(rows({"timestamp": T}, {"timestamp": T, **row}), **changes)
+    columns = [{"name": "timestamp"}, {"name": "city"}, {"name": "tags"}, {"name": "unmapped"}]
+    spec["source"]["inputSchema"] = [{"dataType": "string", **column} for column in columns]
+    spec["mappings"] = [
+        *spec["mappings"],
+        {"columnName": "city", "expression": '"city"'},
+        {"columnName": "tags", "expression": 'MV_TO_ARRAY("tags")'},
+    ]
+    job, _ = ingest(spec)
+    assert job.health.code == code
+    if code:
+        assert job.health.message.startswith("Row 2, column 'city': ")
+
+
+@pytest.mark.parametrize(("delimiter", "value"), [(None, "a\x01b"), ("|", "a|b")])
+def test_a_list_in_a_csv_value_fails_an_aggregating_job(ingest, delimiter, value):
+    settings = {"format": "csv"} | ({"listDelimiter": delimiter} if delimiter else {})
+    spec = spec_of(f"timestamp,city\n{T},{value}\n", format_settings=settings)
+    spec["source"]["inputSchema"] = [{"name": name, "dataType": "string"} for name in ("timestamp", "city")]
+    plain = [*SPEC["mappings"], {"columnName": "city", "expression": '"city"'}]
+    assert ingest({**spec, "mappings": plain})[0].health.code is None
+    assert (
+        ingest({**spec, "mappings": [*AGGREGATING, plain[-1]]})[0].health.code == "cannot_parse_multi_value_dimension"
+    )
+
+
+def test_a_filter_leaves_out_the_rows_that_would_fail_the_job(ingest, older_counters):
+    spec = spec_of(rows({"timestamp": "2026-11-01"}, {"timestamp": "2026-11-03"}, {}), ingestionMode="replace")
+    spec["target"] = {**spec["target"], "intervals": ["2026-11-01/P1D"]}
+    job, metrics = ingest({**spec, "filterExpression": "\"timestamp\" < '2026-11-02'"})
+    assert job.execution_status == "completed"
+    assert (metrics.rows_processed, metrics.rows_skipped_by_filter) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "code"), [(1_793_491_200_000, None), ("1793491200000", None), ("x", "null_timestamp")]
+)
+def test_a_plain_column_of_numbers_holds_milliseconds(ingest, value, code):
+    spec = spec_of(rows({"count": value}), mappings=[{"columnName": "__time", "expression": '"count"'}])
+    spec |= {"ingestionMode": "replace", "target": {**spec["target"], "intervals": ["2026-11-01/P1D"]}}
+    assert ingest(spec)[0].health.code == code
 
 
 @pytest.mark.parametrize(
     ("settings", "data", "counted"),
     [
-        ({"format": "csv"}, f"timestamp,count,amount\n{T},1,2.5\n{T},x,\n{T},1\n{T},1,2,3\n", (1, 1, 2)),
+        ({"format": "csv"}, f"timestamp,count,amount\n{T},1,2.5\n{T},x,\n{T},1\n{T},1,2,3\n", (3, 1, 0)),
         ({"format": "csv"}, f"timestamp,count,amount\r\n{T},1,2.5\r\n\r\n", (1, 0, 0)),
         ({"format": "csv"}, f'timestamp,count,amount\n{T},"1","2.5"\n{T},1,"2\n{T},1,"a ""b"""\n', (1, 1, 1)),
         ({"format": "csv"}, f"\ufefftimestamp,count,amount\n{T},1,2.5\n", (1, 0, 0)),
-        ({"format": "csv"}, "timestamp,count,amount\nyesterday,1,2.5\n", (0, 0, 1)),
         ({"format": "csv", "columns": ["timestamp", "count"]}, f"{T},1\n", (1, 0, 0)),
         ({"format": "csv", "columns": ["timestamp"], "skipHeaderRows": 2}, f"# one\n# two\n{T}\n", (1, 0, 0)),
-        ({"format": "csv", "delimiter": ";"}, f"timestamp;count\n{T};1\n{T},1\n", (1, 0, 1)),
+        ({"format": "csv", "delimiter": ";"}, f'timestamp;count\n{T};1\n{T};"1\n', (1, 0, 1)),
         ({"format": "csv", "delimiter": "\t"}, f"timestamp\tcount\n{T}\t1\n", (1, 0, 0)),
-        ({"format": "tsv"}, f"timestamp\tcount\n{T}\t1\n", (1, 0, 0)),
+        ({"format": "csv", "delimiter": r"\t"}, f"timestamp\tcount\n{T}\t1\n", (1, 0, 0)),
         ({"format": "csv"}, "", (0, 0, 0)),
         ({"format": "csv"}, "timestamp,count,amount\n", (0, 0, 0)),
     ],
 )
-def test_csv_and_tsv_are_read_with_their_settings(ingest, settings, data, counted):
+@pytest.mark.usefixtures("older_counters")
+def test_csv_is_read_with_its_settings(ingest, settings, data, counted):
     job, metrics = ingest(spec_of(data, format_settings=settings))
     assert job.execution_status == "completed"
     assert (metrics.rows_processed, metrics.rows_processed_with_warning, metrics.rows_skipped_by_error) == counted
-    assert metrics.bytes_processed == len(data.encode())
 
 
+@pytest.mark.parametrize("has_settings", [True, False])
 @pytest.mark.parametrize(("name", "settings"), [("rows.json", "nd-json"), ("rows.csv.gz", "csv")])
-def test_uploaded_files_are_read_each_with_its_own_header(ingest, call, name, settings):
+def test_uploaded_files_are_read_each_with_its_own_header(ingest, call, name, settings, has_settings):
     data = (rows({"timestamp": T}, {"timestamp": T}) if settings == "nd-json" else f"timestamp\n{T}\n{T}\n").encode()
     names = [f"{number}-{name}" for number in range(2)]
     for one in names:
         body = gzip.compress(data) if one.endswith("gz") else data
         assert call("POST", "files", files={"file": (one, body)}).status_code == 201
-    job, metrics = ingest(uploaded(*names, format_settings={"format": settings}))
-    assert (job.execution_status, metrics.rows_processed, metrics.bytes_processed) == ("completed", 4, 2 * len(data))
+    spec = uploaded(*names, format_settings={"format": settings})
+    if not has_settings:
+        del spec["source"]["formatSettings"]  # the format follows from the names
+    job, metrics = ingest(spec)
+    assert (job.execution_status, metrics.rows_processed) == ("completed", 4)
     for one in names:
         call("DELETE", f"files/{one}")
 
@@ -153,27 +254,6 @@ def test_lines_do_not_depend_on_the_size_of_chunks(monkeypatch, size):
     lines = list(lines_of(io.BytesIO(data), gzipped=False, counters=counters))
     assert lines == [b"one", b"", None, b"two", b"y" * 50, b"last"]
     assert counters.bytes == len(data)
-
-
-@pytest.mark.parametrize(
-    ("text", "day"),
-    [
-        ("2026-01-01", NEW_YEAR),
-        ("2026-01-01T23:59:59Z", NEW_YEAR),
-        ("2026-01-01T23:59:59.999999999Z", NEW_YEAR),
-        ("2026-01-01T23:30:00-05:00", NEW_YEAR + 1),
-        ("2026-01-01 00:00:00", NEW_YEAR),
-        ("20260101", NEW_YEAR),
-        ("2026-W01-4", NEW_YEAR),
-        ("0001-01-01T00:00:00+14:00", None),
-        ("", None),
-        ("soon", None),
-        (20260101, None),
-        (None, None),
-    ],
-)
-def test_the_day_of_a_row_is_its_day_in_utc(text, day):
-    assert day_of(text) == day
 
 
 def test_a_row_outside_the_replaced_intervals_fails_the_job(ingest):

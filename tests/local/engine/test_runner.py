@@ -55,13 +55,12 @@ def test_a_slow_job_does_not_delay_the_end_of_the_server(wait_until):
     ],
     ids=lambda text: ascii(text)[:30],
 )
-def test_a_row_with_an_odd_timestamp_is_skipped(own_polaris, wait_until, text):
+def test_a_row_with_an_odd_timestamp_fails_the_job(own_polaris, wait_until, text):
     _, call = own_polaris
     spec = spec_of(rows({"timestamp": T}, {"timestamp": text}), ingestionMode="replace", replaceAll=True)
     job_id = call("POST", "jobs", json=spec).json()["id"]
-    assert wait_until(lambda: status_of(call, job_id) == "completed")
-    totals = call("GET", f"jobs/{job_id}/metrics").json()["totals"]
-    assert (totals["numRowsProcessed"], totals["numRowsSkippedByError"]) == (1, 1)
+    assert wait_until(lambda: status_of(call, job_id) == "failed")
+    assert call("GET", f"jobs/{job_id}").json()["health"]["code"] == "null_timestamp"
 
 
 def test_a_deletion_completes_if_its_table_is_gone(own_polaris, wait_until):

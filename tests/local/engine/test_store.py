@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.support.local_calls import status_of
 from tests.support.specs import SQL, T, rows, spec_of
 
@@ -18,6 +20,30 @@ def test_a_job_gets_its_timestamps_with_nanoseconds_as_it_changes(polaris, call)
         assert [name for name in names if name in stamps] == list(known)
         for text in stamps.values():
             assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z", text)
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled", "completed"])
+def test_only_a_completed_job_has_the_time_of_its_completion(polaris, call, status):
+    job_id = polaris.add_job(executionStatus="running")
+    polaris.set_status(job_id, status)
+    assert ("completedTimestamp" in call("GET", f"jobs/{job_id}").json()) == (status == "completed")
+
+
+def test_the_time_of_the_last_update_moves_with_the_updates_of_a_user(polaris, call):
+    job_id = polaris.add_job(type="streaming")
+
+    def updated():
+        return call("GET", f"jobs/{job_id}").json()["lastUpdatedTimestamp"]
+
+    created = updated()
+    polaris.set_status(job_id, "running")
+    assert updated() == created
+    call("POST", f"jobs/{job_id}/status", json={"desiredExecutionStatus": "suspended"})
+    suspended = updated()
+    call("POST", f"jobs/{job_id}/reset")
+    reset = updated()
+    call("PUT", f"jobs/{job_id}", json={"desiredExecutionStatus": "canceled"})
+    assert created < suspended < reset < updated()
 
 
 def test_a_flapping_job_stays_over_after_a_refused_update(own_polaris, wait_until):

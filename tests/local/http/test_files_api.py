@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import uuid
 
 import pytest
 
 from airflow_provider_polaris.local.http import files_api
-from tests.support.specs import spec_of
+from tests.support.local_calls import status_of
+from tests.support.specs import spec_of, uploaded
 
 
 def test_a_file_is_uploaded_listed_and_deleted(call):
     answer = call("POST", "files", files={"file": ("notes/über.csv.gz", b"abc")})
     assert answer.status_code == 201
     seen = answer.json()
+    assert str(uuid.UUID(seen["id"])) == seen["id"]
     assert {**seen, "id": "", "uploadedOnDatetime": ""} == {
         "id": "",
         "name": "notes/über.csv.gz",
@@ -78,12 +81,14 @@ def test_an_upload_beyond_the_space_of_the_project_is_a_413(call, monkeypatch):
     call("DELETE", "files/large")
 
 
-@pytest.mark.parametrize("name", ["large.json.bz2", "x.zst"])
-def test_a_job_with_an_unreadable_compression_is_refused(call, name):
+@pytest.mark.parametrize("name", ["large.json.bz2", "x.zst", "rows.parquet"])
+def test_a_job_whose_files_cannot_be_read_here_stays_pending(call, name):
     call("POST", "files", files={"file": (name, b"")})
-    spec = spec_of("")
-    spec["source"] = {**spec["source"], "type": "uploaded", "fileList": [name]}
-    assert "plain and gz" in call("POST", "jobs", json=spec).json()["message"]
+    spec = uploaded(name)
+    del spec["source"]["formatSettings"]
+    job = call("POST", "jobs", json=spec).json()
+    assert status_of(call, job["id"]) == "pending"
+    assert "stays pending until a test changes it" in call("GET", f"jobs/{job['id']}/logs").json()["logs"][0]["message"]
 
 
 @pytest.mark.parametrize(
