@@ -185,7 +185,9 @@ class PolarisCreateJobOperator(GatedTask):
             return PolarisJobFailed(message)
         if job.was_canceled:
             return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
-        if job.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
+        if job.is_over and job.is_deletion:
+            hint = "The deletion is over. fail_on_warnings=() accepts a deletion that finds no rows"
+        elif job.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
             hint = "Polaris stored no rows (numRowsPersisted is 0). Clear this task to load again"
         elif job.is_over:
             hint = (

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from airflow_provider_polaris.api.connection import PolarisConnection
+from airflow_provider_polaris.api.errors import PolarisResponseTooLarge
 from airflow_provider_polaris.api.job_spec import comparable, marker_of, table_of
 from airflow_provider_polaris.api.models import Job, JobType
 from airflow_provider_polaris.hooks.polaris import PolarisHook
@@ -81,7 +82,8 @@ class FoundJobs(NamedTuple):
 
     :param marked: jobs with the marker.
     :param alike: jobs without a marker, of the same spec.
-    :param unclear: jobs without a marker, of another spec. The service may have changed the spec.
+    :param unclear: jobs without a marker, of another spec: the service may have changed the spec. Also jobs that are
+        too large to be read.
     :param settled: the number of further jobs with the marker, which loaded nothing and have had their verdict.
     :param is_whole: whether the search has seen every job since the spec was sent.
     """
@@ -94,8 +96,9 @@ class FoundJobs(NamedTuple):
 
 
 class _Evidence(NamedTuple):
-    marker: str | None
-    spec: str | None
+    marker: str | None = None
+    spec: str | None = None
+    is_readable: bool = True
 
 
 class JobSearch:
@@ -137,6 +140,7 @@ class JobSearch:
         marked: list[Job] = []
         alike: list[Job] = []
         unclear: list[Job] = []
+        unreadable: list[Job] = []
         settled, echoes_marker, is_whole = 0, self.finds_each_marker, False
         for count, job in enumerate(self._jobs_since(sent)):
             if count == SEARCHED_JOBS:
@@ -145,7 +149,9 @@ class JobSearch:
             marker = evidence.marker
             # Without a note, this is a retry: an earlier try has reported the failure.
             is_settled = job.id in self._settled or (sent.at is None and job.has_failed)
-            if sent.marker and marker and f"{marker} ".startswith(f"{sent.marker} "):
+            if not evidence.is_readable:
+                unreadable += [] if is_settled else [job]
+            elif sent.marker and marker and f"{marker} ".startswith(f"{sent.marker} "):
                 if is_settled:
                     settled += 1
                 else:
@@ -163,7 +169,7 @@ class JobSearch:
         if sent.is_marked and echoes_marker:
             # The job of the spec would show the marker. Without a note, an earlier try may have sent no marker.
             alike, unclear = ([] if sent.at else alike), []
-        return FoundJobs(marked, alike, unclear, settled, is_whole)
+        return FoundJobs(marked, alike, [*unclear, *unreadable], settled, is_whole)
 
     def _newest_first(self, page_size: int) -> Iterator[Job]:
         return self._hook.list_jobs(
@@ -190,8 +196,13 @@ class JobSearch:
 
     def _evidence_of(self, summary: Job) -> _Evidence:
         if summary.id not in self._evidence:
-            job = self._hook.get_job(summary.id).raw
-            spec = job.get("spec")
-            spec_digest = digest(comparable(spec)) if isinstance(spec, Mapping) else None
-            self._evidence[summary.id] = _Evidence(marker_of(job), spec_digest)
+            self._evidence[summary.id] = self._request_evidence(summary.id)
         return self._evidence[summary.id]
+
+    def _request_evidence(self, job_id: str) -> _Evidence:
+        try:
+            job = self._hook.get_job(job_id).raw
+        except PolarisResponseTooLarge:
+            return _Evidence(is_readable=False)
+        spec = job.get("spec")
+        return _Evidence(marker_of(job), digest(comparable(spec)) if isinstance(spec, Mapping) else None)

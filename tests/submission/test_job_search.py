@@ -265,6 +265,14 @@ class TestAServiceThatRefusesTheMarker:
 
 
 class TestOtherTypes:
+    def test_a_deletion_that_finds_no_rows_is_refused_with_advice(self, polaris):
+        table = f"deleted-{uuid.uuid4()}"
+        polaris.add_table(table)
+        outcome = Task().run({**DELETE, "target": {"type": "table", "tableName": table}})
+        assert outcome.kind == "PolarisGateRefused"
+        assert "fail_on_warnings=() accepts a deletion that finds no rows" in str(outcome.error)
+        assert "loaded rows" not in str(outcome.error)
+
     @pytest.mark.parametrize("fault", ["after", 503])
     def test_a_deletion_is_sent_once(self, polaris, hook, fault):
         table = f"deleted-{uuid.uuid4()}"
@@ -274,7 +282,7 @@ class TestOtherTypes:
             polaris.drop_next(when="after", match="POST")
         else:
             polaris.fail_next(1, status=fault, match="POST")
-        outcome = Task().run(spec)
+        outcome = Task().run(spec, fail_on_warnings=())  # there is no row to delete
         assert outcome.kind == "success", outcome.error
         assert len(jobs_of(hook, table)) == 1
 
