@@ -150,6 +150,13 @@ def one_of(query: QueryParams, name: str, default: str, values: Collection[str])
     return value
 
 
+def all_of(query: QueryParams, name: str, values: Collection[str]) -> None:
+    """Check that each value of a parameter is one of these values."""
+    for value in query.getlist(name):
+        if value not in values:
+            raise ApiError(400, f"It must be one of {', '.join(values)}", name)
+
+
 def dig(body: Any, path: tuple[str, ...]) -> str:
     """Return the value at a path of a job, file or table as text; an empty text if there is none."""
     for name in path:
