@@ -133,8 +133,8 @@ def test_every_violation_by_one_field_is_found(document):
         "Load: a list", "Load.kind: missing", "Load.kind: another case", "Load.rows: missing", "Load.rows: null",
         "Load.rows: below the minimum", "Load.rows: a text", "Load.rows: a fraction", "Load.rows: a boolean",
         "Load.mode: an unknown value", "Load.mode: a space after the value", "Load.mode: an object",
-        "Load.names: a number", "Load.names[]: too long", "Load.names[]: a number", "Load.at: a number", "Load.all: the text false",
-        "Load.all: a number", "Load.next: null", "Drop.kind: an unknown value",
+        "Load.names: a number", "Load.names[]: too long", "Load.names[]: a number", "Load.at: a number",
+        "Load.all: the text false", "Load.all: a number", "Load.next: null", "Drop.kind: an unknown value",
     } <= set(found)  # fmt: skip
     assert not {"Load.at: null", "Load.at: missing", "Load.mode: missing"} & set(found)
 
@@ -157,6 +157,7 @@ def test_a_value_is_changed_at_its_place_only(document):
     assert put(spec, places["names[]"], 7) == {**spec, "names": [7]}
     assert without(spec, places["next.kind"]) == {**spec, "next": {}}
     assert spec["names"] == ["a"]
+    assert [node.path for node in nodes(document, {"anyOf": [{"$ref": f"{REF}Job"}, {"type": "null"}]}, None)] == [""]
 
 
 TARGET = {"type": "table", "tableName": "t"}

@@ -137,7 +137,7 @@ def _parsed(body: bytes) -> Any:
 def whole(query: QueryParams, name: str, default: int, least: int, most: int) -> int:
     """Return a whole number from the query."""
     text = query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise ApiError(400, f"It must be a whole number, {least} to {most}", name)
     return int(text)
 

@@ -132,7 +132,7 @@ class FilesApi:
     async def _list_tables(self, request: Request) -> Response:
         query = request.query_params
         all_of(query, "partitioningGranularity", _GRANULARITIES)
-        whole(query, "segmentCount", 0, 0, 2**31 - 1)
+        whole(query, "segmentCount", 0, 0, 2**63 - 1)
         with self._store.lock:
             tables = self._store.tables.poll_all()
         for name in ("partitioningGranularity", "segmentCount"):
