@@ -96,7 +96,7 @@ class Document:
         document = json.loads(path.read_text())
         for repair in REPAIRS:
             repair.apply(document)
-        return cls(_resolved(document))
+        return cls(resolved(document, SERVED))
 
     def resolve(self, schema: Schema) -> tuple[str | None, Schema]:
         """Return the name and the schema behind a chain of references. The name of an inline schema is ``None``."""
@@ -128,8 +128,12 @@ def _closed(schema: Any) -> Any:
     return closed
 
 
-def _resolved(document: dict[str, Any]) -> dict[str, Any]:
-    paths = {path: _calls(document, path, methods) for path, methods in SERVED.items()}
+def resolved(document: dict[str, Any], calls: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """Return a document of OpenAPI 3.0 as OpenAPI 3.1: these calls, and the schemas that they need.
+
+    :param calls: the methods of each path.
+    """
+    paths = {path: _calls(document, path, methods) for path, methods in calls.items()}
     raw = _used(document["components"]["schemas"], paths)
     bases = {name for name, schema in raw.items() if "mapping" in schema.get("discriminator", {})}
     variants = {

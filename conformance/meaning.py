@@ -86,12 +86,12 @@ EXCLUSIVE = {
 Patch = Mapping[str, Any]
 
 INTERVALS = SAMPLES["intervals"]
-MODES: Mapping[str, Patch] = {
+MODES: dict[str, Patch] = {
     "append": {"ingestionMode": "append"},
     "replace all": {"ingestionMode": "replace", "replaceAll": True},
     "replace intervals": {"ingestionMode": "replace", "target.intervals": INTERVALS},
 }
-NO_MODE: Mapping[str, Patch] = {"": {}}
+NO_MODE: dict[str, Patch] = {"": {}}
 READ_FROM: Mapping[str, Patch] = {point: {"readFromPoint": point} for point in ("earliest", "latest")}
 OBJECTS: Mapping[str, Patch] = {
     "uris": {"source.uris": SAMPLES["source.uris"]},

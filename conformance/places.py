@@ -45,15 +45,14 @@ def _nodes(
     document: Document, schema: Schema, value: Any, place: Place, path: str, label: str, **is_: bool
 ) -> Iterator[Node]:
     name, schema = document.resolve(schema)
-    is_nullable = "null" in schema.get("type", ()) if isinstance(schema.get("type"), list) else False
-    while "oneOf" in schema or "anyOf" in schema:
-        is_nullable = is_nullable or {"type": "null"} in schema.get("oneOf", schema.get("anyOf"))
-        if "anyOf" in schema:
-            name, schema = document.resolve(schema["anyOf"][0])
-            continue
-        discriminator = schema["discriminator"]
-        chosen = value[discriminator["propertyName"]]
-        name, schema = document.resolve({"$ref": discriminator["mapping"][chosen]})
+    is_nullable = "null" in schema.get("type", ()) or {"type": "null"} in schema.get("oneOf", schema.get("anyOf", ()))
+    while value is not None and ("oneOf" in schema or "anyOf" in schema):
+        if "anyOf" in schema:  # a reference to a schema, or null
+            chosen = schema["anyOf"][0]
+        else:
+            discriminator = schema["discriminator"]
+            chosen = {"$ref": discriminator["mapping"][value[discriminator["propertyName"]]]}
+        name, schema = document.resolve(chosen)
     label = label or name or ""
     yield Node(place, path, label, schema, is_["is_required"], is_nullable)
     if isinstance(value, dict):

@@ -2,10 +2,27 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
+from tests.support.checked_answers import CheckedAnswers
 from tests.support.local_calls import caller_of
+
+#: The checks of all answers, if POLARIS_OPENAPI names the vendor's OpenAPI document.
+CHECKED = CheckedAnswers.of(os.environ.get("POLARIS_OPENAPI"))
+
+
+@pytest.fixture(autouse=True)
+def _answers_conform():
+    """Fail a test in which an answer of a local Polaris violates the document."""
+    if CHECKED is None:
+        yield
+        return
+    CHECKED.faults.clear()
+    yield
+    assert CHECKED.faults == []
 
 
 @pytest.fixture

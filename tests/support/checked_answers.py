@@ -10,7 +10,7 @@ from conformance.document import Document
 
 
 class CheckedAnswers:
-    """Puts a check around the API of each local Polaris that this process starts.
+    """Checks around the API of a local Polaris.
 
     Planned faults are outside of it: a test that plans an odd answer needs no exception. A spec of a test may have
     unknown fields, which the job echoes, so undocumented fields are no fault here.
@@ -18,18 +18,22 @@ class CheckedAnswers:
     :ivar faults: what is wrong with the answers since the list was cleared.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, document: Document) -> None:
         self.faults: list[str] = []
-        self._answers = Answers(Document.load(path), is_strict=False)
-        shell = server.Shell
-        server.Shell = lambda app, *rest: shell(self._checked(app), *rest)
+        self._answers = Answers(document, is_strict=False)
 
     @classmethod
     def of(cls, path: str | None) -> CheckedAnswers | None:
-        """Check the answers against the document of this path, nothing without a path."""
-        return cls(Path(path)) if path else None
+        """Check the answers of all servers against the document of this path, nothing without a path."""
+        if not path:
+            return None
+        checks, shell = cls(Document.load(Path(path))), server.Shell
+        server.Shell = lambda app, *rest: shell(checks.around(app), *rest)
+        return checks
 
-    def _checked(self, app):
+    def around(self, app):
+        """Return an application that answers as this one does, with a check of each answer."""
+
         async def checked(scope, receive, send):
             path = scope["raw_path"].decode("ascii")
             if not path.startswith("/v1/"):

@@ -18,8 +18,6 @@ from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
 OVER = ("completed", "failed", "canceled")
-#: A summary, as the list of jobs has it, lacks these fields, and has only some of the source.
-NOT_IN_SUMMARY = {"spec", "mappings", "query", "context", "parameters"}
 #: The fields of a source that its summary has. The vendor's client requires them there.
 IN_SOURCE_SUMMARY = ("type", "data", "connectionName", "tableName")
 #: How much of inline data a summary has, in characters.
@@ -30,6 +28,8 @@ _SHOWN = {
     "filterExpression", "readFromPoint", "interval", "deleteAll", "versions", "dimensionExclusions",
     "useSchemaDiscovery", "lateMessageRejectionPeriod", "earlyMessageRejectionPeriod",
 }  # fmt: skip
+#: A summary, as the list of jobs has it, has only these of them, and only some of the source.
+_IN_SUMMARY = {"type", "target", "source"}
 
 #: The fields that a job of each type has beyond those of all jobs, for a job that a test adds.
 _REQUIRED: Mapping[str, Mapping[str, Any]] = {
@@ -271,7 +271,7 @@ def _rows_in(totals: Mapping[str, Any]) -> Rows | None:
 
 def summary_of(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return a job as the list of jobs has it."""
-    summary = {key: value for key, value in body.items() if key not in NOT_IN_SUMMARY}
+    summary = {key: value for key, value in body.items() if key != "spec" and (key in _IN_SUMMARY or key not in _SHOWN)}
     source = summary.get("source")
     if isinstance(source, dict):
         head = {key: source[key] for key in IN_SOURCE_SUMMARY if key in source}

@@ -137,7 +137,7 @@ def _parsed(body: bytes) -> Any:
 def whole(query: QueryParams, name: str, default: int, least: int, most: int) -> int:
     """Return a whole number from the query."""
     text = query.get(name, str(default))
-    if not (text.isascii() and text.isdigit() and len(text) < 12 and least <= int(text) <= most):
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
         raise ApiError(400, f"It must be a whole number, {least} to {most}", name)
     return int(text)
 
@@ -148,6 +148,13 @@ def one_of(query: QueryParams, name: str, default: str, values: Collection[str])
     if value not in values:
         raise ApiError(400, f"It must be one of {', '.join(values)}", name)
     return value
+
+
+def all_of(query: QueryParams, name: str, values: Collection[str]) -> None:
+    """Check that each value of a parameter is one of these values."""
+    for value in query.getlist(name):
+        if value not in values:
+            raise ApiError(400, f"It must be one of {', '.join(values)}", name)
 
 
 def dig(body: Any, path: tuple[str, ...]) -> str:

@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from airflow_provider_polaris.local.engine.intervals import GRANULARITIES
 from airflow_provider_polaris.local.engine.store import USER, Store, StoredFile
 from airflow_provider_polaris.local.engine.timestamps import timestamp
-from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, bounded, dig, one_of, whole
+from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, all_of, bounded, dig, one_of, whole
 
 MANAGE_FILES = ("ManageFiles",)
 SEE_TABLES = ("ViewTables", "ManageTables")
@@ -28,6 +29,8 @@ _DATA_FORMATS = {
     "orc": (".orc",),
     "avro_ocf": (".avro",),
 }
+#: A table, unlike a job, can be partitioned by week.
+_GRANULARITIES = (*GRANULARITIES, "week")
 _COMPRESSIONS = {"gz": ".gz", "bz2": ".bz2", "xz": ".xz", "zstd": ".zst", "sz": ".sz"}
 _SORT_KEYS: Mapping[str, tuple[str, ...]] = {
     "compression_format": ("compressionFormat",),
@@ -128,6 +131,8 @@ class FilesApi:
 
     async def _list_tables(self, request: Request) -> Response:
         query = request.query_params
+        all_of(query, "partitioningGranularity", _GRANULARITIES)
+        whole(query, "segmentCount", 0, 0, 2**63 - 1)
         with self._store.lock:
             tables = self._store.tables.poll_all()
         for name in ("partitioningGranularity", "segmentCount"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,7 +14,16 @@ from starlette.responses import JSONResponse, Response
 from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.specs import form_faults_of, rule_faults_of
 from airflow_provider_polaris.local.engine.store import OVER, USER, Store, StoredJob, summary_of
-from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, dig, error_body, json_of, one_of, whole
+from airflow_provider_polaris.local.http.answers import (
+    ApiError,
+    Endpoint,
+    all_of,
+    dig,
+    error_body,
+    json_of,
+    one_of,
+    whole,
+)
 
 PERMISSION = ("ManageIngestionJobs",)
 
@@ -39,6 +49,13 @@ _FILTERS: Mapping[str, tuple[str, ...]] = {
     "connectionName": ("source", "connectionName"),
     "targetTableName": ("target", "tableName"),
 }
+#: The values of the filters that have an enum.
+_FILTER_VALUES: Mapping[str, tuple[str, ...]] = {
+    "executionStatus": ("pending", "running", "completed", "idle", "canceled", "failed", "suspended", "unknown"),
+    "healthStatus": ("ok", "warn", "error"),
+    "type": ("batch", "delete_data", "drop_table", "restore_data", "streaming", "sql"),
+}
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _SEARCHED = (("id",), ("target", "tableName"), ("source", "connectionName"), ("source", "type"), ("type",))
 
 
@@ -91,9 +108,13 @@ class JobsApi:
     def _filter(self, query: QueryParams) -> Callable[[Mapping[str, Any]], bool]:
         """Return the filter of a query: values of one name are alternatives, and all names must match."""
         wanted = [(path, set(query.getlist(name))) for name, path in _FILTERS.items() if name in query]
-        table = query.get("targetTableName", "x")
-        if not 1 <= len(table) <= 255:
-            raise ApiError(400, "It must be a text of 1 to 255 characters", "targetTableName")
+        for name, values in _FILTER_VALUES.items():
+            all_of(query, name, values)
+        for name, most in (("targetTableName", 255), ("connectionName", 64)):
+            if not all(1 <= len(value) <= most for value in query.getlist(name)):
+                raise ApiError(400, f"It must be a text of 1 to {most} characters", name)
+        if not all(_UUID.fullmatch(value) for value in query.getlist("targetTableId")):
+            raise ApiError(400, "It must be a uuid", "targetTableId")
         text = query.get("searchString", "").lower()
         ids = set(query.getlist("targetTableId"))
         tables = self._store.tables

@@ -52,7 +52,7 @@ def test_a_new_job_has_a_location_and_its_spec(call):
 def test_a_summary_lacks_the_large_fields(polaris, call):
     call("POST", "jobs", json={**SPEC, "source": {**SPEC["source"], "data": ""}})
     for row in call("GET", "jobs").json()["values"]:
-        assert not {"spec", "mappings"} & set(row)
+        assert not {"spec", "mappings", "ingestionMode"} & set(row)
         assert not {"inputSchema", "formatSettings"} & set(row.get("source", ()))
         assert {"executionStatus", "desiredExecutionStatus", "health", "target", "type", "createdTimestamp"} <= set(row)
 
@@ -64,7 +64,7 @@ def test_the_list_is_filtered_sorted_and_paged(polaris, hook, call):
         polaris.add_job(
             target={"type": "table", "tableName": name},
             executionStatus="running" if number % 2 else "completed",
-            health={"status": "warn" if number == 2 else "ok"},
+            health={"status": "warn", "code": "multiple"} if number == 2 else {"status": "ok"},
             type="streaming" if number == 3 else "batch",
             source={"type": "s3", "connectionName": f"lake-{number}"},
         )
@@ -85,7 +85,25 @@ def test_the_list_is_filtered_sorted_and_paged(polaris, hook, call):
     assert tables("targetTableName=list-6")[0] == [names[6]]
     table_id = call("GET", "tables/list-5").json()["id"]
     assert tables(f"targetTableId={table_id}")[0] == [names[5]]
-    assert tables("targetTableId=none")[0] == []
+    assert tables("targetTableId=00000000-0000-4000-8000-000000000000")[0] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "executionStatus=running&executionStatus=done",
+        "healthStatus=warning",
+        "type=Batch",
+        "connectionName=",
+        f"connectionName={65 * 'x'}",
+        f"targetTableName={256 * 'x'}",
+        "targetTableId=none",
+        "paginationLimit=1001",
+    ],
+)
+def test_an_invalid_filter_of_the_list_is_a_400(call, query):
+    answer = call("GET", f"jobs?{query}")
+    assert (answer.status_code, answer.json()["target"]) == (400, query.partition("=")[0])
 
 
 def test_a_job_that_is_over_cannot_be_updated(polaris, call):
