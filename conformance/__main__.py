@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Iterable
 from pathlib import Path
 
 from airflow_provider_polaris.local import LocalPolaris
@@ -15,35 +13,7 @@ from conformance.document import Document
 from conformance.jobs import Jobs, prepare
 from conformance.random_jobs import LEAST_JOBS, RandomJobs
 from conformance.refusals import Refusals
-
-#: How many lines of each kind of failure are printed.
-_SHOWN = 40
-
-
-class Report:
-    """The table that is printed, and the failures below it."""
-
-    def __init__(self) -> None:
-        self._started = time.monotonic()
-        self.failures: list[tuple[str, list[str]]] = []
-
-    def row(self, name: str, text: str) -> None:
-        """Print one line of the table."""
-        print(f"{time.monotonic() - self._started:4.0f} s  {name:34}{text}", flush=True)
-
-    def fail(self, name: str, lines: Iterable[str]) -> None:
-        """Keep a failure, if there are lines that describe it."""
-        if found := list(lines):
-            self.failures.append((name, found))
-
-    def end(self) -> int:
-        """Print the failures; return the exit status."""
-        for name, lines in self.failures:
-            print(f"\n{name}: {len(lines)}")
-            print("\n".join(f"  {line}" for line in lines[:_SHOWN]))
-            if len(lines) > _SHOWN:
-                print(f"  and {len(lines) - _SHOWN} more")
-        return 1 if self.failures else 0
+from conformance.report import Report
 
 
 def main(path: Path) -> int:

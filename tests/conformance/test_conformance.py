@@ -12,6 +12,7 @@ from conformance.deviations import TAKEN, UNDOCUMENTED_STATUSES
 from conformance.document import Document, resolved
 from conformance.meaning import settled
 from conformance.places import nodes, put, without
+from conformance.report import Report
 from conformance.specs import Variation
 from conformance.violations import violations_of
 from tests.support.checked_answers import CheckedAnswers
@@ -192,3 +193,15 @@ def test_the_check_of_the_tests_finds_a_wrong_answer(document, monkeypatch):
 def test_at_most_ten_violations_are_accepted_and_each_has_a_reason():
     assert len(TAKEN) <= 10
     assert all(reason.endswith(".") for reason in {**TAKEN, **UNDOCUMENTED_STATUSES}.values())
+
+
+def test_a_failure_is_printed_below_the_table_and_fails_the_command(capsys):
+    good = Report()
+    good.row("jobs", "3 of 3")
+    good.fail("Refused", [])
+    assert good.end() == 0
+    good.fail("Refused", [f"spec {number}" for number in range(42)])
+    assert good.end() == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["0", "s", "jobs", "3", "of", "3"]
+    assert (lines[2], lines[3], lines[-1]) == ("Refused: 42", "  spec 0", "  and 2 more")
