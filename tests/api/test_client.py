@@ -77,7 +77,10 @@ def test_list_jobs_yields_a_job_once_that_moves_to_the_next_page(polaris, client
         ({"type": "sql"}, "type=sql"),
         ({"connection_name": ["a b"]}, "connectionName=a+b"),
         ({"target_table_name": "t"}, "targetTableName=t"),
-        ({"target_table_id": "i"}, "targetTableId=i"),
+        (
+            {"target_table_id": "00000000-0000-4000-8000-000000000001"},
+            "targetTableId=00000000-0000-4000-8000-000000000001",
+        ),
         ({"search_string": "x&y"}, "searchString=x%26y"),
     ],
 )
