@@ -64,7 +64,7 @@ function updateJob(made, job) {
   if (!name.firstChild) name.append(element("span"), " ", element("span", "kind"));
   setText(name.firstChild, job.table);
   setText(name.lastChild, job.type);
-  if (job.is_running && !job.reason) {
+  if (job.is_read) {
     if (!bar.querySelector("progress")) {
       const progress = element("progress");
       progress.max = 1;
@@ -74,9 +74,9 @@ function updateJob(made, job) {
     bar.firstChild.value = job.progress;
     bar.className = "bar";
   } else {
-    setText(bar, job.reason || job.files.join(", "), `bar ${job.reason ? job.health : "quiet"}`);
+    setText(bar, job.reason || job.note, `bar ${job.reason ? job.health : "quiet"}`);
   }
-  const share = job.is_running ? [`${Math.floor(100 * job.progress)} %`] : [];
+  const share = job.is_read ? [`${Math.floor(100 * job.progress)} %`] : [];
   setText(counters, [...share, ...(job.counters ? [job.counters] : [])].join(" · "));
   setText(when, [time(job.began), duration(job)].filter(Boolean).join(" · "));
 }
@@ -148,7 +148,7 @@ function updatePlan(made, plan) {
 }
 
 function show(state) {
-  const running = state.jobs.filter((job) => job.is_running).length;
+  const running = state.jobs.filter((job) => job.status === "running").length;
   document.title = running ? `${running} running - Local Polaris` : "Local Polaris";
   setText(find("summary"), `${location.origin} · ${state.summary}`);
   sync(find("jobs"), state.jobs, (job) => job.id, makeJob, updateJob, "No job yet.");

@@ -165,18 +165,22 @@ def _job(job: StoredJob) -> dict[str, Any]:
     wish = body.get("desiredExecutionStatus")
     source = body.get("source")
     files = source.get("fileList") if isinstance(source, dict) else None
+    reason = _reason(job)
+    note = ", ".join(map(str, files)) if isinstance(files, list) else ""
+    if status == "pending" and not job.is_run:
+        note = "not run here: it waits until a test changes it"
     return {
         "id": str(body.get("id")),
         "type": str(body.get("type")),
         "table": dig(body, ("target", "tableName")),
         "status": status,
         "wish": wish if wish in ("canceled", "suspended") and wish != status and status not in OVER else None,
-        "is_running": status not in OVER,
+        "is_read": job.is_run and status not in OVER and not reason,
         "progress": round(job.progress, 3),
         "health": dig(body, ("health", "status")),
-        "reason": _reason(job),
+        "reason": reason,
+        "note": note,
         "counters": counters_of((job.metrics or {}).get("totals")),
-        "files": [str(name) for name in files] if isinstance(files, list) else [],
         "began": body.get("startedTimestamp") or body.get("createdTimestamp"),
         "ended": body.get("completedTimestamp") or (body.get("lastUpdatedTimestamp") if status in OVER else None),
     }
