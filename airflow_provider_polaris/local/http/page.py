@@ -62,7 +62,8 @@ class PageApi:
             jobs = [_job(job) for job in islice(reversed(self._store.jobs.values()), SHOWN)]
             tables = [_table(table) for table in self._store.tables.list_all()]
             counts = {"job": len(self._store.jobs), "file": len(self._store.files), "table": len(tables)}
-        plans = [describe(plan) for plan in (*self._faults.waiting, *self._store.behaviours.waiting)]
+        plans = [describe(fault) for fault in self._faults.waiting]
+        plans += [describe(behaviour) for behaviour in self._store.behaviours.waiting]
         summary = ", ".join(f"{count:,} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
         return JSONResponse(
             {
