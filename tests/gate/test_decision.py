@@ -227,14 +227,17 @@ def test_the_reason_names_the_warnings(fail_on_warnings, code, log_codes, reason
         ({"min_rows_processed": 9000}, metrics(1000, 2000), "has 3,000 rows, min_rows_processed is 9,000"),
         ({"max_rows_skipped_by_error": 1000}, metrics(), ("completed, and numRowsSkippedByError is not reported, "
          "max_rows_skipped_by_error is 1,000")),
-        ({"max_rows_skipped_by_error": 1000}, metrics(skipped=2000), "lost 2,000 rows, max_rows_skipped_by_error is 1,000"),
+        ({"max_rows_skipped_by_error": 1000}, metrics(skipped=2000),
+         "lost 2,000 rows, max_rows_skipped_by_error is 1,000"),
         ({"max_rows_with_warning": 1000}, metrics(), ("completed, and numRowsProcessedWithWarning is not reported, "
          "max_rows_with_warning is 1,000")),
-        ({"max_rows_with_warning": 1000}, metrics(warned=2000), "has 2,000 rows in part, max_rows_with_warning is 1,000"),
+        ({"max_rows_with_warning": 1000}, metrics(warned=2000),
+         "has 2,000 rows in part, max_rows_with_warning is 1,000"),
         ({"max_error_ratio": 0.25}, metrics(5), ("completed, and numRowsSkippedByError is not reported, "
          "max_error_ratio is 0.25")),
         ({"max_error_ratio": 0.25}, metrics(skipped=0), "has no rows to take a ratio of, max_error_ratio is 0.25"),
-        ({"max_error_ratio": 0.25}, metrics(1000, 1000, 1000), "lost 1,000 of 3,000 rows (0.3333), max_error_ratio is 0.25"),
+        ({"max_error_ratio": 0.25}, metrics(1000, 1000, 1000),
+         "lost 1,000 of 3,000 rows (0.3333), max_error_ratio is 0.25"),
     ],
 )  # fmt: skip
 def test_the_reason_names_the_counters(options, counters, reason):
