@@ -22,6 +22,8 @@ from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
     schedule=None,
     start_date=datetime(2026, 11, 1, tzinfo=timezone.utc),
     catchup=False,
+    description="Cancel a Polaris load when the task that waits for it ends",
+    doc_md=__doc__,
     tags=["example", "polaris"],
 )
 def polaris_cancel():
@@ -55,7 +57,7 @@ def polaris_cancel():
 
     job_id = create_job()
     gate = PolarisJobSensor(
-        task_id="gate", job_id=job_id, deferrable=True, poke_interval=1, timeout=timedelta(seconds=3)
+        task_id="gate", job_id=job_id, deferrable=True, poke_interval=5, timeout=timedelta(minutes=10)
     )
     cancel = PolarisCancelJobOperator(task_id="cancel", job_id=job_id, poll_interval=1)
     gate >> cancel.as_teardown(setups=job_id.operator)

@@ -12,11 +12,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 try:
-    from airflow.sdk import DAG, Asset, task
+    from airflow.sdk import DAG, Asset, Param, task
 except ImportError:  # Airflow 2.11
     from airflow import DAG
     from airflow.datasets import Dataset as Asset
     from airflow.decorators import task
+    from airflow.models.param import Param
 
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 
@@ -29,10 +30,19 @@ with DAG(
     schedule=None,
     start_date=START,
     catchup=False,
+    description="Load orders with one task, and give the loaded data to other DAGs",
+    doc_md=__doc__,
     tags=["example", "polaris"],
     params={
-        "files": ["orders-2026-11-01.json.gz", "orders-2026-11-02.json.gz"],
-        "max_rows_skipped_by_error": 10,
+        "files": Param(
+            ["orders-2026-11-01.json.gz", "orders-2026-11-02.json.gz"],
+            type="array",
+            title="Files",
+            description="The names of two files that are uploaded to the project.",
+        ),
+        "max_rows_skipped_by_error": Param(
+            10, type="integer", minimum=0, title="Lost rows", description="The most rows that may be lost."
+        ),
     },
 ):
     load = PolarisCreateJobOperator(
@@ -59,15 +69,31 @@ with DAG(
         },
     )
 
-with DAG("polaris_report", schedule=[ORDERS], start_date=START, catchup=False, tags=["example", "polaris"]):
+with DAG(
+    "polaris_report",
+    schedule=[ORDERS],
+    start_date=START,
+    catchup=False,
+    description="Report on each load that polaris_create has finished",
+    doc_md=__doc__,
+    tags=["example", "polaris"],
+):
 
     @task(inlets=[ORDERS])
-    def report(inlet_events=None) -> str:
-        job = inlet_events[ORDERS][-1].extra["polaris_job"]
-        metrics = job["metrics"]
-        return (
-            f"{job['table']}: {metrics['numRowsProcessed']:,} rows in, "
-            f"{metrics['numRowsSkippedByError']:,} lost, after {job['duration_seconds']} s"
-        )
+    def report(inlet_events=None, triggering_asset_events=None, triggering_dataset_events=None) -> list[str]:
+        """Report on all loads that have started this run. Airflow may start one run for several events."""
+        by_asset = triggering_asset_events or triggering_dataset_events or {}  # Airflow 2.11 has the second name
+        events = [event for group in by_asset.values() for event in group]
+        if not events:  # a person has started this run
+            events = inlet_events[ORDERS]
+        lines = []
+        for event in events:
+            job = event.extra["polaris_job"]
+            metrics = job["metrics"]
+            lines.append(
+                f"{job['table']}: {metrics['numRowsProcessed']:,} rows in, "
+                f"{metrics['numRowsSkippedByError']:,} lost, after {job['duration_seconds']} s"
+            )
+        return lines
 
     report()

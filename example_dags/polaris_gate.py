@@ -11,9 +11,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta, timezone
 
 try:
-    from airflow.sdk import dag, task
+    from airflow.sdk import Param, dag, task
 except ImportError:  # Airflow 2.11
     from airflow.decorators import dag, task
+    from airflow.models.param import Param
 
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 
@@ -24,10 +25,19 @@ COLUMNS = {"timestamp": "string", "order_id": "string", "country": "string", "it
     schedule=None,
     start_date=datetime(2026, 11, 1, tzinfo=timezone.utc),
     catchup=False,
+    description="Load two days of orders, and report on them only when the data is good",
+    doc_md=__doc__,
     tags=["example", "polaris"],
     params={
-        "files": ["orders-2026-11-01.json.gz", "orders-2026-11-02.json.gz"],
-        "max_rows_skipped_by_error": 10,
+        "files": Param(
+            ["orders-2026-11-01.json.gz", "orders-2026-11-02.json.gz"],
+            type="array",
+            title="Files",
+            description="The names of files that are uploaded to the project.",
+        ),
+        "max_rows_skipped_by_error": Param(
+            10, type="integer", minimum=0, title="Lost rows", description="The most rows that may be lost."
+        ),
     },
 )
 def polaris_gate():

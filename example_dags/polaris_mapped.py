@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 try:
-    from airflow.sdk import dag, task
+    from airflow.sdk import Param, dag, task
 except ImportError:  # Airflow 2.11
     from airflow.decorators import dag, task
+    from airflow.models.param import Param
 
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 
@@ -19,8 +20,17 @@ from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
     schedule=None,
     start_date=datetime(2026, 11, 1, tzinfo=timezone.utc),
     catchup=False,
+    description="Load many days at once, and wait for all of them",
+    doc_md=__doc__,
     tags=["example", "polaris"],
-    params={"days": ["2026-11-01", "2026-11-02", "2026-11-03"]},
+    params={
+        "days": Param(
+            ["2026-11-01", "2026-11-02", "2026-11-03"],
+            type="array",
+            title="Days",
+            description="One job loads ten rows for each of these days.",
+        )
+    },
 )
 def polaris_mapped():
     @task(retries=0)
@@ -53,9 +63,13 @@ def polaris_mapped():
             for day in params["days"]
         ]
 
-    gates = PolarisJobSensor.partial(task_id="gate", deferrable=True, poke_interval=1, min_rows_processed=1).expand(
-        job_id=create_jobs()
-    )
+    gates = PolarisJobSensor.partial(
+        task_id="gate",
+        deferrable=True,
+        poke_interval=5,
+        min_rows_processed=1,
+        map_index_template="{{ task.job_id }}",
+    ).expand(job_id=create_jobs())
 
     @task
     def total(loads: list[dict]) -> int:

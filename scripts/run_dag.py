@@ -59,7 +59,7 @@ def main(conf: str, result: str) -> None:
     if seen["tasks"]["load"] == "success":
         report = load_dag("polaris_report").test()
         seen["tasks"] |= states_of(report)
-        seen["report"] = xcom_of(report, "report")
+        seen["report"] = "\n".join(xcom_of(report, "report"))
     Path(result).write_text(json.dumps(seen))
 
 

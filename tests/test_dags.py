@@ -138,7 +138,7 @@ def test_the_create_example_starts_a_dag_that_is_scheduled_on_the_load(uploaded)
     job = result.xcom("load")
     assert result.xcom("load", "job_id") == job["job_id"]
     report = run_dag(load_dag("polaris_report"))
-    assert report.xcom("report") == f"orders: 23,988 rows in, 7 lost, after {job['duration_seconds']} s"
+    assert report.xcom("report") == [f"orders: 23,988 rows in, 7 lost, after {job['duration_seconds']} s"]
     refused = run_dag(load_dag("polaris_create"), {"max_rows_skipped_by_error": 0})
     assert refused.tasks == {"load": "failed"}
     assert run_dag(load_dag("polaris_report")).xcom("report") == report.xcom("report"), "a refused load has no event"
@@ -152,7 +152,9 @@ def test_the_cancel_example_cancels_nothing_if_the_load_completes(polaris):
 
 def test_the_cancel_example_cancels_the_load_if_the_gate_times_out(polaris, monkeypatch):
     monkeypatch.setattr(polaris, "rows_per_second", 50)
-    result = run_dag(load_dag("polaris_cancel"))
+    dag = load_dag("polaris_cancel")
+    dag.get_task("gate").timeout = 1
+    result = run_dag(dag)
     assert result.tasks == {"create_job": "success", "gate": "failed", "cancel": "success"}
     assert result.xcom("cancel")["execution_status"] == "canceled"
 
@@ -173,8 +175,8 @@ def test_an_empty_id_skips_the_cancellation(polaris):
 def test_the_streaming_example_queries_a_healthy_stream(polaris):
     job_id = polaris.add_job(type="streaming", target={"type": "table", "tableName": "clicks"})
     polaris.script(job_id, {}, {"executionStatus": "running"})
-    result = run_dag(load_dag("polaris_streaming"), {"streaming_job_id": job_id})
-    assert result.tasks == {"gate": "success", "query": "success"}
+    result = run_dag(load_dag("polaris_streaming"))
+    assert result.tasks == {"find": "success", "gate": "success", "query": "success"}
     assert result.xcom("query") == "clicks is running, health ok"
 
 
@@ -196,6 +198,23 @@ def test_the_latest_example_waits_for_the_newest_job_of_its_table(polaris):
     result = run_dag(load_dag("polaris_latest"), {"table": "orders_by_hand"})
     assert result.tasks == {"find": "success", "gate": "success", "report": "success"}
     assert result.xcom("report") == "orders_by_hand was loaded at 2026-11-01T00:00:09Z"
+
+
+@pytest.mark.parametrize("name", ["polaris_latest", "polaris_streaming"])
+def test_an_example_without_a_job_to_wait_for_skips_its_tasks(polaris, name):
+    result = run_dag(load_dag(name), {"table": "empty"})
+    assert (result.state, result.tasks.pop("find")) == ("success", "success")
+    assert set(result.tasks.values()) == {"skipped"}
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.stem)
+def test_an_example_explains_itself_in_airflow(path):
+    dag = load_dag(path.stem)
+    assert dag.description
+    assert dag.doc_md.strip()
+    assert {"example", "polaris"} <= dag.tags if isinstance(dag.tags, set) else set(dag.tags)
+    for name in dag.params:
+        assert dag.params.get_param(name).schema["title"]
 
 
 def test_each_example_has_a_test_in_this_file():

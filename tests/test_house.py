@@ -279,6 +279,7 @@ def test_the_wheel_contains_only_the_package(tmp_path):
         (entry_points,) = (wheel.read(name).decode() for name in names if name.endswith("/entry_points.txt"))
     assert {name.split("/")[0].partition("-")[0] for name in names} == {"airflow_provider_polaris"}
     assert {"airflow_provider_polaris/py.typed", "airflow_provider_polaris/local/server.py"} <= set(names)
+    assert {f"airflow_provider_polaris/local/http/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assert not [name for name in names if "/test" in name or name.endswith(".pyc")]
     assert "[apache_airflow_provider]" in entry_points
     assert "[pytest11]\npolaris_local = airflow_provider_polaris.pytest_plugin\n" in entry_points

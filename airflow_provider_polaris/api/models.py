@@ -13,6 +13,8 @@ from typing import Any, ClassVar
 from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
 from airflow_provider_polaris.api.parsing import clean, clip, count_of, mapping, part_of, text_of, time_of
 
+#: The longest name of a table in a line that a person reads, in characters.
+MAX_SUBJECT = 40
 #: The most unknown counters that are kept.
 MAX_OTHER = 10
 
@@ -204,9 +206,14 @@ class Health:
         message = self.message or (self.log.message if self.log else None)
         return {"status": str(self.status), "code": self.code, "message": clip(message) if message else None}
 
-    def __str__(self) -> str:
+    @property
+    def fault(self) -> str:
+        """The code and the message: ``internal_error: The disk is full``. Empty if the service gives neither."""
         parts = self.to_dict()
-        return f"health {parts['status']}" + "".join(f", {part}" for part in (parts["code"], parts["message"]) if part)
+        return ": ".join(part for part in (parts["code"], parts["message"]) if part)
+
+    def __str__(self) -> str:
+        return f"health {self.status}" + (f", {self.fault}" if self.fault else "")
 
 
 @dataclass(frozen=True)
@@ -353,9 +360,17 @@ class Job:
         return f"Polaris {kind}job {self.id}" + (f" into table {self.table!r}" if self.table else "")
 
     @property
+    def subject(self) -> str:
+        """The table, or the kind of job if it names no table, as the subject of a line that a person reads."""
+        return clip(self.table, MAX_SUBJECT) if self.table else f"the {self.type} job" if self.type else "the job"
+
+    @property
     def state(self) -> str:
-        """Status and health in words, for log lines and messages."""
-        return f"{clip(self.execution_status, 60)} ({self.health or 'no health given'})"
+        """Status and health in words, for log lines and messages. A health of ``ok`` is left out."""
+        status = clip(self.execution_status, 60)
+        if self.health is None:
+            return f"{status} (no health reported)" if self.is_over else status
+        return status if self.health.is_ok else f"{status} ({self.health})"
 
 
 @dataclass(frozen=True)
@@ -401,8 +416,13 @@ class JobMetrics:
         return {name: getattr(self, field_name) for name, field_name in self.NAMES.items()} | dict(self.other)
 
     def __str__(self) -> str:
-        reported = ", ".join(f"{name} {value:,}" for name, value in self.to_dict().items() if value is not None)
-        return reported or "none reported"
+        """Return the counters in words: ``23,988 in, 5 in part, 7 lost``. Empty if no such counter is reported."""
+        counters = (
+            (self.rows_processed, "in"),
+            (self.rows_processed_with_warning or None, "in part"),
+            (self.rows_skipped_by_error or None, "lost"),
+        )
+        return ", ".join(f"{count:,} {word}" for count, word in counters if count is not None)
 
 
 @dataclass(frozen=True)

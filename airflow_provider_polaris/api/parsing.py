@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import pendulum
@@ -61,6 +61,12 @@ def time_of(stamp: str | None) -> datetime | None:
     except (ValueError, TypeError):  # pendulum raises TypeError for some texts that resemble times
         return None
     return moment if isinstance(moment, datetime) else None
+
+
+def seconds_of(stamp: str | None) -> str | None:
+    """Return a timestamp for a person, ``2026-11-01 10:00:00 UTC``. An invalid one is returned as it is."""
+    moment = time_of(stamp)
+    return f"{moment.astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC" if moment else stamp
 
 
 def part_of(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:

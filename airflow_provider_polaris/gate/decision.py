@@ -15,11 +15,13 @@ from airflow_provider_polaris.api.models import (
     Job,
     JobMetrics,
 )
-from airflow_provider_polaris.api.parsing import clip
+from airflow_provider_polaris.api.parsing import clip, seconds_of
 from airflow_provider_polaris.gate.options import Gate
 
 #: The health code that stands for several warnings, which the job's logs name.
 MULTIPLE = "multiple"
+#: The health code of a job that lost rows, or ingested rows in part.
+INVALID_ROWS = "invalid_rows_found"
 
 
 class Verdict(Enum):
@@ -36,7 +38,7 @@ class Verdict(Enum):
 class Decision:
     """A verdict and its reason.
 
-    :param reason: a clause that continues "the job …".
+    :param reason: a clause whose subject is the job's table: "orders …". It has the facts that decided.
     :param warn: whether to log the reason as a warning.
     """
 
@@ -82,15 +84,12 @@ def decide(
     :raises PolarisUsageError: if this gate never opens for a job of this type.
     """
     if isinstance(gate, UntilOver):
-        verdict = Verdict.PASS if job.is_over else Verdict.WAIT
-        return Decision(verdict, f"is {job.state}")
+        return Decision(Verdict.PASS, _end_of(job)) if job.is_over else _wait(f"is {job.state}")
     _check_that_it_can_open(job, gate)
     if job.has_completed:
         return _decide_completed(job, gate, metrics, log_codes)
-    if job.has_failed:
-        return _refuse(f"failed: {job.health or 'no health given'}")
-    if job.was_canceled:
-        return _refuse(f"was canceled{_by_whom(job)}")
+    if job.is_over:
+        return _refuse(_end_of(job))
     if job.is_running:
         return _decide_running(job, gate)
     if job.is_suspended:
@@ -113,16 +112,21 @@ def _check_that_it_can_open(job: Job, gate: Gate) -> None:
         )
 
 
-def _by_whom(job: Job) -> str:
-    by = f" by {job.last_modified_by}" if job.last_modified_by else ""
-    at = job.completed_at or job.last_updated_at
-    return by + (f" at {at}" if at else "")
+def _end_of(job: Job) -> str:
+    """Return how a job ended."""
+    if job.was_canceled:
+        by = f" by {job.last_modified_by}" if job.last_modified_by else ""
+        at = seconds_of(job.completed_at or job.last_updated_at)
+        return f"was canceled{by}" + (f" at {at}" if at else "")
+    if job.has_completed:
+        return "completed" + ("" if job.health and job.health.is_ok else f" ({job.health or 'no health reported'})")
+    return f"failed, {(job.health and job.health.fault) or 'and Polaris reports no reason'}"
 
 
 def _decide_running(job: Job, gate: Gate) -> Decision:
     health = job.health
     if health is not None and health.is_error and gate.fail_on_unhealthy:
-        return _refuse(f"is {job.state}, and fail_on_unhealthy is set")
+        return _refuse(f"is {job.state}; fail_on_unhealthy is set")
     # The type must be known by now: only a state that is named as good passes.
     if gate.wait_for == "running" and job.is_streaming and health is not None and (health.is_ok or health.is_warning):
         return Decision(Verdict.PASS, f"is {job.state}", warn=health.is_warning)
@@ -134,16 +138,18 @@ def _decide_completed(job: Job, gate: Gate, metrics: JobMetrics | None, log_code
         return _refuse("is over, and wait_for is 'running'")
     health = job.health
     if health is None:  # the API allows null, and the next response may have the health
-        return Decision(Verdict.UNDECIDED, f"is {job.state}")
+        return Decision(Verdict.UNDECIDED, "completed, and Polaris reports no health")
     if not (health.is_ok or health.is_warning):
-        return _refuse(f"is {job.state}")
+        return _refuse(f"completed with {health}")
     if health.is_warning:
         objection = _object_to_warning(health.code, gate, log_codes)
         if objection:
-            return Decision(objection.verdict, f"is {job.state}; {objection.reason}")
+            return Decision(objection.verdict, f"completed with {health.code or health}; {objection.reason}")
     decision = _check_thresholds(metrics, gate)
     if decision is None:
-        return Decision(Verdict.PASS, f"is {job.state}", warn=health.is_warning)
+        # The counters show that rows are lost, or are in the table in part.
+        is_counted = health.code in (None, INVALID_ROWS)
+        return Decision(Verdict.PASS, "completed" if is_counted else f"completed with {health.code}", health.is_warning)
     return decision
 
 
@@ -152,7 +158,7 @@ def _object_to_warning(code: str | None, gate: Gate, log_codes: Collection[str] 
     if codes is True:
         return _refuse("fail_on_warnings is True")
     if code in codes:
-        return _refuse(f"fail_on_warnings names {code}")
+        return _refuse("fail_on_warnings names it")
     if code == MULTIPLE and codes:
         if not log_codes:
             fault = "could not be read" if log_codes is None else "name none of them"
@@ -170,39 +176,32 @@ def _check_thresholds(metrics: JobMetrics | None, gate: Gate) -> Decision | None
     if metrics is None:
         names = " and ".join(gate.thresholds)
         return Decision(
-            Verdict.UNDECIDED, f"completed, and its counters could not be read, so that {names} could not be checked"
+            Verdict.UNDECIDED, f"completed, its counters could not be read, and {names} could not be checked"
         )
     objections = [*_check_maxima(metrics, gate), *_check_minimum(metrics, gate), *_check_ratio(metrics, gate)]
     if not objections:
         return None
     refused = any(objection.verdict is Verdict.REFUSE for objection in objections)
     return Decision(
-        Verdict.REFUSE if refused else Verdict.UNDECIDED,
-        "completed, but " + "; ".join(objection.reason for objection in objections),
+        Verdict.REFUSE if refused else Verdict.UNDECIDED, "; ".join(objection.reason for objection in objections)
     )
 
 
 def _check_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
-    for option, most, counter, value in (
-        (
-            "max_rows_skipped_by_error",
-            gate.max_rows_skipped_by_error,
-            "numRowsSkippedByError",
-            metrics.rows_skipped_by_error,
-        ),
-        (
-            "max_rows_with_warning",
-            gate.max_rows_with_warning,
-            "numRowsProcessedWithWarning",
-            metrics.rows_processed_with_warning,
-        ),
-    ):
-        if most is None:
-            continue
-        if value is None:
-            yield Decision(Verdict.UNDECIDED, f"{counter} is not reported, and {option} is {most:,}")
-        elif value > most:
-            yield _refuse(f"{counter} is {value:,}, and {option} is {most:,}")
+    lost, most = metrics.rows_skipped_by_error, gate.max_rows_skipped_by_error
+    if most is not None:
+        threshold = f"max_rows_skipped_by_error is {most:,}"
+        if lost is None:
+            yield _not_reported("numRowsSkippedByError", threshold)
+        elif lost > most:
+            yield _refuse(f"lost {_rows(lost)}, {threshold}")
+    in_part, most = metrics.rows_processed_with_warning, gate.max_rows_with_warning
+    if most is not None:
+        threshold = f"max_rows_with_warning is {most:,}"
+        if in_part is None:
+            yield _not_reported("numRowsProcessedWithWarning", threshold)
+        elif in_part > most:
+            yield _refuse(f"has {_rows(in_part)} in part, {threshold}")
 
 
 def _check_minimum(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
@@ -211,12 +210,10 @@ def _check_minimum(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
         return
     # An absent counter is not zero, and not negative. The reported counter may be enough by itself.
     counted = (metrics.rows_processed or 0) + (metrics.rows_processed_with_warning or 0)
-    if counted < least or metrics.rows_processed is metrics.rows_processed_with_warning is None:
-        yield Decision(
-            Verdict.UNDECIDED,
-            f"numRowsProcessed is {_counter_text(metrics.rows_processed)}, numRowsProcessedWithWarning is "
-            f"{_counter_text(metrics.rows_processed_with_warning)}, and min_rows_processed is {least:,}",
-        )
+    if metrics.rows_processed is None and (counted < least or metrics.rows_processed_with_warning is None):
+        yield _not_reported("numRowsProcessed", f"min_rows_processed is {least:,}")
+    elif counted < least:
+        yield Decision(Verdict.UNDECIDED, f"has {_rows(counted)}, min_rows_processed is {least:,}")
 
 
 def _check_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
@@ -226,17 +223,20 @@ def _check_ratio(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     skipped = metrics.rows_skipped_by_error
     counted = (metrics.rows_processed or 0) + (metrics.rows_processed_with_warning or 0)
     if skipped is None:
-        yield Decision(Verdict.UNDECIDED, f"numRowsSkippedByError is not reported, and max_error_ratio is {most:g}")
+        yield _not_reported("numRowsSkippedByError", f"max_error_ratio is {most:g}")
     elif skipped + counted == 0:
-        yield Decision(Verdict.UNDECIDED, f"there are no rows to take a ratio of, and max_error_ratio is {most:g}")
+        yield Decision(Verdict.UNDECIDED, f"has no rows to take a ratio of, max_error_ratio is {most:g}")
     elif (ratio := skipped / (skipped + counted)) > most:
         # Not refused at once: processed rows that Polaris counts late make the ratio smaller.
         yield Decision(
             Verdict.UNDECIDED,
-            f"{skipped:,} of {skipped + counted:,} rows were skipped by errors, a ratio of {ratio:.4g}, "
-            f"and max_error_ratio is {most:g}",
+            f"lost {skipped:,} of {_rows(skipped + counted)} ({ratio:.4g}), max_error_ratio is {most:g}",
         )
 
 
-def _counter_text(counter: int | None) -> str:
-    return "not reported" if counter is None else f"{counter:,}"
+def _not_reported(counter: str, threshold: str) -> Decision:
+    return Decision(Verdict.UNDECIDED, f"completed, and {counter} is not reported, {threshold}")
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"

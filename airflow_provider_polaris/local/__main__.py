@@ -37,7 +37,7 @@ def main() -> None:
         print(f"URL         {polaris.url}")
         print(f"API key     {polaris.api_key}")
         print(f"Project id  {polaris.project_id}")
-        print(f"Page        {polaris.page_url}/")
+        print(f"Page        {polaris.page_url}")
         print()
         print(f"export AIRFLOW_CONN_POLARIS_DEFAULT='{polaris.connection_json}'", flush=True)
         if not _is_loopback(options.host):

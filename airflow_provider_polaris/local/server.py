@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 
@@ -24,6 +25,7 @@ from airflow_provider_polaris.local.http.app import PERMISSIONS, Gatekeeper
 from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
 from airflow_provider_polaris.local.http.files_api import FilesApi
 from airflow_provider_polaris.local.http.jobs_api import JobsApi
+from airflow_provider_polaris.local.http.page import PageApi
 from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protocol
 
 
@@ -76,7 +78,11 @@ class LocalPolaris:
         self._account = AccountApi(self.project_id, lambda: self.permissions)
         app = self._gatekeeper.app(
             [*JobsApi(self._store, self._runner).endpoints(), *FilesApi(self._store).endpoints()],
-            [*self._account.endpoints(), *AdminApi(self._store, self._faults, self.requests).endpoints()],
+            [
+                *self._account.endpoints(),
+                *PageApi(self._store, self._faults, self.requests).endpoints(),
+                *AdminApi(self._store, self._faults, self.requests).endpoints(),
+            ],
         )
         config = uvicorn.Config(
             Shell(app, self._faults, self.requests, self._lines),
@@ -147,8 +153,12 @@ class LocalPolaris:
 
     @property
     def page_url(self) -> str:
-        """The address of a page for a browser that shows the jobs and requests. The address has the key in it."""
-        return self.url.replace("://", f"://{self.api_key}:@", 1)
+        """The address of a page for a browser that shows the jobs and requests.
+
+        The address ends with the key, which the page keeps in the browser. A browser does not send that part of an
+        address to the server.
+        """
+        return f"{self.url}/#key={quote(self.api_key, safe='')}"
 
     @property
     def cancel_checks(self) -> int:
@@ -185,7 +195,7 @@ class LocalPolaris:
                 "conn_type": "imply_polaris",
                 "host": self.url,
                 "password": self.api_key,
-                "extra": {"project_id": self.project_id},
+                "extra": {"project_id": self.project_id, "job_url_template": f"{self.url}/#{{job_id}}"},
             }
         )
 

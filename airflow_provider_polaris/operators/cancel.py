@@ -122,7 +122,7 @@ class PolarisCancelJobOperator(WaitingTask):
         """Return the dict for XCom: a cancellation succeeds whatever the job's outcome."""
         if self.do_xcom_push:
             context["ti"].xcom_push(key="metrics", value=outcome.result["metrics"])
-        self.log.info("%s", outcome)
+        self.log.info("%s", outcome.line(""))
         return outcome.result
 
     def timeout_error(self, message: str) -> PolarisCancelTimeout:

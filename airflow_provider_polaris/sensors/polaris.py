@@ -113,7 +113,7 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
 
     def refusal(self, outcome: Outcome, message: str) -> PolarisGateRefused:  # noqa: ARG002
         """Return the error for a refused job. No retry can change the job."""
-        self._log_before_skip(f"The gate refuses. {message}")
+        self._log_before_skip(message)
         return PolarisGateRefused(message)
 
     def timeout_error(self, message: str) -> AirflowSensorTimeout:

@@ -17,6 +17,7 @@ from airflow_provider_polaris.api.errors import (
     sentences,
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
+from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.api.retries import is_transient
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
 from airflow_provider_polaris.gate.decision import Condition, Decision, UntilOver, Verdict, decide, wants_logs
@@ -30,6 +31,9 @@ T = TypeVar("T")
 #: Health, counters and log may lag behind the status. They are read again for this long before the gate refuses a job
 #: without them.
 SETTLE_SECONDS = 30.0
+#: The most characters of a line before the job's id, and the least that are left of a reason, which may be long.
+MAX_HEAD = 110
+MIN_REASON = 30
 #: The number of log lines in a refusal's message.
 LOG_LINES = 5
 
@@ -53,10 +57,29 @@ class Outcome:
         """The dict for XCom, the same in every mode."""
         return self.job.to_dict(self.metrics)
 
-    def __str__(self) -> str:
-        counters = f"Counters: {self.metrics or 'not known'}"
-        lines = "".join(f"\n  {entry}" for entry in self.log_lines)
-        return f"{self.job} {self.decision.reason}. {counters}." + (f" Its log ends with:{lines}" if lines else "")
+    def line(self, verdict: str) -> str:
+        """Return one line for a person: the verdict, the table, the reason, the counters, and the job's id at the end.
+
+        The id begins within 110 characters, if the reason is not cut: Airflow shows about 150 characters of a line.
+        """
+        reason, counters = self.decision.reason, str(self.metrics or "")
+        if counters:
+            counters = f", {counters}" if self.passed else f" ({counters})"
+        return f"{verdict}{self.job.subject} {clip(reason, self._room(verdict, counters))}{counters}. Job {self.job.id}"
+
+    def message(self, verdict: str) -> str:
+        """Return :meth:`line`, and what it leaves out: the end of a long reason, and the end of the job's log."""
+        line = self.line(verdict)
+        parts = [line]
+        if self.decision.reason not in line:
+            parts.append(f"{self.job.subject} {self.decision.reason}")
+        if self.log_lines:
+            parts += ["The job's log ends with:", *(f"  {entry}" for entry in self.log_lines)]
+        return "\n".join(parts)
+
+    def _room(self, verdict: str, counters: str) -> int:
+        others = len(f"{verdict}{self.job.subject} {counters}. Job ")
+        return max(MIN_REASON, MAX_HEAD - others)
 
 
 @dataclass(frozen=True)
@@ -146,11 +169,11 @@ class JobWait:
 
     @property
     def awaited(self) -> str:
-        """The clause that a timeout message needs: "… passed before …"."""
+        """What a timeout message says that the job is not yet."""
         if self.progress.is_over:
-            return "the job's table was available"
+            return "its table not available"
         is_running_enough = isinstance(self.condition, Gate) and self.condition.wait_for == "running"
-        return "the job was running" if is_running_enough else "the job was over"
+        return "not running" if is_running_enough else "not over"
 
     def judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
         """Like :meth:`poll`, for a job that the trigger has just seen.

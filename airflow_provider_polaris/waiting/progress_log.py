@@ -53,9 +53,10 @@ class ProgressLog:
         self.last = job
         if not self.logs_end and decision.verdict is not Verdict.WAIT:
             return  # the wait still has to read the counters, which may fail
-        is_settled = decision.verdict in {Verdict.WAIT, Verdict.REFUSE}
-        line = f"{job} {decision.reason if is_settled else f'is {job.state}'}"
-        self._answered("job", _news(job), line, warn=decision.warn)
+        # How the wait ends is the worker's to say.
+        is_waiting = decision.verdict is Verdict.WAIT
+        reason = decision.reason if is_waiting else f"is {job.state}"
+        self._answered("job", _news(job), f"{job.subject} {reason}. Job {job.id}", warn=decision.warn and is_waiting)
 
     def table_polled(self, state: str, decision: Decision) -> None:
         """Record the table of a successful poll, like :meth:`job_polled`.
@@ -65,14 +66,14 @@ class ProgressLog:
         self.polls += 1
         self.table = state
         if self.logs_end or decision.verdict is Verdict.WAIT:
-            self._answered("table", decision.reason, f"Job {self.job_id}: {decision.reason}", warn=decision.warn)
+            self._answered("table", decision.reason, f"{decision.reason}. Job {self.job_id}", warn=decision.warn)
 
     def failed(self, error: PolarisApiError) -> None:
         """Record a failed poll that the wait tolerates."""
         self.failed_polls += 1
         self.trouble = str(error)
         if self._is_due("trouble", (type(error), getattr(error, "status", None))):
-            self.log.warning("Job %s: %s. %s", self.job_id, _explain_trouble(error), error)
+            self.log.warning("%s. %s. Job %s", _explain_trouble(error), str(error).rstrip("."), self.job_id)
 
     def add_silent_polls(self, polls: int) -> None:
         """Count polls that brought no news."""
@@ -98,15 +99,17 @@ class ProgressLog:
         return self.last is not None and self.last.is_over
 
     @property
-    def last_known(self) -> str:
-        """The last known state of the job, for the message of a wait that ends without a verdict."""
-        known = (
-            f"{self.last} was {self.last.state} when last seen"
-            if self.last
-            else f"Polaris has not reported job {self.job_id} yet"
-        )
-        known += f", and {self.table}" if self.table else ""
-        return known + (f". The last poll failed: {self.trouble}" if self.trouble else "")
+    def known(self) -> str:
+        """The last known status of the job, as a clause for the message of a wait that ends without a verdict."""
+        return f"{self.last.subject} was {self.last.execution_status}" if self.last else "the job was not reported yet"
+
+    @property
+    def known_details(self) -> list[str]:
+        """What else is known of the job, of its table, and of the last poll, as sentences."""
+        health = self.last.health if self.last else None
+        details = [f"Its health was {health.status}: {health.fault}"] if health and not health.is_ok else []
+        details += [f"When last seen, {self.table}"] if self.table else []
+        return [*details, f"The last poll failed: {self.trouble}"] if self.trouble else details
 
     def __str__(self) -> str:
         polls = self.polls + self.failed_polls
@@ -143,11 +146,9 @@ def _news(job: Job) -> tuple[Any, ...]:
 
 def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApiError:
     """Return the error that ends a wait: of the same type, with the job and its last known state."""
-    known = [
-        f"When last seen, the job was {last.state}" if last else "Polaris has not reported the job to this task yet"
-    ]
+    known = [f"{last.subject} was {last.state} when last seen" if last else "The job was not reported to this task yet"]
     if isinstance(error, PolarisNotFound) and last:
         known.append("So the job existed: it was deleted, or another project or service responds at this address")
     elif not isinstance(error, PolarisNotFound) and not (last and last.is_over):
-        known.insert(0, "The job may still be running")
-    return type(error)(sentences(f"Job {job_id}: {error}", *known), status=error.status, code=error.code)
+        known.append("The job may still be running")
+    return type(error)(sentences(error, *known, f"Job {job_id}"), status=error.status, code=error.code)

@@ -192,9 +192,11 @@ class WaitingTask(LinksToJob, BaseOperator):
 
         :param option: the option that has ended the wait after ``limit`` seconds.
         """
-        passed = f"The task's {option} of {limit:,.0f} s passed before {job_wait.awaited}"
-        known, left = job_wait.progress.last_known, self.leave_job(job_wait)
-        return self.with_url(sentences(passed, known, left) if left else sentences(passed, known))
+        progress, left = job_wait.progress, self.leave_job(job_wait)
+        line = (
+            f"Timeout: {progress.known}, and {job_wait.awaited} within {limit:,.0f} s ({option}). Job {job_wait.job_id}"
+        )
+        return self.with_url(sentences(line, *progress.known_details, *([left] if left else [])))
 
     def with_url(self, message: str) -> str:
         """Return the message with the address of the job, if that is known."""
@@ -329,12 +331,12 @@ class GatedTask(WaitingTask):
         if self.do_xcom_push:
             context["ti"].xcom_push(key="metrics", value=result["metrics"])
         if not outcome.passed:
-            raise self.refusal(outcome, self.with_url(str(outcome)))
-        polls = self._job_wait.progress if self._job_wait else ""
+            raise self.refusal(outcome, self.with_url(outcome.message("Refused: ")))
+        polls = f". {self._job_wait.progress}" if self._job_wait else ""
         if outcome.decision.warn:
-            self.log.warning("The gate opens, with a warning. %s %s", outcome, polls)
+            self.log.warning("%s%s", outcome.line("Gate opens with a warning: "), polls)
         else:
-            self.log.info("The gate opens. %s %s", outcome, polls)
+            self.log.info("%s%s", outcome.line("Gate opens: "), polls)
         self.add_to_outlet_events(result, context)
         return result
 

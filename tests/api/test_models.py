@@ -318,15 +318,17 @@ def test_every_counter_is_parsed():
 def test_jobs_health_counters_and_log_lines_as_text():
     assert str(Job.from_api(FULL)) == f"Polaris batch job {JOB['id']} into table 'Koalas Subset'"
     assert str(Job.from_api({"id": "j", "executionStatus": "x"})) == "Polaris job j"
-    assert Job.from_api(FULL).state == "completed (health error, c, m)"
+    assert Job.from_api(FULL).state == "completed (health error, c: m)"
     assert str(LogEntry("t", HealthStatus.WARN, "c", "m")) == "t warn c m"
     assert str(LogEntry(message="m")) == "m"
     assert str(LogEntry(message="m" * 600)) == "m" * 499 + "…"
     assert (
-        str(JobMetrics(rows_processed=1000, rows_skipped_by_error=0))
-        == "numRowsProcessed 1,000, numRowsSkippedByError 0"
+        str(JobMetrics(rows_processed=1000, rows_processed_with_warning=5, rows_skipped_by_error=7))
+        == "1,000 in, 5 in part, 7 lost"
     )
-    assert str(JobMetrics()) == "none reported"
+    assert str(JobMetrics(rows_processed=0, rows_processed_with_warning=0, rows_skipped_by_error=0)) == "0 in"
+    assert str(JobMetrics(rows_skipped_by_error=2000)) == "2,000 lost"
+    assert str(JobMetrics(rows_persisted=1)) == ""
     assert (
         Health(HealthStatus.WARN, None, None, LogEntry(message="from the log")).to_dict()["message"] == "from the log"
     )

@@ -225,7 +225,7 @@ def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, stat
     for part in (JOB_ID, advice):
         assert part in str(outcome.error)
     if mode != "reschedule":  # a rescheduled poke does not know the pokes before
-        assert ("has not reported the job to this task" if when == "at_first" else "running") in str(outcome.error)
+        assert ("The job was not reported to this task yet" if when == "at_first" else "running") in str(outcome.error)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -334,7 +334,7 @@ def test_an_outage_of_more_than_an_hour_ends_the_wait_and_says_that_the_job_may_
     message = str(outcome.error)
     assert re.search(r"unreachable for 3,6\d\d s", message)
     assert "may still be running" in message
-    assert "When last seen, the job was running" in message
+    assert "table was running when last seen" in message
 
 
 def test_in_reschedule_mode_only_the_timeout_ends_an_outage(polaris, wait, monkeypatch, moved_clock, airflow_3):

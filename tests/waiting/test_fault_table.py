@@ -163,7 +163,7 @@ def test_a_lasting_refusal_of_counters_or_log_is_a_refusal_of_the_gate(stage, ta
     ended = stage.run(task, arm)
     assert ended.kind == "PolarisGateRefused"
     unchecked = {
-        "metrics": "its counters could not be read, so that max_rows_skipped_by_error could not be checked",
+        "metrics": "its counters could not be read, and max_rows_skipped_by_error could not be checked",
         "logs": "its logs, which should name the warnings, could not be read",
     }[path]
     for part in (unchecked, f"/{path} returned {status}", "why"):
@@ -277,7 +277,7 @@ def test_a_cancellation_needs_no_counters(stage, task, status, answer):
     [
         ('"numRowsSkippedByError": 5.0', "success", ""),
         ('"numRowsSkippedByError": 5e0', "success", ""),
-        ('"numRowsSkippedByError": 6.0', "PolarisGateRefused", "numRowsSkippedByError is 6,"),
+        ('"numRowsSkippedByError": 6.0', "PolarisGateRefused", "lost 6 rows, max_rows_skipped_by_error is 5"),
         ('"numRowsSkippedByError": 0.5', "PolarisGateRefused", "is not reported"),
         ('"numRowsSkippedByError": NaN', "PolarisGateRefused", "is not reported"),
         ('"numRowsSkippedByError": -Infinity', "PolarisGateRefused", "is not reported"),
@@ -313,7 +313,7 @@ def test_a_completed_job_without_a_health_is_requested_again_before_the_gate_ref
     ended = stage.run(task, arm)
     is_bad = polls == LASTING and not task.startswith("cancel")
     assert ended.kind == ("PolarisGateRefused" if is_bad else "success"), ended.message
-    assert not is_bad or "is completed (no health given)" in ended.message
+    assert not is_bad or "completed, and Polaris reports no health" in ended.message
     assert len(ended.requests) < MOST_REQUESTS
     assert stage.clock.time - began <= 60 + 30 + 60
 

@@ -104,7 +104,7 @@ def test_a_table_that_is_being_deleted_refuses(load, mode):
     load.polaris.set_table(load.table, availability="deleting")
     outcome = load.gate(mode)
     assert outcome.kind == "PolarisGateRefused"
-    assert f"is completed (health ok), but table '{load.table}' is being deleted" in str(outcome.error)
+    assert f"completed, but table '{load.table}' is being deleted" in str(outcome.error)
     assert "metrics" in outcome.pushed
 
 
@@ -203,7 +203,7 @@ def test_a_key_that_may_not_read_tables_ends_the_wait(load, mode):
         load.polaris.permissions = PERMISSIONS
     assert outcome.kind == "PolarisForbidden"
     assert "ViewTables or ManageTables" in str(outcome.error)
-    assert "When last seen, the job was completed" in str(outcome.error)
+    assert "was completed when last seen" in str(outcome.error)
     assert "may still be running" not in str(outcome.error)
 
 
@@ -378,7 +378,7 @@ class TestTheCreateOperator:
         polaris.set_table("late", **UNAVAILABLE)
         outcome = self.load(mode, cancel_on_timeout=True)
         assert outcome.kind == "PolarisJobTimeout"
-        assert "The task's timeout of 600 s passed before the job's table was available" in str(outcome.error)
+        assert "and its table not available within 600 s (timeout)" in str(outcome.error)
         assert not [request for request in polaris.requests if request.method == "PUT"]
 
     def test_a_key_that_may_not_read_tables_creates_no_job(self, polaris):

@@ -69,6 +69,8 @@ class StoredJob:
     canceled: threading.Event = field(default_factory=threading.Event)
     #: Changes of fields to make, one for each further request for the job.
     script: list[dict[str, Any]] = field(default_factory=list)
+    #: The job's changes of status and health, in words and with their time, for the page.
+    changes: list[dict[str, str]] = field(default_factory=list)
     #: The statuses that the next requests see instead of the job's own.
     masks: list[str] = field(default_factory=list)
 
@@ -87,6 +89,17 @@ class StoredJob:
     def is_restless(self) -> bool:
         """Whether a request for the job changes it, or sees something else than its body."""
         return bool(self.script or self.masks or self.canceled.is_set())
+
+    def note_change(self, at: str) -> None:
+        """Note the job's status and health if they have changed."""
+        wish, health = self.body.get("desiredExecutionStatus"), self.body.get("health")
+        parts = [str(self.status)]
+        if wish == "canceled" and self.status not in OVER:
+            parts.append("to be canceled")
+        if isinstance(health, dict) and health.get("status") != "ok":
+            parts.append(f"health {health.get('status')}")
+        if not self.changes or self.changes[-1]["text"] != ", ".join(parts):
+            self.changes.append({"at": at, "text": ", ".join(parts)})
 
 
 class Store:
@@ -137,6 +150,7 @@ class Store:
         target = {} if full["type"] == "sql" else {"target": full["target"]}
         full.setdefault("spec", {"type": full["type"], **target, **{name: full[name] for name in required}})
         job = StoredJob(full, metrics=None if metrics is None else {"totals": dict(metrics)})
+        job.note_change(now)
         with self.lock:
             self.jobs[full["id"]] = job
         return job
@@ -208,6 +222,7 @@ class Store:
             elif status != "completed":
                 job.body.pop("completedTimestamp", None)
             job.body.update(changes)
+            job.note_change(now)
             if is_completed and was not in OVER:
                 job.progress = 1.0
                 self._load_scripted(job)

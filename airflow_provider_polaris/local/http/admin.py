@@ -1,4 +1,4 @@
-"""The paths that only the local Polaris has: faults and behaviours over HTTP, and the page."""
+"""The paths under ``/local`` for tests: faults and behaviours over HTTP, changes of jobs and tables."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from dataclasses import asdict
 from typing import Any, TypeVar
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from airflow_provider_polaris.local.engine.behaviours import Behaviour
 from airflow_provider_polaris.local.engine.store import Store
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, object_of, whole
 from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
-from airflow_provider_polaris.local.http.page import render
 from airflow_provider_polaris.local.http.shell import SeenRequest
 
 _FAULT_FIELDS = ("times", "match", "status", "body", "retry_after", "delay", "hang", "cut")
@@ -34,7 +33,7 @@ Thing = TypeVar("Thing", Fault, Behaviour)
 
 
 class AdminApi:
-    """Answers the calls under ``/local`` and the page. They need the key, as all calls do."""
+    """Answers the calls under ``/local``. They need the key, as all calls do."""
 
     def __init__(self, store: Store, faults: Faults, requests: list[SeenRequest]) -> None:
         self._store = store
@@ -44,7 +43,6 @@ class AdminApi:
     def endpoints(self) -> list[Endpoint]:
         """Return the calls."""
         return [
-            Endpoint("GET", "/", self._page),
             Endpoint("GET", "/local/requests", self._list_requests),
             Endpoint("GET", "/local/faults", self._list_faults),
             Endpoint("POST", "/local/faults", self._add_fault),
@@ -55,10 +53,6 @@ class AdminApi:
             Endpoint("PATCH", "/local/jobs/{job}", self._change_job),
             Endpoint("PATCH", "/local/tables/{table:path}", self._change_table),
         ]
-
-    async def _page(self, _request: Request) -> Response:
-        policy = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-        return HTMLResponse(render(self._store, self._faults, self._requests), headers=policy)
 
     async def _list_requests(self, request: Request) -> Response:
         last = whole(request.query_params, "last", 100, 1, 10_000)

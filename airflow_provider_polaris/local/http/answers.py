@@ -37,12 +37,16 @@ _CODES = {
 
 
 class Endpoint(NamedTuple):
-    """A call of the API: its method and path, its function, and the permissions of which the key needs one."""
+    """A call of the API: its method and path, its function, and the permissions of which the key needs one.
+
+    :param needs_key: whether a request needs the key. Only the page itself needs none: it has no data in it.
+    """
 
     method: str
     path: str
     answer: Callable[[Request], Awaitable[Response]]
     permissions: tuple[str, ...] = ()
+    needs_key: bool = True
 
 
 class ApiError(HTTPException):

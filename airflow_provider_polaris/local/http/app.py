@@ -70,7 +70,8 @@ class Gatekeeper:
 
     def _checked(self, endpoint: Endpoint) -> Callable[[Request], Awaitable[Response]]:
         async def checked(request: Request) -> Response:
-            self._authenticate(request)
+            if endpoint.needs_key:
+                self._authenticate(request)
             if request.path_params.get("project", self.project_id) != self.project_id:
                 raise ApiError(404, "There is no such project", "projectId")
             if endpoint.permissions and not self.permissions.intersection(endpoint.permissions):
@@ -80,7 +81,7 @@ class Gatekeeper:
         return checked
 
     def _authenticate(self, request: Request) -> None:
-        """Accept the plain key, as documented, the key as a user name, as browsers and the client do, or a token."""
+        """Accept the plain key, as documented, the key as a user name, as the client and the page do, or a token."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() == "bearer" and given in self._tokens:
             if now() < self._tokens[given]:
@@ -89,6 +90,4 @@ class Gatekeeper:
         user = f"{self.api_key}:".encode()
         right = (self.api_key.encode(), base64.urlsafe_b64encode(user), base64.b64encode(user))
         if scheme.lower() != "basic" or not any(secrets.compare_digest(given.encode(), one) for one in right):
-            # A browser then asks for credentials: the key is the user name, and the password stays empty.
-            headers = {"WWW-Authenticate": 'Basic realm="local Polaris"'} if request.url.path == "/" else None
-            raise ApiError(401, "The API key is missing or wrong", headers=headers)
+            raise ApiError(401, "The API key is missing or wrong")
