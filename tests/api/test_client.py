@@ -20,6 +20,8 @@ from airflow_provider_polaris.api.errors import (
 )
 from tests.support.specs import SPEC
 
+NO_TABLE = "00000000-0000-4000-8000-000000000000"
+
 
 def connection_to(polaris, **values) -> PolarisConnection:
     values = {"host": polaris.url, "project_id": polaris.project_id, "api_key": polaris.api_key, **values}
@@ -74,7 +76,7 @@ def test_list_jobs_yields_a_job_once_that_moves_to_the_next_page(polaris, client
         ({"type": "sql"}, "type=sql"),
         ({"connection_name": ["a b"]}, "connectionName=a+b"),
         ({"target_table_name": "t"}, "targetTableName=t"),
-        ({"target_table_id": "i"}, "targetTableId=i"),
+        ({"target_table_id": NO_TABLE}, f"targetTableId={NO_TABLE}"),
         ({"search_string": "x&y"}, "searchString=x%26y"),
     ],
 )
