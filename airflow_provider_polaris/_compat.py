@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from airflow.sdk import BaseHook, BaseOperator, BaseOperatorLink, BaseSensorOperator, PokeReturnValue
@@ -134,6 +135,22 @@ def current_try(ti: Any, state: str, logical_date: datetime | None) -> int | Non
     )
     found = answer.task_instance
     return int(found.try_number) if found is not None and found.run_id == ti.run_id else None
+
+
+def task_url(ti: Any) -> str | None:
+    """Return the web page of a task instance, ``None`` if Airflow does not know its own address. Best effort.
+
+    The address is ``[api] base_url`` (3.x) or ``[webserver] base_url`` (2.11, where localhost is the default). Airflow
+    3.0 does not give a task the address of its page.
+    """
+    try:
+        is_known = conf.get("api" if AIRFLOW_3 else "webserver", "base_url", fallback=None)
+        url = str(ti.log_url) if is_known else ""
+        parts = urlsplit(url)
+    except Exception:  # noqa: BLE001 - a page for a person stops no load
+        return None
+    is_public = parts.hostname not in (None, "localhost") and "@" not in parts.netloc  # no password
+    return url if is_public else None
 
 
 def mapped_arguments(task: Any) -> set[str]:

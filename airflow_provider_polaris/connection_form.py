@@ -24,7 +24,8 @@ FIELDS: Mapping[str, dict[str, Any]] = {
     },
     "auth": {
         "label": "Authentication",
-        "description": "How the API key is sent: by itself (api_key), or as a user name (basic).",
+        "description": "How the API key is sent: by itself (api_key), or as a user name (basic). "
+        "With bearer, the password is an access token, which expires after five minutes.",
         "schema": {"type": ["string", "null"], "enum": list(AUTH_FORMS), "default": AUTH_FORMS[0]},
     },
     "timeout": {

@@ -7,6 +7,7 @@ exception                                 means                                 
 :class:`PolarisTransientError`, base of:  a call failed, perhaps for a short time             yes
 :class:`PolarisUnreachable`               no connection, no response in time, 429 or 5xx      yes
 :class:`PolarisInvalidResponse`           a response does not follow the Polaris API          yes
+:class:`PolarisResponseTooLarge`          the response is too large to be read                yes
 :class:`PolarisUnauthorized`              401: the API key is wrong, expired or revoked       yes
 :class:`PolarisForbidden`                 403: the API key lacks a permission                 yes
 :class:`PolarisNotFound`                  404: there is no such job, table or project         yes
@@ -44,6 +45,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisInvalidResponse,
     PolarisJobNotFound,
     PolarisNotFound,
+    PolarisResponseTooLarge,
     PolarisTransientError,
     PolarisUnauthorized,
     PolarisUnreachable,
@@ -69,6 +71,7 @@ __all__ = [
     "PolarisJobTimeout",
     "PolarisNotFound",
     "PolarisOptionInvalid",
+    "PolarisResponseTooLarge",
     "PolarisTaskKilled",
     "PolarisTransientError",
     "PolarisUnauthorized",
@@ -106,7 +109,7 @@ class PolarisJobTimeout(PolarisError, AirflowException):
 
 
 class PolarisTaskKilled(PolarisError, AirflowFailException):
-    """A user killed the task before it created a job. The task creates none."""
+    """A user killed the task before it created a job, or another try has started. This try creates no job."""
 
 
 class PolarisCancelTimeout(PolarisError, AirflowException):

@@ -26,16 +26,16 @@ from typing import Any, TextIO, cast
 import requests
 
 #: The shortest interval of the list, in seconds.
-INTERVAL = 5.0
-LATENCY = 0.02
+INTERVAL_SECONDS = 5.0
+LATENCY_SECONDS = 0.02
 #: The number of intervals in which CPU time is measured.
 INTERVALS = 7
 COUNTS = (1, 10, 100, 1000)
-SAMPLE = 0.002
+SAMPLE_SECONDS = 0.002
 #: Starts as in a triggerer, one trigger after another: the active jobs of the project, the number of waits, and the
 #: seconds between the first and the second half of the starts.
 STARTS = ((1_100, 300, 0.0), (2_500, 500, 8.0), (9_000, 1_000, 0.0))
-START_EVERY = 0.002
+START_PAUSE_SECONDS = 0.002
 START_INTERVALS = 5
 PAGE = 1000
 SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
@@ -59,7 +59,7 @@ def serve() -> None:
             for job_id in list(polaris._store.jobs):
                 polaris.set_status(job_id, "canceled")
             polaris.clear_faults()
-            polaris.delay_next(10**9, seconds=LATENCY)
+            polaris.delay_next(10**9, seconds=LATENCY_SECONDS)
             active = [polaris.add_job(executionStatus="running") for _ in range(others + jobs)]
             return active[others:]
 
@@ -126,7 +126,7 @@ def triggers(job_ids: list[str]) -> list[Any]:
             project_id=None,
             wait_for="completed",
             fail_on_unhealthy=False,
-            poll_interval=INTERVAL,
+            poll_interval=INTERVAL_SECONDS,
             deadline=time.time() + 86_400,
             max_unreachable=3600.0,
             last_job={"id": job_id, "type": "batch", "executionStatus": "running", "health": {"status": "ok"}},
@@ -148,8 +148,8 @@ async def lag(seconds: float) -> tuple[float, float]:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
-        await asyncio.sleep(SAMPLE)
-        late.append(time.perf_counter() - start - SAMPLE)
+        await asyncio.sleep(SAMPLE_SECONDS)
+        late.append(time.perf_counter() - start - SAMPLE_SECONDS)
     late.sort()
     return late[int(len(late) * 0.99)], late[-1]
 
@@ -181,9 +181,9 @@ async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, int]:
         server("count")
         for _ in range(INTERVALS):
             before = time.process_time()
-            await asyncio.sleep(INTERVAL / 2)
+            await asyncio.sleep(INTERVAL_SECONDS / 2)
             plain.append(await asyncio.to_thread(plain_list))
-            await asyncio.sleep(INTERVAL / 2)
+            await asyncio.sleep(INTERVAL_SECONDS / 2)
             ours.append(time.process_time() - before - plain[-1])
     return statistics.median(ours), statistics.median(plain), server("count") - INTERVALS
 
@@ -208,20 +208,20 @@ async def measure(server: Server, count: int) -> dict[str, float]:
     gc.freeze()  # a collection of all imported objects takes a tenth of a second, and is not a cost of the waits
     waits = {job_id: asyncio.ensure_future(fired(one)) for job_id, one in made}
     _, start_up = await lag(2.0)
-    await asyncio.sleep(2 * INTERVAL)
+    await asyncio.sleep(2 * INTERVAL_SECONDS)
     lines = new_lines()
     cpu, plain, requested = await cpu_beside_plain_lists(server)
-    busy_lag, _ = await lag(2 * INTERVAL)
+    busy_lag, _ = await lag(2 * INTERVAL_SECONDS)
     opened = new_lines() - lines
     ended = {}
     for job_id in random.sample(job_ids, min(count, 10)):
-        await asyncio.sleep(random.uniform(0, INTERVAL / 2))  # noqa: S311 - no key
+        await asyncio.sleep(random.uniform(0, INTERVAL_SECONDS / 2))  # noqa: S311 - no key
         ended[job_id] = server("end", job_id)
     delays = [await waits[job_id] - at for job_id, at in ended.items()]
     figures = {
         "waits": count,
         "requests_per_interval": requested / INTERVALS,
-        "cpu_ms_per_1000_polls": 1e6 * (cpu - idle_cpu * INTERVAL) / count,
+        "cpu_ms_per_1000_polls": 1e6 * (cpu - idle_cpu * INTERVAL_SECONDS) / count,
         "plain_list_ms": 1e3 * plain,
         "lag_ms": 1e3 * busy_lag,
         "idle_lag_ms": 1e3 * idle_lag,
@@ -245,10 +245,10 @@ async def measure_start(server: Server, active: int, count: int, second_half_aft
         if number == count // 2:
             await asyncio.sleep(second_half_after)
         waits.append(asyncio.ensure_future(fired(trigger)))
-        await asyncio.sleep(START_EVERY)
-    await asyncio.sleep(INTERVAL)
+        await asyncio.sleep(START_PAUSE_SECONDS)
+    await asyncio.sleep(INTERVAL_SECONDS)
     server("count")
-    await asyncio.sleep(START_INTERVALS * INTERVAL)
+    await asyncio.sleep(START_INTERVALS * INTERVAL_SECONDS)
     requested = server("count") / START_INTERVALS
     for wait in waits:
         wait.cancel()
@@ -261,12 +261,12 @@ async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -
     ending = job_ids[:200]
     server("count")
     at = server("end", *ending)
-    ending_lag, _ = await lag(INTERVAL + 2)
+    ending_lag, _ = await lag(INTERVAL_SECONDS + 2)
     delays = [await waits[job_id] - at for job_id in ending]
     requested = server("count")
     server("hang")
-    await asyncio.sleep(INTERVAL)
-    hanging_lag, _ = await lag(INTERVAL)
+    await asyncio.sleep(INTERVAL_SECONDS)
+    hanging_lag, _ = await lag(INTERVAL_SECONDS)
     before = time.perf_counter()
     await asyncio.get_running_loop().getaddrinfo("localhost", 80, family=socket.AF_INET)
     return {
@@ -311,12 +311,12 @@ def memory_per_wait(server: Server) -> dict[str, float]:
     tracemalloc.start()
     count = max(COUNTS)
     # The first waits load what all waits share.
-    asyncio.run(memory([fired(one) for one in triggers(server("start", 20))], INTERVAL))
+    asyncio.run(memory([fired(one) for one in triggers(server("start", 20))], INTERVAL_SECONDS))
     job_ids = server("start", count)
 
     async def both() -> tuple[float, float]:
         nothing = await memory([idle(Idle()) for _ in range(count)], 1.0)
-        return nothing, await memory([fired(one) for one in triggers(job_ids)], 3 * INTERVAL)
+        return nothing, await memory([fired(one) for one in triggers(job_ids)], 3 * INTERVAL_SECONDS)
 
     nothing, ours = asyncio.run(both())
     tracemalloc.stop()
@@ -358,12 +358,12 @@ def table(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: di
     figures = {**rows[-1], **rest}
     figures["times"] = figures["cpu_ms_per_1000_polls"] / figures["plain_list_ms"]
     started = [
-        f"- {start['waits']:,.0f} waits start {1e3 * START_EVERY:.0f} ms apart among {start['active']:,.0f} active "
-        f"jobs ({start['pages']:.0f} pages): {start['requests_per_interval']:.1f} requests per interval from the "
-        "second interval on."
+        f"- {start['waits']:,.0f} waits start {1e3 * START_PAUSE_SECONDS:.0f} ms apart among "
+        f"{start['active']:,.0f} active jobs ({start['pages']:.0f} pages): "
+        f"{start['requests_per_interval']:.1f} requests per interval from the second interval on."
         for start in starts
     ]
-    return "\n".join([*lines, "", SUMMARY.format(**figures, interval=INTERVAL), *started])
+    return "\n".join([*lines, "", SUMMARY.format(**figures, interval=INTERVAL_SECONDS), *started])
 
 
 def exceeded_limits(rows: list[dict[str, float]], starts: list[dict[str, float]], rest: dict[str, float]) -> list[str]:
@@ -392,10 +392,10 @@ def exceeded_limits(rows: list[dict[str, float]], starts: list[dict[str, float]]
         ("DNS lookup of another trigger while every request hangs", last["hanging_dns_ms"], 1000),
         ("event loop blocked at the start", last["start_up_ms"], 100),
         *(
-            (f"from a job's end to its event with {row['waits']} waits", row["seconds_to_event"], INTERVAL + 1)
+            (f"from a job's end to its event with {row['waits']} waits", row["seconds_to_event"], INTERVAL_SECONDS + 1)
             for row in rows
         ),
-        ("from the end of 200 jobs to their events", last["ending_seconds_to_event"], INTERVAL + 1),
+        ("from the end of 200 jobs to their events", last["ending_seconds_to_event"], INTERVAL_SECONDS + 1),
         ("new TCP connections", max(row["new_lines"] for row in rows), 0),
         ("KB per wait", rest["wait_kb"], 10),
         ("imports", rest["import_ms"], 15),

@@ -52,6 +52,7 @@ STACK_LEFT, STACK_RIGHT = 815, 980  # pytest_plugin.py and the local Polaris
 PAD, LINE = 10, 15
 LANE = 9  # the distance of two arrows side by side
 EXPRESS = 3  # an arrow over at least this many levels goes down at the right edge, past all boxes
+COLOR = "#0550ae"
 SMALL_JOG = 14  # a shift of an arrow that is smaller than this is left out
 _FONT = 'font-family="DejaVu Sans, Verdana, sans-serif" font-size="11" fill="#1f2328"'
 _FILE_FONT = 'font-family="DejaVu Sans Mono, Menlo, Consolas, monospace"'
@@ -126,9 +127,7 @@ def draw(graph: Graph) -> str:
     levels = [[Box(room, _files(graph, room)) for room in level if _is_drawn(graph, room)] for level in LEVELS]
     stack = [Box(room, _files(graph, room)) for room in ("pytest_plugin", "local", "local.http", "local.engine")]
     edges = _between(graph, {box.name for level in levels for box in level}, room_of)
-    rank = {box.name: number for number, level in enumerate(levels) for box in level}
-    down = {edge for edge in edges if rank[edge[0]] <= rank[edge[1]]}
-    arrows = _Arrows(levels, sorted(_without_shortcuts(down)), sorted(edges - down))
+    arrows = _Arrows(levels, sorted(_without_shortcuts(edges)))
     height = arrows.place()
     _place_stack(stack, levels[0][0].y)
     inside = _without_shortcuts(_between(graph, {box.name for box in stack}, _room_in_stack))
@@ -149,7 +148,7 @@ def draw(graph: Graph) -> str:
             _text(STACK_LEFT, stack[-1].y + stack[-1].height + 28 + LINE * number, line, 'fill="#57606a"')
             for number, line in enumerate(("The local Polaris shares", "no code with the rest."))
         ),
-        *_legend(bottom, has_upward=bool(arrows.upward)),
+        *_legend(bottom),
         "</svg>\n",
     ]
     return "\n".join(parts)
@@ -158,19 +157,16 @@ def draw(graph: Graph) -> str:
 class _Arrows:
     """The arrows between the rooms of the levels: each goes through the channels between the levels, apart from others.
 
-    :param down: edges to the same level or a lower one.
-    :param upward: edges to a higher level; they are drawn from below.
+    :param edges: from a room to a room of the same level or of a lower one. A test holds that there are no others.
     """
 
-    def __init__(self, levels: list[list[Box]], down: list[tuple[str, str]], upward: list[tuple[str, str]]) -> None:
+    def __init__(self, levels: list[list[Box]], edges: list[tuple[str, str]]) -> None:
         self.levels = levels
         self.boxes = {box.name: box for level in levels for box in level}
         self.rank = {box.name: number for number, level in enumerate(levels) for box in level}
-        self.upward = upward
-        self.beside = [edge for edge in down if self._are_neighbours(*edge)]
+        self.beside = [edge for edge in edges if self._are_neighbours(*edge)]
         #: Each edge as its upper and its lower room. Inside a level, an arrow leaves both rooms at the lower side.
-        self.routed = [edge for edge in down if edge not in self.beside] + [(low, top) for top, low in upward]
-        self.upward_routed = {(low, top) for top, low in upward}
+        self.routed = [edge for edge in edges if edge not in self.beside]
         #: The x at which an edge passes each level between its rooms.
         self.ways: dict[tuple[str, str], list[float]] = {}
         self.segments: dict[tuple[str, str], list[Segment]] = {}
@@ -203,9 +199,7 @@ class _Arrows:
             ends = (left.x + left.width, right.x) if left.x < right.x else (left.x, right.x + right.width)
             yield _arrow([(ends[0], y), (ends[1], y)])
         for edge in self.routed:
-            points = list(self._points(edge))
-            is_upward = edge in self.upward_routed
-            yield _arrow(points[::-1] if is_upward else points, is_upward=is_upward)
+            yield _arrow(self._points(edge))
 
     def _are_neighbours(self, source: str, target: str) -> bool:
         level = [box.name for box in self.levels[self.rank[source]]]
@@ -352,7 +346,7 @@ def _stack_arrow(stack: list[Box], edge: tuple[str, str]) -> str:
     source, target = (next(box for box in stack if box.name == name) for name in edge)
     is_down = source.y < target.y
     ends = (source.y + source.height, target.y) if is_down else (source.y, target.y + target.height)
-    return _arrow([(source.middle, ends[0]), (target.middle, ends[1])], is_upward=not is_down)
+    return _arrow([(source.middle, ends[0]), (target.middle, ends[1])])
 
 
 def _bands(levels: list[list[Box]]) -> Iterator[str]:
@@ -363,19 +357,16 @@ def _bands(levels: list[list[Box]]) -> Iterator[str]:
             yield _text(22, y + height / 2 + 4 + LINE * (number - (len(titles) - 1) / 2), title, 'font-weight="bold"')
 
 
-def _legend(y: float, *, has_upward: bool) -> Iterator[str]:
+def _legend(y: float) -> Iterator[str]:
     yield _arrow([(24, y + 8), (60, y + 8)])
     yield _text(70, y + 12, "imports. An arrow is left out if other arrows lead to the same box.", "")
-    if has_upward:
-        yield _arrow([(24, y + 28), (60, y + 28)], is_upward=True)
-        yield _text(70, y + 32, "imports upwards", "")
 
 
 def _band(x: float, y: float, width: float, height: float) -> str:
     return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="8" fill="#f6f8fa"/>'
 
 
-def _arrow(points: Iterable[tuple[float, float]], *, is_upward: bool = False) -> str:
+def _arrow(points: Iterable[tuple[float, float]]) -> str:
     """Return a line through points, and its head: some viewers ignore the colour of a marker."""
     points = [point for point, before in pairwise([*points, (-1.0, -1.0)]) if point != before]
     (x, y), (before_x, before_y) = points[-1], points[-2]
@@ -385,9 +376,8 @@ def _arrow(points: Iterable[tuple[float, float]], *, is_upward: bool = False) ->
     head = (
         f"{x:.1f} {y:.1f} {back[0] + 4 * dy:.1f} {back[1] + 4 * dx:.1f} {back[0] - 4 * dy:.1f} {back[1] - 4 * dx:.1f}"
     )
-    color, dashes = ("#b42318", ' stroke-dasharray="4 3"') if is_upward else ("#0550ae", "")
-    line = f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="1.3"{dashes}/>'
-    return f'{line}<polygon points="{head}" fill="{color}"/>'
+    line = f'<path d="M{path}" fill="none" stroke="{COLOR}" stroke-width="1.3"/>'
+    return f'{line}<polygon points="{head}" fill="{COLOR}"/>'
 
 
 def _text(x: float, y: float, text: str, style: str) -> str:

@@ -29,6 +29,7 @@ from airflow_provider_polaris._compat import BaseSensorOperator  # noqa: E402
 from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
 from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
+from airflow_provider_polaris.submission import job_search  # noqa: E402
 from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
 from tests.support.local_calls import API_KEY  # noqa: E402
 from tests.support.virtual_time import VirtualClock  # noqa: E402
@@ -46,9 +47,10 @@ def _server():
 
 @pytest.fixture
 def polaris(_server, monkeypatch):
-    """Yield a local Polaris, and define the connection polaris_default to it."""
+    """Yield a local Polaris that no task has used yet, and define the connection polaris_default to it."""
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", _server.connection_json)
     _server.requests.clear()
+    job_search._FACTS.clear()
     yield _server
     _server.clear_faults()
     for job_id in list(_server._store.jobs):  # some jobs are malformed, or have a time in the future (moved_clock)

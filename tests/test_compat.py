@@ -58,3 +58,21 @@ def test_the_current_try_is_read_from_the_latest_run_up_to_this_one(monkeypatch,
     (message,) = messages
     assert (message.dag_id, message.task_id, message.map_index, message.state) == ("dag", "task", -1, "queued")
     assert message.logical_date == (logical_date and logical_date + timedelta(microseconds=1))
+
+
+@pytest.mark.parametrize(
+    ("base_url", "is_known"),
+    [
+        ("https://airflow.example", True),
+        ("http://localhost:8080", False),
+        ("https://user:password@airflow.example", False),
+        ("https://[", False),
+        ("", False),
+    ],
+)
+def test_the_page_of_a_task_is_known_if_airflow_knows_its_own_address(monkeypatch, base_url, is_known):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL" if AIRFLOW_3 else "AIRFLOW__WEBSERVER__BASE_URL", base_url)
+    ti = FakeTaskInstance()
+    assert _compat.task_url(ti) is None, "Airflow 3.0 does not give a task the address"
+    ti.log_url = f"{base_url}/dags/dag/runs/run/tasks/task"
+    assert _compat.task_url(ti) == (ti.log_url if is_known else None)

@@ -99,7 +99,7 @@ def test_the_troubleshooting_page_names_classes_that_exist():
 
 
 @pytest.mark.parametrize(
-    "quotation", ["… returned 404: …", "The spec was sent at …", "Give the API key the permission …"]
+    "quotation", ["… returned 404: …", "The spec was sent at …", "give the API key the permission …"]
 )
 def test_a_quotation_that_differs_by_a_word_from_the_code_is_found(messages, quotation):
     words = quotation.split()

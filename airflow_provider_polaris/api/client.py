@@ -6,9 +6,11 @@ import threading
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from airflow_provider_polaris.api.connection import PolarisConnection, check_id
+from airflow_provider_polaris.api.connection import PolarisConnection, check_id, is_id
 from airflow_provider_polaris.api.errors import (
+    PolarisApiError,
     PolarisInvalidResponse,
+    PolarisResponseTooLarge,
     PolarisTransientError,
     PolarisUnauthorized,
     PolarisUsageError,
@@ -31,6 +33,11 @@ T = TypeVar("T")
 
 #: The most jobs that one page of the list can hold.
 PAGE_LIMIT = 1000
+#: The largest page of active jobs that is read, in bytes. A thousand jobs take about 0.7 MB. Parsing a large page would
+#: delay all triggers of a triggerer, also in a thread: Python's parser holds the GIL, for a second for 50 MB.
+MAX_ACTIVE_PAGE = 4 * 1024 * 1024
+#: A page that is too large to be read is requested again with half as many jobs, down to this many.
+MIN_PAGE_LIMIT = 10
 
 
 class ActivePage(NamedTuple):
@@ -92,9 +99,12 @@ class PolarisClient:
 
         return self._get("jobs", job_id, retry=Retry.when(retry), read=read)
 
-    def get_job_status(self, job_id: str) -> ExecutionStatus:
-        """Return the job's execution status. Only status and health together tell whether its data is good."""
-        return self._get("jobs", check_id(job_id, "job_id"), "status", read=_status_of)
+    def get_job_status(self, job_id: str, *, retry: bool = True) -> ExecutionStatus:
+        """Return the job's execution status. Only status and health together tell whether its data is good.
+
+        The response is small, also if that of :meth:`get_job` is too large to be read.
+        """
+        return self._get("jobs", check_id(job_id, "job_id"), "status", retry=Retry.when(retry), read=_status_of)
 
     def get_job_metrics(self, job_id: str, *, retry: bool = True) -> JobMetrics:
         """Return the job's row counters."""
@@ -149,7 +159,9 @@ class PolarisClient:
         }
         return self._pages({name: value for name, value in query.items() if value is not None}, Retry.when(retry))
 
-    def list_active(self, wanted: Container[str], offset: int = 0, *, retry: bool = True) -> ActivePage:
+    def list_active(
+        self, wanted: Container[str], offset: int = 0, limit: int = PAGE_LIMIT, *, retry: bool = True
+    ) -> ActivePage:
         """Return one page of all jobs that are not over, the oldest job first.
 
         A job that ends between two requests moves later jobs up. A later page can therefore leave a job out, and never
@@ -157,12 +169,14 @@ class PolarisClient:
 
         :param wanted: job ids in lower case. Rows of other jobs are only counted.
         :param offset: the number of jobs on the pages before.
+        :param limit: the most jobs on the page, 1 to 1000.
+        :raises PolarisResponseTooLarge: if the page has more than 4 MB. The list holds the data of inline jobs.
         """
         query = {
             "executionStatus": ACTIVE_STATUSES,
             "sortColumn": "created_date_time",
             "sortOrder": "ASC",
-            "paginationLimit": PAGE_LIMIT,
+            "paginationLimit": limit,
             "paginationOffset": offset,
         }
 
@@ -179,7 +193,7 @@ class PolarisClient:
                 raise _no_progress(offset)
             return ActivePage(rows, len(values), more)
 
-        return self._get("jobs", params=query, retry=Retry.when(retry), read=read)
+        return self._get("jobs", params=query, retry=Retry.when(retry), read=read, most=MAX_ACTIVE_PAGE)
 
     def latest_job(self, table: str, job_type: str | None = None) -> Job | None:
         """Return the job that was created last for a table, by any user; ``None`` if the table has no job.
@@ -202,25 +216,31 @@ class PolarisClient:
         Every request that Polaris receives creates another job. So a request whose response was lost is not sent
         again. It raises a PolarisTransientError, and the job may exist: :meth:`latest_job` finds it.
 
+        If the response is too large to be read, the job that is returned has the id of the new job, the status
+        ``unknown``, and the type and the table of the spec.
+
         :param spec: the job's specification, as the API takes it.
         """
         if not isinstance(spec, Mapping):
             raise PolarisUsageError(f"The job spec must be a dict, not {spec.__class__.__name__}")
         try:
             return self._request("POST", "jobs", body=dict(spec), retry=Retry.UNSENT, read=Job.from_api)
+        except PolarisResponseTooLarge as error:
+            job_id = (error.location or "").rpartition("/")[2]
+            if not is_id(job_id):
+                raise _may_exist(error, PolarisInvalidResponse) from None
+            known = {"type": spec.get("type"), "target": spec.get("target")}
+            return Job.from_api({"id": job_id, "executionStatus": ExecutionStatus.UNKNOWN, **known})
         except PolarisTransientError as error:
             if not error.received:
                 raise
-            raise type(error)(
-                sentences(error, "Polaris may have created the job. Look for the job before you send the spec again"),
-                status=error.status,
-                code=error.code,
-            ) from None
+            raise _may_exist(error, type(error)) from None
 
     def update_job(self, job_id: str, desired_status: str, *, retry: bool = True) -> Job:
         """Ask for a status, and return the job as it was when Polaris accepted the request.
 
-        The job's execution status follows later.
+        The job's execution status follows later. If the response is too large to be read, the job that is returned has
+        only its id and its statuses.
 
         :param desired_status: ``running``, ``suspended`` or ``canceled``.
         """
@@ -228,7 +248,11 @@ class PolarisClient:
             raise PolarisUsageError(f"desired_status must be running, suspended or canceled, not {desired_status!r}")
         body = {"desiredExecutionStatus": str(desired_status)}
         segments = ("jobs", check_id(job_id, "job_id"))
-        return self._request("PUT", *segments, body=body, retry=Retry.when(retry), read=Job.from_api)
+        try:
+            return self._request("PUT", *segments, body=body, retry=Retry.when(retry), read=Job.from_api)
+        except PolarisResponseTooLarge:  # Polaris has accepted the request
+            status = self.get_job_status(job_id, retry=retry)
+            return Job(job_id, status, desired_execution_status=ExecutionStatus(desired_status))
 
     def cancel_job(self, job_id: str, *, retry: bool = True) -> Job:
         """Ask Polaris to cancel the job. A canceled job cannot be resumed. See :meth:`update_job`."""
@@ -277,14 +301,23 @@ class PolarisClient:
         read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
         retry: Retry = Retry.SAFE,
+        most: int | None = None,
     ) -> T:
-        return self._request("GET", *segments, read=read, params=params, retry=retry)
+        return self._request("GET", *segments, read=read, params=params, retry=retry, most=most)
 
     def _pages(self, query: Mapping[str, Any], retry: Retry) -> Iterator[Job]:
         seen: set[str] = set()
         offset = 0
+        limit = query["paginationLimit"]
         while True:
-            jobs, more = self._get("jobs", params={**query, "paginationOffset": offset}, retry=retry, read=_jobs_of)
+            page = {**query, "paginationLimit": limit, "paginationOffset": offset}
+            try:
+                jobs, more = self._get("jobs", params=page, retry=retry, read=_jobs_of)
+            except PolarisResponseTooLarge:
+                if not isinstance(limit, int) or limit <= 1:
+                    raise
+                limit //= 2
+                continue
             fresh = [job for job in jobs if job.id not in seen]
             seen.update(job.id for job in fresh)
             yield from fresh
@@ -293,6 +326,12 @@ class PolarisClient:
                 return
             if not fresh:
                 raise _no_progress(offset)
+
+
+def _may_exist(error: PolarisApiError, kind: type[PolarisTransientError]) -> PolarisTransientError:
+    """Return the error of a request that may have created a job."""
+    what_next = "Polaris may have created the job. Look for the job before you send the spec again"
+    return kind(sentences(error, what_next), status=error.status, code=error.code)
 
 
 def _no_progress(offset: int) -> PolarisInvalidResponse:

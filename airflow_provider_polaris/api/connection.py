@@ -21,8 +21,9 @@ DEFAULT_CONN_ID = "polaris_default"
 #: Seconds to wait for a response, unless the connection has its own ``timeout``.
 DEFAULT_TIMEOUT_SECONDS = 30.0
 MAX_TIMEOUT_SECONDS = 600
-#: How the API key is sent: by itself, or as the user name of HTTP basic authentication.
-AUTH_FORMS = ("api_key", "basic")
+#: How the password is sent: an API key by itself, an API key as the user name of HTTP basic authentication, or an OAuth
+#: access token. A token is accepted for five minutes.
+AUTH_FORMS = ("api_key", "basic", "bearer")
 #: The extras of an Airflow connection that this provider reads.
 EXTRAS = ("project_id", "auth", "timeout", "verify", "allow_http", "job_url_template")
 
@@ -37,6 +38,11 @@ def rendered_to_nothing(name: str, value: Any) -> str:
     return f"{name} is {value!r}. Did the upstream task push it to XCom?"
 
 
+def is_id(value: Any) -> bool:
+    """Whether Polaris can have given such an id."""
+    return isinstance(value, str) and _ID.fullmatch(value) is not None
+
+
 def check_id(value: Any, name: str) -> str:
     """Return the id. Raises PolarisUsageError if Polaris cannot have given such an id."""
     if value in (None, "", "None"):
@@ -47,11 +53,11 @@ def check_id(value: Any, name: str) -> str:
         )
     if isinstance(value, str) and ("{{" in value or "{%" in value):
         raise PolarisUsageError(f"{name} is an unrendered template: {value[:100]!r}")
-    if not isinstance(value, str) or not _ID.fullmatch(value):
+    if not is_id(value):
         raise PolarisUsageError(
             f"{name} must be a Polaris id, of letters, digits, '-' and '_'; it is {repr(value)[:100]}"
         )
-    return value
+    return str(value)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class PolarisConnection:
         """The value of the ``Authorization`` header."""
         if self.auth == "basic":
             return "Basic " + base64.b64encode(f"{self.api_key}:".encode()).decode()
-        return f"Basic {self.api_key}"
+        return f"{'Bearer' if self.auth == 'bearer' else 'Basic'} {self.api_key}"
 
     def job_url(self, job_id: str) -> str | None:
         """Return the web page that shows the job: by the template, or else the organisation's console.
@@ -119,7 +125,8 @@ class PolarisConnection:
 
         :param host: the regional endpoint, ``ORG.REGION.CLOUD.api.imply.io``, with or without ``https://``.
         :param api_key: with the permissions that the calls need.
-        :param auth: ``api_key`` sends the key by itself, ``basic`` as a user name.
+        :param auth: ``api_key`` sends the key by itself, ``basic`` as a user name. With ``bearer``, ``api_key`` is an
+            access token, which Polaris accepts for five minutes.
         :param timeout: seconds to wait for a response, at most 600.
         :param verify: ``False`` skips the check of the server's certificate; or the path of a CA bundle.
         :param allow_http: allow ``http://`` to other hosts than this machine. The key is then sent unencrypted.

@@ -63,8 +63,19 @@ class PolarisUnreachable(PolarisTransientError):
 class PolarisInvalidResponse(PolarisTransientError):
     """A response does not follow the Polaris API, so that a gateway or another service may have sent it.
 
-    It is a redirect, HTML, broken JSON, JSON of a wrong shape, or a 404 without the service's error code.
+    It is a redirect, HTML, broken JSON, JSON of a wrong shape, or a 400, 403 or 404 without the service's error code.
     """
+
+
+class PolarisResponseTooLarge(PolarisApiError):
+    """A successful response is too large to be read. Polaris has carried out the request.
+
+    :param location: the ``Location`` header: after a creation, the path of the created job.
+    """
+
+    def __init__(self, message: str, *, location: str | None = None, **response: Any) -> None:
+        super().__init__(message, **response)
+        self.location = location
 
 
 class PolarisUnauthorized(PolarisApiError):

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow_provider_polaris.api.errors import PolarisUsageError
+from airflow_provider_polaris.api.errors import PolarisBadRequest, PolarisUsageError
 from airflow_provider_polaris.api.models import JobType
 from airflow_provider_polaris.api.parsing import clip
 
@@ -22,6 +22,11 @@ _INTO = re.compile(r"INTO\b", re.IGNORECASE)
 _TABLE = re.compile(r'(?:"druid"\.|druid\.)?(?:"([^"]*(?:""[^"]*)*)"|([\w.]+))')
 #: A template renders text here. A service that reads the text ``"false"`` as true replaces or empties a whole table.
 _FLAGS = ("replaceAll", "deleteAll", "createTableIfNotExists")
+
+#: The key of a batch job's ``context`` that holds the marker, and the first word of the comment in a query.
+CONTEXT_KEY = "airflow"
+#: This provider's name, the digest of a task's clear generation, and a number that is new for each try.
+_MARKER = re.compile(r"airflow-provider-polaris [0-9a-f]{32}(?: [0-9a-f]{16})?")
 
 
 def read_spec(given: Any) -> dict[str, Any]:
@@ -131,12 +136,59 @@ def sql_target(query: Any) -> str | None:
 
 
 def can_be_marked(spec: Mapping[str, Any]) -> bool:
-    """Whether the spec can hold a marker. Only a query can: the marker is a comment in it."""
-    return _type_of(spec).is_sql
+    """Whether the spec has a place for a marker: the query of a ``sql`` job, or the ``context`` of a ``batch`` job.
+
+    A key ``airflow`` that a user put into the context is never replaced. Other types of jobs have no such place
+    (OpenAPI document of March 2026).
+    """
+    if _type_of(spec).is_sql:
+        return True
+    context = {} if spec.get("context") is None else spec["context"]
+    has_place = isinstance(context, Mapping) and (CONTEXT_KEY not in context or _marker_in(context) is not None)
+    return _type_of(spec).is_batch and has_place
 
 
-def marked(spec: Mapping[str, Any], marker: str) -> dict[str, Any]:
-    """Return the spec with a marker that identifies its job, or the spec itself if it can hold none."""
-    if not can_be_marked(spec):
-        return dict(spec)
-    return {**spec, "query": f"{spec['query']}\n/* {marker} */"}
+def marked(spec: Mapping[str, Any], marker: str, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the spec with a marker that identifies its job. A marker in a copied spec is replaced.
+
+    :param spec: one that can be marked.
+    :param marker: a text of the form that :func:`marker_of` finds.
+    :param about: who creates the job, as plain JSON values, for a person who looks at the job.
+    """
+    note = {**about, "marker": marker}  # the marker is last: marker_of takes the last one of a query
+    if not _type_of(spec).is_sql:
+        return {**spec, "context": {**(spec.get("context") or {}), CONTEXT_KEY: note}}
+    # Without a star, no value can end the comment.
+    comment = json.dumps(note).replace("*", "\\u002a")
+    return {**spec, "query": f"{spec['query']}\n/* {CONTEXT_KEY} {comment} */"}
+
+
+def marker_of(job: Mapping[str, Any]) -> str | None:
+    """Return the marker of a job, in the API's form, or of a spec. ``None`` if there is none."""
+    if _type_of(job).is_sql:
+        found = _MARKER.findall(str(job.get("query")))
+        return found[-1] if found else None
+    if not _type_of(job).is_batch:
+        return None
+    spec = job.get("spec")
+    return _marker_in(job.get("context")) or (_marker_in(spec.get("context")) if isinstance(spec, Mapping) else None)
+
+
+def _marker_in(context: Any) -> str | None:
+    note = context.get(CONTEXT_KEY) if isinstance(context, Mapping) else None
+    marker = note.get("marker") if isinstance(note, Mapping) else None
+    return marker if isinstance(marker, str) and _MARKER.fullmatch(marker) else None
+
+
+def refuses_context(spec: Mapping[str, Any], error: PolarisBadRequest) -> bool:
+    """Whether the service may have rejected the marked spec for its ``context``. Then no job was created."""
+    return _type_of(spec).is_batch and error.status == 400 and "context" in str(error).lower()
+
+
+def comparable(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a spec decides about the data: without the marker in a context, and without ignored fields."""
+    kept = {name: value for name, value in spec.items() if name not in ("desiredExecutionStatus", "context")}
+    context = spec.get("context")
+    if isinstance(context, Mapping) and _marker_in(context) is not None:
+        context = {name: value for name, value in context.items() if name != CONTEXT_KEY}
+    return {**kept, "context": context} if context else kept

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
-from airflow_provider_polaris.api.parsing import clean, clip, mapping, part_of, text_of, time_of
+from airflow_provider_polaris.api.parsing import clean, clip, count_of, mapping, part_of, text_of, time_of
 
 #: The most unknown counters that are kept.
 MAX_OTHER = 10
@@ -77,6 +77,11 @@ class JobType(_Word):
     def is_streaming(self) -> bool:
         """Whether a job of this type runs until somebody ends it."""
         return self == JobType.STREAMING
+
+    @property
+    def is_batch(self) -> bool:
+        """Whether a job of this type reads a source once, and its spec has a ``context``."""
+        return self == JobType.BATCH
 
     @property
     def is_sql(self) -> bool:
@@ -385,8 +390,8 @@ class JobMetrics:
         counters = {
             # The vendor's status reference page spells this counter with an s.
             "numRowsProcessedWithWarning" if name == "numRowsProcessedWithWarnings" else name: value
-            for name, value in totals.items()
-            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63 and len(name) <= 100
+            for name, count in totals.items()
+            if (value := count_of(count)) is not None and len(name) <= 100
         }
         known = {field_name: counters.pop(name, None) for name, field_name in cls.NAMES.items()}
         return cls(**known, other=dict(list(counters.items())[:MAX_OTHER]))
@@ -420,11 +425,11 @@ class Table:
         name = data.get("name") if isinstance(data, Mapping) else None
         if not isinstance(name, str):
             raise PolarisInvalidResponse(f"Polaris returned an invalid table: {clip(repr(data), 100)}")
-        availability, rows = data.get("availability"), data.get("totalRows")
+        availability = data.get("availability")
         return cls(
             name=clean(name),
             availability=clip(clean(availability), 60) if isinstance(availability, str) else None,
-            total_rows=rows if isinstance(rows, int) and not isinstance(rows, bool) else None,
+            total_rows=count_of(data.get("totalRows")),
             raw=data,
         )
 

@@ -44,6 +44,14 @@ def clip(text: str, length: int = MAX_TEXT) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
+def count_of(value: Any) -> int | None:
+    """Return a counter of 0 or more. A whole number may be written ``5.0``. ``None`` for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    is_whole = isinstance(value, int) or value.is_integer()  # an infinite number is not whole
+    return int(value) if is_whole and 0 <= value < 2**63 else None
+
+
 def time_of(stamp: str | None) -> datetime | None:
     """Return the time of a timestamp in the service's form. ``None`` for no timestamp and for an invalid one."""
     if not stamp or not _STAMP.match(stamp):

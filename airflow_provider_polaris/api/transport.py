@@ -9,8 +9,9 @@ import base64
 import json
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from requests.auth import AuthBase
 
 from airflow_provider_polaris import __version__, clock
 from airflow_provider_polaris.api.connection import PolarisConnection, is_loopback
+from airflow_provider_polaris.api.error_body import error_of
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisBadRequest,
@@ -31,6 +33,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisForbidden,
     PolarisInvalidResponse,
     PolarisNotFound,
+    PolarisResponseTooLarge,
     PolarisUnauthorized,
     PolarisUnreachable,
 )
@@ -106,6 +109,7 @@ class Transport:
         body: Any = None,
         retry: Retry = Retry.SAFE,
         read: Callable[[Any], T] = as_it_came,
+        most: int | None = None,
     ) -> T:
         """Send one request, and return the parsed JSON of the response.
 
@@ -113,6 +117,7 @@ class Transport:
         :param params: the query. A list repeats the name for each of its values.
         :param body: sent as JSON, unless it is ``None``.
         :param read: parses the JSON. It may raise a PolarisError that quotes the JSON.
+        :param most: the largest response that is read, in bytes, if that is less than MAX_BODY.
         :raises PolarisApiError: if the request failed. The class of the error is the kind of failure.
         """
         retrying = tenacity.Retrying(
@@ -122,7 +127,8 @@ class Transport:
             sleep=clock.sleep,
             reraise=True,
         )
-        answer, content = retrying(self._request_once, method, segments, params, body)
+        limit = MAX_BODY if most is None else min(most, MAX_BODY)
+        answer, content = retrying(self._request_once, method, segments, params, body, limit)
         try:
             return read(answer)
         except PolarisError as error:
@@ -137,6 +143,7 @@ class Transport:
         segments: tuple[str, ...],
         params: Mapping[str, Any] | None,
         body: Any,
+        limit: int,
     ) -> tuple[Any, bytes]:
         path = "/".join(quote(segment, safe="") for segment in segments)
         what = f"{method} {self.connection.host}/…/{path}"
@@ -154,14 +161,23 @@ class Transport:
                 stream=True,
             )
             with response:
-                content = _read(response, self.connection.timeout)
+                content = _read(response, self.connection.timeout, limit)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
             raise PolarisConnectionInvalid(f"{what} cannot be sent: {error}") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             never_sent = not may_have_been_received(error)
             advice = f". Check the host of {self.connection.label}" if never_sent else ""
             raise PolarisUnreachable(f"{what}: {describe(error)}{advice}", received=not never_sent) from None
-        if not 200 <= response.status_code < 300:
+        is_success = 200 <= response.status_code < 300
+        if content is None and is_success:
+            raise PolarisResponseTooLarge(
+                f"{what} returned more than {limit:,} bytes, and this provider reads no larger response. A job's "
+                "inline data is in its response, twice. Look at the job in the console, and load large data from files",
+                status=response.status_code,
+                location=response.headers.get("Location"),
+            )
+        content = content or b""
+        if not is_success:
             raise _error(what, self.connection, response, content, self._redact(content))
         if not content:
             return None, content
@@ -193,17 +209,26 @@ class Transport:
         return PolarisInvalidResponse("Polaris returned an invalid response, which contains the API key")
 
 
-def _read(response: requests.Response, timeout: float) -> bytes:
-    """Read the whole body within the timeout. The timeout of requests applies to each piece of a response only."""
+def _read(response: requests.Response, timeout: float, limit: int) -> bytes | None:
+    """Read the whole body within the timeout. The timeout of requests applies to each piece of a response only.
+
+    :return: ``None`` if the body is larger than the limit, in bytes. The rest of it is not read.
+    """
+    length = response.headers.get("Content-Length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+        return None
     read_some = getattr(response.raw, "read1", None)
-    if read_some is None:  # urllib3 before 2.1
-        return response.content
+    pieces = (
+        iter(partial(read_some, READ_AT_ONCE, decode_content=True), b"")
+        if read_some
+        else response.raw.stream(READ_AT_ONCE, decode_content=True)  # urllib3 before 2.1
+    )
     give_up_at = time.monotonic() + timeout
     content = bytearray()
-    while piece := read_some(READ_AT_ONCE, decode_content=True):
+    for piece in pieces:
         content += piece
-        if len(content) > MAX_BODY:
-            raise requests.exceptions.ContentDecodingError(f"the response has more than {MAX_BODY:,} bytes")
+        if len(content) > limit:
+            return None
         if time.monotonic() > give_up_at:
             raise requests.exceptions.ReadTimeout(f"the response was incomplete after {timeout:g} s")
     return bytes(content)
@@ -217,10 +242,10 @@ def _error(
     :param redacted: the content without the key, for the message.
     """
     status = response.status_code
-    is_polaris_error = isinstance(_json_object(content).get("code"), str)
-    body = _json_object(redacted)
-    code = clean(str(body.get("code", "***")))[:100] if is_polaris_error else None
-    details = "; ".join(_messages(body)) or _excerpt(response, redacted) or "an empty body"
+    has_code = error_of(content)[0] is not None
+    shown_code, messages = error_of(redacted)
+    code = clean(shown_code or "***")[:100] if has_code else None
+    details = messages or _excerpt(response, redacted) or "an empty body"
     message = clean(f"{what} returned {status}: {details}")
     if is_transient(status):
         return PolarisUnreachable(
@@ -235,18 +260,18 @@ def _error(
             f"{what} was redirected ({status}), so this is not the Polaris API", status=status
         )
     if status == 401:
-        other = "basic" if connection.auth == "api_key" else "api_key"
-        advice = (
-            f"Check the API key, the password of {connection.label}: it may be wrong or revoked. "
-            f"If the key is right, set the extra auth={other}; it is {connection.auth} now"
+        return PolarisUnauthorized(f"{message}. {_advice_on_key(connection)}", status=status, code=code)
+    if status in {400, 403, 404} and code is None:
+        # A filter in between may have forwarded the request before, so that ``received`` stays true.
+        otherwise = f". If Polaris sent it: {_permission(what)}" if status == 403 else ""
+        return PolarisInvalidResponse(
+            f"{message} (this {status} has no error code of the Polaris API: a gateway may have sent it){otherwise}",
+            status=status,
         )
-        return PolarisUnauthorized(f"{message}. {advice}", status=status, code=code)
     if status == 403:
-        return PolarisForbidden(f"{message}. {_permission(what)}", status=status, code=code)
-    if status == 404 and code:
-        return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
+        return PolarisForbidden(f"{message}: {_permission(what)}", status=status, code=code)
     if status == 404:
-        return PolarisInvalidResponse(f"{message} (this 404 has no error code of the Polaris API)", status=status)
+        return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
     return PolarisBadRequest(f"{message}. Polaris rejects this request", status=status, code=code)
 
 
@@ -269,31 +294,22 @@ def _check_ca(verify: bool | str) -> None:
             ) from None
 
 
+def _advice_on_key(connection: PolarisConnection) -> str:
+    if connection.auth == "bearer":
+        return (
+            f"The access token, the password of {connection.label}, may have expired: Polaris accepts a token for five "
+            "minutes. For tasks that wait, use an API key, and remove the extra auth=bearer"
+        )
+    other = "basic" if connection.auth == "api_key" else "api_key"
+    return (
+        f"Check the API key, the password of {connection.label}: it may be wrong or revoked. "
+        f"If the key is right, set the extra auth={other}; it is {connection.auth} now"
+    )
+
+
 def _permission(what: str) -> str:
     needed = "ViewTables or ManageTables" if "/tables" in what else "ManageIngestionJobs"
-    return f"Give the API key the permission {needed} in this project"
-
-
-def _json_object(content: bytes) -> Mapping[str, Any]:
-    try:
-        body = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, Mapping) else {}
-
-
-def _messages(body: Any, depth: int = 0) -> Iterator[str]:
-    """Yield the messages of an error body, its details and inner errors included."""
-    if not isinstance(body, Mapping) or depth > 3:
-        return
-    parts = [str(body[name])[:300] for name in ("code", "message") if body.get(name)]
-    if body.get("target"):
-        parts.append(f"(field: {str(body['target'])[:100]})")
-    if parts:
-        yield ", ".join(parts[:2]) + "".join(f" {rest}" for rest in parts[2:])
-    details = body.get("details")
-    for inner in [*(details[:5] if isinstance(details, list) else []), body.get("innererror")]:
-        yield from _messages(inner, depth + 1)
+    return f"give the API key the permission {needed} in this project"
 
 
 def _excerpt(response: requests.Response, content: bytes) -> str:

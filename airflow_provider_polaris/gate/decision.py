@@ -28,7 +28,7 @@ class Verdict(Enum):
     WAIT = "wait"
     PASS = "pass"  # noqa: S105 - not a password
     REFUSE = "refuse"
-    #: The state is good, and the counters or logs are not known yet. A wait that ends undecided refuses.
+    #: The job has completed, and its health, counters or logs are not known yet. A wait that ends undecided refuses.
     UNDECIDED = "undecided"
 
 
@@ -133,7 +133,9 @@ def _decide_completed(job: Job, gate: Gate, metrics: JobMetrics | None, log_code
     if gate.wait_for != "completed":
         return _refuse("is over, and wait_for is 'running'")
     health = job.health
-    if health is None or not (health.is_ok or health.is_warning):
+    if health is None:  # the API allows null, and the next response may have the health
+        return Decision(Verdict.UNDECIDED, f"is {job.state}")
+    if not (health.is_ok or health.is_warning):
         return _refuse(f"is {job.state}")
     if health.is_warning:
         objection = _object_to_warning(health.code, gate, log_codes)
@@ -163,10 +165,13 @@ def _object_to_warning(code: str | None, gate: Gate, log_codes: Collection[str] 
 
 def _check_thresholds(metrics: JobMetrics | None, gate: Gate) -> Decision | None:
     """Compare the counters with the thresholds. Return ``None`` if the job passes."""
-    if not gate.needs_metrics:
+    if not gate.thresholds:
         return None
     if metrics is None:
-        return Decision(Verdict.UNDECIDED, "completed, and its counters could not be read")
+        names = " and ".join(gate.thresholds)
+        return Decision(
+            Verdict.UNDECIDED, f"completed, and its counters could not be read, so that {names} could not be checked"
+        )
     objections = [*_check_maxima(metrics, gate), *_check_minimum(metrics, gate), *_check_ratio(metrics, gate)]
     if not objections:
         return None

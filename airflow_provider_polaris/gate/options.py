@@ -59,7 +59,7 @@ class Gate:
             max_rows_with_warning=_count("max_rows_with_warning", max_rows_with_warning),
             max_error_ratio=_ratio("max_error_ratio", max_error_ratio),
         )
-        if gate.needs_metrics and wait_for != "completed":
+        if gate.thresholds and wait_for != "completed":
             raise PolarisUsageError(
                 "Thresholds on row counters need wait_for='completed': the counters of a running job still change"
             )
@@ -71,17 +71,10 @@ class Gate:
         return [] if self.fail_on_warnings is True else sorted(self.fail_on_warnings - WARNING_CODES)
 
     @property
-    def needs_metrics(self) -> bool:
-        """Whether a completed job cannot be judged without its counters."""
-        return any(
-            threshold is not None
-            for threshold in (
-                self.min_rows_processed,
-                self.max_rows_skipped_by_error,
-                self.max_rows_with_warning,
-                self.max_error_ratio,
-            )
-        )
+    def thresholds(self) -> list[str]:
+        """The names of the thresholds that are set. They need the counters of a completed job."""
+        names = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
+        return [name for name in names if getattr(self, name) is not None]
 
 
 def _warning_codes(value: Any) -> Literal[True] | frozenset[str]:

@@ -9,12 +9,16 @@ from airflow_provider_polaris import connection_form
 from airflow_provider_polaris._compat import AirflowNotFoundException, BaseHook
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import CONN_TYPE, DEFAULT_CONN_ID, PolarisConnection
+from airflow_provider_polaris.api.connection_check import findings
 from airflow_provider_polaris.api.errors import (
     PolarisConnectionMissing,
     PolarisError,
+    PolarisForbidden,
     PolarisInvalidResponse,
     PolarisNotFound,
+    PolarisResponseTooLarge,
     PolarisTransientError,
+    sentences,
 )
 from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 
@@ -63,21 +67,35 @@ class PolarisHook(PolarisClient, BaseHook):
         return self
 
     def test_connection(self) -> tuple[bool, str]:
-        """List one job. Return whether that works, and a message for the connection form. Never raises."""
+        """List one job. Return whether that works, and a message for the connection form. Never raises.
+
+        The message also names the permissions that the key lacks, and a project that does not run, if Polaris reports
+        them within five seconds.
+        """
+        try:
+            return self._test_connection()
+        except Exception as error:  # noqa: BLE001 - the form shows text, not tracebacks
+            return False, f"{type(error).__name__}: {error}"
+
+    def _test_connection(self) -> tuple[bool, str]:
         try:
             connection = self.connection
             next(self.list_jobs(page_size=1, retry=False), None)
+        except PolarisResponseTooLarge:
+            pass  # Polaris responds, with a job that is too large to be read
+        except PolarisForbidden as error:
+            return False, sentences(error, *findings(connection))
         except PolarisNotFound as error:
             return False, f"This API key can see no project {connection.project_id}. {error}"
         except PolarisInvalidResponse as error:
-            return False, f"{connection.base_url} is not the Polaris API. {error}"
+            return False, f"{connection.base_url} is not the Polaris API, or a gateway responds in its place. {error}"
         except PolarisTransientError as error:
             return False, f"Polaris cannot be reached now. {error}"
         except PolarisError as error:
             return False, str(error)
-        except Exception as error:  # noqa: BLE001 - the form shows text, not tracebacks
-            return False, f"{type(error).__name__}: {error}"
-        return True, f"Polaris responds, and the API key can read the jobs of project {connection.project_id}"
+        works = f"Polaris responds, and the API key can read the jobs of project {connection.project_id}"
+        short = ["An access token is accepted for five minutes only"] if connection.auth == "bearer" else []
+        return True, sentences(works, *short, *findings(connection))
 
 
 def load_connection(conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None) -> PolarisConnection:

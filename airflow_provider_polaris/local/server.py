@@ -18,6 +18,7 @@ from airflow_provider_polaris.local.engine.behaviours import Behaviour, Kind
 from airflow_provider_polaris.local.engine.rows import Edition
 from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.http.account_api import AccountApi
 from airflow_provider_polaris.local.http.admin import AdminApi
 from airflow_provider_polaris.local.http.app import PERMISSIONS, Gatekeeper
 from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
@@ -72,9 +73,10 @@ class LocalPolaris:
         self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters)
         self._faults = Faults()
         self._lines: dict[Any, asyncio.Transport] = {}
+        self._account = AccountApi(self.project_id, lambda: self.permissions)
         app = self._gatekeeper.app(
             [*JobsApi(self._store, self._runner).endpoints(), *FilesApi(self._store).endpoints()],
-            AdminApi(self._store, self._faults, self.requests).endpoints(),
+            [*self._account.endpoints(), *AdminApi(self._store, self._faults, self.requests).endpoints()],
         )
         config = uvicorn.Config(
             Shell(app, self._faults, self.requests, self._lines),
@@ -129,6 +131,19 @@ class LocalPolaris:
         if unknown := given - PERMISSIONS:
             raise ValueError(f"No such permission: {', '.join(sorted(unknown))}")
         self._gatekeeper.permissions = given
+
+    @property
+    def project_state(self) -> str:
+        """The state of the project that ``GET /v1/projects/{id}`` reports. Assign ``paused`` to report that."""
+        return self._account.state
+
+    @project_state.setter
+    def project_state(self, state: str) -> None:
+        self._account.set_state(state)
+
+    def new_access_token(self) -> str:
+        """Return an OAuth access token, which ``Authorization: Bearer`` sends. It is accepted for five minutes."""
+        return self._gatekeeper.new_token()
 
     @property
     def page_url(self) -> str:

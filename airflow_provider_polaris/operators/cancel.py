@@ -96,7 +96,7 @@ class PolarisCancelJobOperator(WaitingTask):
             job = job_wait.hook.cancel_job(job_wait.job_id)
         except PolarisBadRequest as error:
             # The job may have ended since the last request. If the job still runs, the error explains the rejection.
-            job = job_wait.hook.get_job(job_wait.job_id)
+            job = job_wait.request_job(retry=True)
             if not job.is_over:
                 raise type(error)(f"{job} is {job.state} and was not canceled: {error}", status=error.status) from None
             return self._finish_early(job_wait, job, context)
@@ -106,7 +106,7 @@ class PolarisCancelJobOperator(WaitingTask):
         if not self.wait_for_completion:
             return self.finish(job_wait.outcome_of(job), context)
         job_wait.progress.resume(job)
-        if self.deferrable and not job.is_over:
+        if self.deferrable and not job.is_over and not job_wait.polls_status:  # the trigger polls the whole job
             self.defer_wait(job_wait, deadline_of(self, context, clock.now(), self.timeout), context)
         deadline = clock.now() + self.timeout
         outcome = job_wait.judge(job) or job_wait.wait_until(deadline)
@@ -143,7 +143,7 @@ class PolarisCancelJobOperator(WaitingTask):
         from airflow_provider_polaris.gate.outage_tolerance import no_such_job
 
         try:
-            return job_wait.hook.get_job(job_wait.job_id)
+            return job_wait.request_job(retry=True)
         except PolarisNotFound as error:
             raise no_such_job(error) from None
 

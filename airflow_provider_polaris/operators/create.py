@@ -39,10 +39,14 @@ class PolarisCreateJobOperator(GatedTask):
     before if that try had no verdict: its worker was lost, Polaris was unreachable, or the timeout passed. After a
     verdict, a retry or a clear creates a new job.
 
-    Before Airflow 3.3, a task cannot store which job it has created. A retry finds the job of a ``sql`` spec by a
-    comment in the query. For any other type the retry fails with
-    :class:`~airflow_provider_polaris.exceptions.PolarisJobLost`, whose message says what to check. A clear then loads
-    again. The same applies to a spec whose response was lost.
+    The spec of a ``batch`` or ``sql`` job is sent with a marker. If the response to the spec is lost, the task searches
+    for the job for two minutes. The task continues with the job, or sends the spec again, three times in all. For other
+    types the task compares the new jobs of the table with the spec. If the task cannot tell whether the job exists, it
+    fails with :class:`~airflow_provider_polaris.exceptions.PolarisJobLost`, whose message says what to check. A clear
+    then loads again.
+
+    Before Airflow 3.3, a task cannot store which job it has created. A retry finds the job by the marker. For other
+    types the retry fails with ``PolarisJobLost`` if the table has jobs since the day before the run.
 
     The task fails with
 
@@ -66,6 +70,9 @@ class PolarisCreateJobOperator(GatedTask):
     :param cancel_on_kill: cancel the job when a user clears or marks the task, or deletes its DAG run, while the task
         runs or (Airflow 3.3 and later) is deferred. If the worker is shut down or lost, or Airflow does not report the
         reason, the job keeps running, and the next try continues with it.
+    :param mark_jobs: send the spec with a marker: in the ``context`` of a ``batch`` job, key ``airflow``, or in a
+        comment at the end of a ``sql`` query. The marker also has the ids of DAG, run and task, the map index, the
+        number of the try, and the address of the task's page if Airflow knows its own address.
     :param fail_on_warnings: refuse a completed job with one of these warning codes. ``True``: with any; ``()``: never.
     :param fail_on_unhealthy: refuse a running job at its first health error.
     :param min_rows_processed: refuse a job with fewer processed rows, with and without warnings. (templated)
@@ -92,6 +99,7 @@ class PolarisCreateJobOperator(GatedTask):
         wait_for_completion: bool = True,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
+        mark_jobs: bool = True,
         poll_interval: timedelta | float = 30,
         timeout: timedelta | float = 24 * 3600,
         **kwargs: Any,
@@ -102,6 +110,7 @@ class PolarisCreateJobOperator(GatedTask):
         self.wait_for_completion = wait_for_completion
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.mark_jobs = mark_jobs
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)
         self._record: SubmissionRecord | None = None
@@ -118,6 +127,7 @@ class PolarisCreateJobOperator(GatedTask):
         self._check(spec)
         try:
             job, job_wait = self._create(spec, context)
+            began = clock.now()  # the time to create the job does not count
             if not self.wait_for_completion:
                 return job.to_dict()
             outcome = job_wait.poll()
@@ -175,7 +185,9 @@ class PolarisCreateJobOperator(GatedTask):
             return PolarisJobFailed(message)
         if job.was_canceled:
             return PolarisJobCanceled(f"{message}\nAirflow does not retry this task. Clear it to load again")
-        if job.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
+        if job.is_over and job.is_deletion:
+            hint = "The deletion is over. fail_on_warnings=() accepts a deletion that finds no rows"
+        elif job.is_over and outcome.metrics is not None and outcome.metrics.rows_persisted == 0:
             hint = "Polaris stored no rows (numRowsPersisted is 0). Clear this task to load again"
         elif job.is_over:
             hint = (
@@ -254,7 +266,7 @@ class PolarisCreateJobOperator(GatedTask):
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         if self.wait_for_completion:
             self.check_table_can_be_read(hook, table_of(spec))
-        job = JobSubmission(hook, record, spec, self.log, kill.check).job()
+        job = JobSubmission(hook, record, spec, self.log, kill.check, mark=self.mark_jobs).job()
         job_wait = self._wait_for_job(job.id, deferrable=self.deferrable, hook=hook)
         job_wait.progress.resume(job)
         job_wait.tolerance.job_exists()

@@ -32,7 +32,7 @@ class JobRequests(Protocol):
     async def get_job(self, job_id: str) -> Job:
         """Request a job by id."""
 
-    async def list_active(self, wanted: Container[str], offset: int) -> ActivePage:
+    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> ActivePage:
         """Request a page of the jobs that are not over."""
 
 
@@ -98,7 +98,7 @@ class JobPoller:
             if isinstance(question, AskJob):
                 answer = await self._client.get_job(question.job_id)
             else:
-                answer = await self._client.list_active(question.wanted, question.offset)
+                answer = await self._client.list_active(question.wanted, question.offset, question.limit)
         except PolarisError as error:
             answer = error
         self._deliver(self._plan.heard(question, answer, clock.monotonic()))

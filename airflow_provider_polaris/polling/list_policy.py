@@ -11,6 +11,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from airflow_provider_polaris.api.client import PAGE_LIMIT
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO
@@ -36,6 +37,9 @@ class JobListPolicy:
         #: The number of pages. If the list was too long to be read to its end, the least number of pages.
         self._pages = 1
         self._read_at = -math.inf
+        #: The most jobs on a page that could be read, and when a larger page was tried last.
+        self._page_limit = PAGE_LIMIT
+        self._page_limit_at = -math.inf
         #: With this many waits, a list that was too long is read again at once.
         self._retry_with = math.inf
         self._is_too_long = False
@@ -71,6 +75,17 @@ class JobListPolicy:
         self._hidden = 0
         self._turn += 1
         return self._suspect or keys[self._turn % len(keys)]
+
+    def page_limit(self, now: float) -> int:
+        """Return the most jobs to request on a page: less than usual if larger pages were too large to be read."""
+        if now < self._page_limit_at + LIST_RETRY_SECONDS:
+            return self._page_limit
+        return min(2 * self._page_limit, PAGE_LIMIT)
+
+    def record_page_limit(self, limit: int, now: float) -> None:
+        """Record with how many jobs on a page a reading ended."""
+        if limit != self._page_limit or limit < self.page_limit(now):
+            self._page_limit, self._page_limit_at = limit, now
 
     def end(self, now: float, interval: float) -> None:
         """End a reading. Pause before the next reading if this one took longer than the interval."""

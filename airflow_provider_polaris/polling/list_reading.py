@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, ActivePage
+from airflow_provider_polaris.api.errors import PolarisResponseTooLarge
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.messages import AskList
 
@@ -18,12 +20,15 @@ class ListReading:
     :param keys: the jobs that are waited for.
     :param sample: the job requested by id. Nobody may wait for it any more, if the list was wrong about it before.
     :param interval: the shortest interval of all waits, in seconds.
+    :param page_limit: the most jobs on a page.
     """
 
-    def __init__(self, keys: Sequence[str], sample: str, interval: float) -> None:
+    def __init__(self, keys: Sequence[str], sample: str, interval: float, page_limit: int) -> None:
         self.keys = [key for key in keys if key != sample]
         self.sample = sample
         self.interval = interval
+        #: The most jobs on a page that can be read.
+        self.page_limit = page_limit
         self.pages = 0
         #: The response for the sample, and the error that has ended the reading.
         self.answer: Job | Exception | None = None
@@ -31,7 +36,7 @@ class ListReading:
         self.is_whole = False
         self.is_too_long = False
         self._rows: dict[str, Row] = {}
-        self._next_page: AskList | None = AskList(frozenset([*keys, sample]), 0)
+        self._next_page: AskList | None = AskList(frozenset([*keys, sample]), 0, page_limit)
 
     @property
     def is_done(self) -> bool:
@@ -57,7 +62,11 @@ class ListReading:
         self.answer = answer
 
     def heard_page(self, question: AskList, answer: ActivePage | Exception) -> None:
-        """Take a page, or the error with which its request ended."""
+        """Take a page, or the error with which its request ended. Request a page that is too large in smaller pages."""
+        if isinstance(answer, PolarisResponseTooLarge) and question.limit > MIN_PAGE_LIMIT:
+            self.page_limit = max(question.limit // 2, MIN_PAGE_LIMIT)
+            self._next_page = replace(question, limit=self.page_limit)
+            return
         if isinstance(answer, Exception):
             self.failure = answer
             return
@@ -65,7 +74,7 @@ class ListReading:
         self.pages += 1
         self.is_whole = not answer.more
         if answer.more:
-            self._next_page = AskList(question.wanted, question.offset + answer.size)
+            self._next_page = replace(question, offset=question.offset + answer.size)
 
     def stop(self) -> None:
         """Read no further page: the list is too long."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from airflow_provider_polaris.api.client import PAGE_LIMIT
 from airflow_provider_polaris.api.models import Job
 
 
@@ -27,10 +28,12 @@ class AskList:
 
     :param wanted: ids in lower case. The client drops all other rows.
     :param offset: how many jobs precede the page.
+    :param limit: the most jobs on the page.
     """
 
     wanted: frozenset[str]
     offset: int
+    limit: int = PAGE_LIMIT
 
 
 @dataclass(frozen=True)

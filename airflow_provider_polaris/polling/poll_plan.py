@@ -125,7 +125,7 @@ class PollPlan:
     def _begin_reading(self, now: float, interval: float) -> list[AskJob | AskList]:
         keys = list(self._jobs)
         sample = self._list.begin([key for key in keys if not self._ids.is_pending(key)] or keys, now, interval)
-        self._reading = ListReading(keys, sample, interval)
+        self._reading = ListReading(keys, sample, interval, self._list.page_limit(now))
         job_id = self._jobs[sample][0].job_id if sample in self._jobs else sample
         return [AskJob(sample, job_id, now)] if self._ids.ask_now(sample) else []
 
@@ -161,6 +161,7 @@ class PollPlan:
             return
         self._reading = None
         self._list.end(now, reading.interval)
+        self._list.record_page_limit(reading.page_limit, now)
         if reading.failure:
             yield from self._do_without_list(reading.failure, reading.keys, now, responds=not is_service_wide(answer))
             return

@@ -15,8 +15,8 @@ from airflow_provider_polaris.polling.messages import Notice
 
 #: If responses take longer than the interval, pause for this fraction of the interval after each response.
 SLOW_SERVICE_PAUSE_RATIO = 0.1
-#: A wait without news is notified this often, so that its log shows that it still waits.
-HEARTBEAT_SECONDS = 900.0
+#: A wait without news gets a notice this often. Its log then gets the line that it still waits.
+NOTICE_INTERVAL_SECONDS = 900.0
 
 
 class Pace:
@@ -132,7 +132,7 @@ class PolledWait:
         if state != self._state:
             self._row_decides, news = self._decode(row)
             self._state = state
-        is_quiet = not self._missed_list and now - self._notified_at < HEARTBEAT_SECONDS
+        is_quiet = not self._missed_list and now - self._notified_at < NOTICE_INTERVAL_SECONDS
         if self._row_decides or (news is None and is_quiet):
             self._silent_polls += 1
             return self._row_decides, None

@@ -75,9 +75,9 @@ class SharedClient:
         """Request the job once."""
         return await self._call(lambda client: client.get_job(job_id, retry=False))
 
-    async def list_active(self, wanted: Container[str], offset: int) -> ActivePage:
+    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> ActivePage:
         """Request a page of the jobs that are not over, once."""
-        return await self._call(lambda client: client.list_active(wanted, offset, retry=False))
+        return await self._call(lambda client: client.list_active(wanted, offset, limit, retry=False))
 
     async def get_table(self, name: str) -> Table:
         """Request the table once."""

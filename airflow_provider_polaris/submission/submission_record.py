@@ -14,6 +14,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris._compat import task_url
+from airflow_provider_polaris.api.job_spec import comparable
 
 if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
@@ -34,8 +36,9 @@ class SubmissionNote:
         killed. ``passed`` and ``refused``: the data is loaded. ``failed``: the data is not loaded.
     :param clear_generation: the first try since the task was last cleared.
     :param at: when the spec was sent, in seconds since the epoch.
-    :param marker: marker in the submitted spec, used to find its job.
+    :param marker: marker in the submitted spec, used to find its job. ``None`` if the spec was sent without a marker.
     :param spec: digest of the spec. It shows whether a cleared task loads something else.
+    :param known_jobs: ids of the newest jobs of the table before the spec was sent; ``None`` if unknown.
     """
 
     state: State
@@ -44,6 +47,7 @@ class SubmissionNote:
     job_id: str | None = None
     marker: str | None = None
     spec: str | None = None
+    known_jobs: list[str] | None = None
 
 
 class SubmissionRecord:
@@ -61,17 +65,32 @@ class SubmissionRecord:
         self.clear_generation = int(ti.max_tries) - retries + 1
         this_try = int(ti.try_number)
         self.is_retry = this_try > 1 and this_try != self.clear_generation
-        identity = [ti.dag_id, ti.run_id, ti.task_id, ti.map_index, self.clear_generation]
-        #: Marker of all specs of this clear generation, if the spec has a place for it.
-        self.marker = f"airflow-provider-polaris {_digest(identity)}"
+        dag_run = context.get("dag_run")
+        # Airflow 2.11 numbers its DAG runs: a run that was deleted and created again has another number.
+        #: The number of tries before this one in the clear generation.
+        self.tries_before = this_try - self.clear_generation
+        identity = [ti.dag_id, ti.run_id, ti.task_id, ti.map_index, self.clear_generation, getattr(dag_run, "id", None)]
+        #: Beginning of the markers of all specs of this clear generation.
+        self.marker = f"airflow-provider-polaris {digest(identity)}"
         #: Whether the tries before had the same marker. They had another if the DAG file's ``retries`` changed after
         #: the first try: the clear generation is then less than one, or later than this try.
         self.knows_marker = 1 <= self.clear_generation <= this_try
-        run_began = getattr(context.get("dag_run"), "start_date", None)
+        run_began = getattr(dag_run, "start_date", None)
         #: When the DAG run began, in seconds since the epoch; ``None`` if unknown. No job of its tasks is older.
         self.run_began = run_began.timestamp() if isinstance(run_began, datetime) else None
+        #: Who creates the job, for a person who looks at the job.
+        self.about = {
+            "dag_id": ti.dag_id,
+            "run_id": ti.run_id,
+            "task_id": ti.task_id,
+            "map_index": ti.map_index,
+            "try_number": this_try,
+        }
+        if url := task_url(ti):
+            self.about["url"] = url
         #: Digest of this try's spec; ``None`` until :meth:`set_spec`.
         self.spec: str | None = None
+        self._written: SubmissionNote | None = None
         #: Whether there is a note that cannot be read. A later release may have written that note.
         self.is_unreadable = False
 
@@ -87,15 +106,29 @@ class SubmissionRecord:
         self.is_unreadable = stored is not None and note is None
         return note
 
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether another try has written a note since this try wrote one. Airflow counts this try as lost then."""
+        return self._written is not None and self.last_note() != self._written
+
     def set_spec(self, spec: Mapping[str, Any]) -> None:
         """Keep a digest of the rendered spec of this try."""
-        self.spec = _digest(spec)
+        self.spec = digest(comparable(spec))
 
-    def note(self, state: State, job_id: str | None = None, *, marker: str | None = None) -> None:
+    def note(
+        self,
+        state: State,
+        job_id: str | None = None,
+        *,
+        marker: str | None = None,
+        known_jobs: list[str] | None = None,
+    ) -> None:
         """Note the progress of this try."""
         if self.is_kept:
-            note = SubmissionNote(state, self.clear_generation, clock.now(), job_id, marker, self.spec)
+            generation = self.clear_generation
+            note = SubmissionNote(state, generation, clock.now(), job_id, marker, self.spec, known_jobs)
             self._store.set(KEY, asdict(note))
+            self._written = note
 
     def note_cancellation(self, job_id: str, log: Log) -> None:
         """Note a cancellation before it is sent, since this process may end right after. Best effort."""
@@ -110,8 +143,11 @@ def _read(stored: Mapping[str, Any]) -> SubmissionNote | None:
     if state not in _STATES or not isinstance(generation, int) or not isinstance(at, (int, float)):
         return None
     texts = {name: stored[name] for name in ("job_id", "marker", "spec") if isinstance(stored.get(name), str)}
-    return SubmissionNote(state, generation, at, **texts)
+    known = stored.get("known_jobs")
+    is_known = isinstance(known, list) and all(isinstance(job_id, str) for job_id in known)
+    return SubmissionNote(state, generation, at, **texts, known_jobs=known if is_known else None)
 
 
-def _digest(value: Any) -> str:
+def digest(value: Any) -> str:
+    """Return a short text that two JSON values share only if they are equal, whatever the order of their keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
+    PolarisBadRequest,
     PolarisError,
     PolarisNotFound,
     PolarisTransientError,
     sentences,
 )
-from airflow_provider_polaris.api.job_spec import can_be_marked, marked, table_of
+from airflow_provider_polaris.api.job_spec import can_be_marked, marked, refuses_context, table_of
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.exceptions import PolarisJobLost, PolarisJobStillRunning, PolarisJobTimeout
+from airflow_provider_polaris.exceptions import (
+    PolarisJobLost,
+    PolarisJobStillRunning,
+    PolarisJobTimeout,
+    PolarisTaskKilled,
+)
 from airflow_provider_polaris.gate.outage_tolerance import SECOND_CHECK_SECONDS
 from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.submission.job_search import (
+    SEARCHED_JOBS,
+    FoundJobs,
+    JobSearch,
+    SentSpec,
+    facts_about,
+)
 from airflow_provider_polaris.submission.submission_record import State, SubmissionNote, SubmissionRecord
 from airflow_provider_polaris.waiting.progress_log import Log
 
@@ -34,17 +47,15 @@ SEARCH_PAUSE_SECONDS = 15.0
 #: The longest wait for a job that is being canceled for an earlier try, and the pause between two polls.
 CANCELING_SECONDS = 300.0
 CANCELING_POLL_SECONDS = 5.0
-#: The number of a table's newest jobs that are searched for the marker. The list of jobs shows no queries, so each job
-#: is requested by id.
-SEARCHED_JOBS = 200
-#: The largest difference between the service's clock and Airflow's. A day is more than any time zone.
-CLOCK_DIFFERENCE_SECONDS = 86_400.0
+#: How often one try sends its spec, if each response is lost and no job appears.
+MOST_SENDS = 3
 
 
 class JobSubmission:
     """Gets the job of one try: the job of an earlier try, or a new one.
 
     :param check: called right before the spec is sent. Raises if the task must not create a job any more.
+    :param mark: whether the spec is sent with a marker, if its type has a place for one.
     """
 
     def __init__(
@@ -54,18 +65,23 @@ class JobSubmission:
         spec: Mapping[str, Any],
         log: Log,
         check: Callable[[], None],
+        *,
+        mark: bool = True,
     ) -> None:
         self._check = check
         self._hook = hook
         self._record = record
         record.set_spec(spec)
-        # The end of the marker is new for each spec: an earlier DAG run may have had the same name.
-        self._marker = f"{record.marker} {secrets.token_hex(8)}"
-        self._spec = marked(spec, self._marker)
+        self._spec = spec
         self._table = table_of(spec)
         self._log = log
-        #: Ids of jobs that do not have the marker.
-        self._without_marker: set[str] = set()
+        self._search = JobSearch(hook, spec)
+        self._can_mark = mark and can_be_marked(spec)
+        # The end is new for each try: an earlier DAG run may have had the same name. All sends of a try have the same
+        # marker, so that a search after the second send also finds the job of a first send that arrives late.
+        self._marker = f"{record.marker} {secrets.token_hex(8)}"
+        #: The newest jobs of the table before this try sent its spec; ``None`` if they were not requested.
+        self._known_jobs: list[str] | None = None
 
     def job(self) -> Job:
         """Return the job to wait for: the job of an earlier try, or a new one.
@@ -76,7 +92,7 @@ class JobSubmission:
         if note is not None:
             job = self._job_of_earlier_try(note)
         elif self._record.is_retry and (self._record.is_unreadable or not self._record.is_kept):
-            job = self._find_or_report_lost(None, self._record.marker if self._record.knows_marker else None)
+            job = self._find_without_note()
         else:
             job = None
         if job is None:
@@ -92,10 +108,22 @@ class JobSubmission:
         if note.state == "lost" and is_cleared:
             return None  # the error told the user to check the table before the clear
         is_other_spec = is_cleared and note.spec not in (None, self._record.spec)
-        if note.state in ("sending", "lost"):
-            # The job of the spec that was sent cannot be found with the marker of another spec.
-            marker = None if is_other_spec else note.marker or self._record.marker
-            return self._find_or_report_lost(note.at, marker)
+        if note.state == "lost" or (note.state == "sending" and is_other_spec):
+            # The other spec may have another table.
+            raise self._lost(self._lost_message(note.at))
+        if note.state == "sending":
+            sending = SENDING_SECONDS + self._hook.connection.timeout
+            return self._find_or_report_lost(
+                SentSpec(
+                    marker=note.marker,
+                    is_marked=note.marker is not None,
+                    spec=note.spec,
+                    at=note.at,
+                    since=note.at,
+                    last_at=note.at + sending,
+                    known_jobs=note.known_jobs,
+                )
+            )
         if note.job_id is None:
             return None
         job = self._request_job(note.job_id)
@@ -148,25 +176,102 @@ class JobSubmission:
             job = self._hook.get_job(job.id)
         return job
 
+    def _find_without_note(self) -> Job | None:
+        """Return the job of an earlier try that could not note what it sent; ``None`` if this try must create one."""
+        if not self._record.knows_marker:
+            raise self._lost(self._lost_message(None))
+        return self._find_or_report_lost(
+            SentSpec(
+                marker=self._record.marker,
+                is_marked=self._is_marked,
+                spec=self._record.spec,
+                at=None,
+                since=self._record.run_began,
+                last_at=clock.now(),
+            )
+        )
+
+    @property
+    def _is_marked(self) -> bool:
+        """Whether this try sends its spec with a marker."""
+        return self._can_mark and not facts_about(self._hook.connection).refuses_marker
+
     def _create(self) -> Job:
-        self._check()
-        self._hook.get_conn()  # an invalid connection must not count as a spec that was sent
-        self._record.note("sending", marker=self._marker)
-        sent_at = clock.now()
-        try:
-            job = self._hook.create_job(self._spec)
-        except PolarisError as error:
-            if not (isinstance(error, PolarisTransientError) and error.received):
-                self._note_best_effort("failed")  # nothing was sent, or Polaris rejected the spec
-                raise self._not_created(error) from None
-            self._log.warning("The response to the spec was lost. %s", error)
-            job_or_none = self._find_or_report_lost(sent_at, self._marker, last_sent_at=clock.now())
-            if job_or_none is None:
-                self._note_best_effort("failed")
-                raise
-            job = job_or_none
-        self._note_best_effort("waiting", job.id)
+        """Send the spec, and return its job. If the response is lost and no job appears, send the spec again."""
+        began = clock.now()
+        was_lost = False
+        for _ in range(MOST_SENDS):
+            self._check()
+            if was_lost and self._record.is_overtaken:
+                raise PolarisTaskKilled(
+                    "Another try of this task has started. This try does not send its spec again for table "
+                    f"{self._table!r}"
+                )
+            self._hook.get_conn()  # an invalid connection must not count as a spec that was sent
+            try:
+                job = self._send()
+            except PolarisError as error:
+                failure = error
+            else:
+                self._note_best_effort("waiting", job.id)
+                return job
+            is_lost = isinstance(failure, PolarisTransientError) and failure.received
+            was_lost = was_lost or is_lost
+            if not was_lost or (isinstance(failure, PolarisTransientError) and not is_lost):
+                break  # nothing was sent, or Polaris rejected the spec
+            # Polaris may also reject the spec because the same spec, whose response was lost, has arrived late.
+            self._log.warning("%s. This task searches for the job for %g s", failure, IN_FLIGHT_SECONDS)
+            found = self._find_or_report_lost(self._sent_spec(began))
+            if found is not None:
+                return found
+            if not is_lost:
+                break
+            self._log.warning("Table %r has no job of the spec, so Polaris has not received the spec", self._table)
+        self._note_best_effort("failed")
+        raise self._not_created(failure) from None
+
+    def _send(self) -> Job:
+        """Note the spec, and send it. If the service refuses the marker, send the spec without a marker."""
+        if not self._is_marked:
+            job = self._send_with(None)
+        else:
+            try:
+                job = self._send_with(self._marker)
+            except PolarisBadRequest as error:
+                if not refuses_context(self._spec, error):
+                    raise
+                self._log.warning("Polaris refuses the marker. This task sends its spec without a marker: %s", error)
+                self._can_mark = False
+                job = self._send_with(None)
+                facts_about(self._hook.connection).note_refusal()
+        self._search.learn_from(job, self._marker)
         return job
+
+    def _send_with(self, marker: str | None) -> Job:
+        if self._known_jobs is None and not (marker and self._search.finds_each_marker):
+            self._known_jobs = self._newest_jobs()
+        self._record.note("sending", marker=marker, known_jobs=self._known_jobs)
+        return self._hook.create_job(marked(self._spec, marker, self._record.about) if marker else self._spec)
+
+    def _newest_jobs(self) -> list[str] | None:
+        """Best effort: the marker alone finds the job, if the service has kept the marker."""
+        try:
+            return self._search.newest_jobs()
+        except PolarisApiError as error:
+            self._log.warning("The newest jobs of table %r could not be listed: %s", self._table, error)
+            return None
+
+    def _sent_spec(self, began: float) -> SentSpec:
+        """Return the spec that this try has sent since ``began``."""
+        return SentSpec(
+            marker=self._marker,
+            is_marked=self._is_marked,
+            spec=self._record.spec,
+            at=began,
+            since=began,
+            last_at=clock.now(),
+            known_jobs=self._known_jobs,
+        )
 
     def _not_created(self, error: PolarisError) -> PolarisError:
         """Return the error with the fact that no job was created."""
@@ -175,6 +280,13 @@ class JobSubmission:
         parts = [f"No job was created for table {self._table!r}: {error}"]
         if isinstance(error, PolarisNotFound):
             parts.append("Check the project id: the extra project_id of the connection, or project_id of the task")
+        if isinstance(error, PolarisTransientError) and error.received:
+            parts = [
+                f"No job was created for table {self._table!r}",
+                f"Each of {MOST_SENDS} responses to the spec was lost",
+                f"No job of the spec appeared within {IN_FLIGHT_SECONDS:g} s of each",
+                str(error.__context__ or error),  # without the advice of create_job to look for the job
+            ]
         kept = {"received": False} if isinstance(error, PolarisTransientError) else {}
         return type(error)(sentences(*parts), status=error.status, code=error.code, **kept)
 
@@ -188,81 +300,105 @@ class JobSubmission:
                 "%s: the state %r could not be stored for a retry: %s: %s", about, state, type(error).__name__, error
             )
 
-    def _find_or_report_lost(
-        self, sent_at: float | None, marker: str | None, *, last_sent_at: float | None = None
-    ) -> Job | None:
-        """Return the job with the marker; ``None`` only if no such job exists, or it loaded nothing.
+    def _find_or_report_lost(self, sent: SentSpec) -> Job | None:
+        """Return the job of a spec; ``None`` only if no such job exists, or it loaded nothing.
 
-        :param sent_at: when the spec was sent; ``None`` if unknown.
-        :param marker: ``None`` if unknown.
-        :param last_sent_at: the latest time at which the spec can have been sent.
         :raises PolarisJobLost: if the job may exist and cannot be found.
         """
-        if marker is None or not can_be_marked(self._spec):
-            self._note_best_effort("lost")
-            raise PolarisJobLost(self._lost_message(sent_at))
-        if last_sent_at is None:
-            sending = SENDING_SECONDS + self._hook.connection.timeout
-            last_sent_at = clock.now() if sent_at is None else sent_at + sending
         while True:
-            job = self._marked_job(marker, self._record.run_began if sent_at is None else sent_at)
-            if job is not None and job.is_being_canceled and job.created_by and job.last_modified_by == job.created_by:
-                # Canceled with the key that created the job: an earlier try was killed, or its timeout passed.
-                job = self._wait_until_over(job)
-                if job.has_failed or job.was_canceled:
-                    return None
-            if job is not None and sent_at is None and job.has_failed:
-                return None  # the job had its verdict, which could not be noted
-            if job is not None:
-                self._record.note("waiting", job.id)
-                self._log.warning("%s is %s: an earlier try created it. This try continues with it", job, job.state)
-                return job
-            left = last_sent_at + IN_FLIGHT_SECONDS - clock.now()
-            if left <= 0:
-                return None
+            left = sent.last_at + IN_FLIGHT_SECONDS - clock.now()
+            try:
+                found = self._search.search(sent)
+                job = self._own_job(found.marked)
+                if sent.at is None and found.settled >= self._record.tries_before:
+                    left = 0.0  # each earlier try has created one job, so no spec is on its way
+                if job is None and left <= 0:
+                    job = self._only_job(found, sent)
+                    if job is None:
+                        return None
+                if job is not None:
+                    job = self._hook.get_job(job.id)
+                    if self._has_loaded_nothing(job):
+                        self._search.settle(job)
+                        continue
+                    return self._continue_with(job)
+            except PolarisTransientError as error:
+                if left <= 0:
+                    message = sentences(self._lost_message(sent.at), f"The search for the job failed: {error}")
+                    raise type(error)(message, status=error.status, code=error.code) from None
+                self._log.warning("The search for the job failed, and is repeated: %s", error)
             clock.sleep(min(left, SEARCH_PAUSE_SECONDS))
 
-    def _marked_job(self, marker: str, since: float | None) -> Job | None:
-        """Return the job with the marker, ``None`` if the list has no such job yet.
+    def _own_job(self, marked_jobs: list[Job]) -> Job | None:
+        """Return the job of this task among the jobs with its marker, the newest first; ``None`` if there are none.
 
-        :param since: the job was created after this time, except for the difference between clocks.
-        :raises PolarisJobLost: if the table has too many newer jobs.
+        A person who creates a job from a copy of the spec copies the marker. The oldest job is the original.
         """
-        newest_first = self._hook.list_jobs(
-            target_table_name=self._table,
-            type="sql",
-            sort_column="created_date_time",
-            sort_order="DESC",
-            page_size=SEARCHED_JOBS,
-        )
-        for count, summary in enumerate(newest_first):
-            created = summary.created_time
-            if since is not None and created is not None and created < since - CLOCK_DIFFERENCE_SECONDS:
-                return None  # all jobs that follow are older
-            if count == SEARCHED_JOBS:
-                self._note_best_effort("lost")
-                raise PolarisJobLost(
-                    f"An earlier try may have created a job. Table {self._table!r} has more than {SEARCHED_JOBS} newer "
-                    f"jobs, and that job is not among the newest {SEARCHED_JOBS}. {self._next_step()}"
-                )
-            if summary.id in self._without_marker:
-                continue
-            job = self._hook.get_job(summary.id)
-            if marker in str(job.raw.get("query")):
-                return job
-            self._without_marker.add(job.id)
-        return None
+        own = [job for job in marked_jobs if job.created_by == marked_jobs[-1].created_by]
+        loading = [job for job in own if not (job.has_failed or job.was_canceled)]
+        # An earlier DAG run may have had the same name.
+        began = self._record.run_began
+        of_this_run = [job for job in loading if not began or (job.created_time or began) >= began]
+        loading = of_this_run or loading
+        if len(loading) > 1:
+            raise self._lost(
+                f"{_ids(loading)} have the marker of this task, so the data may be loaded twice. {self._next_step()}"
+            )
+        return next(iter(loading or own), None)
 
-    def _lost_message(self, sent_at: float | None) -> str:
+    def _only_job(self, found: FoundJobs, sent: SentSpec) -> Job | None:
+        """Return the only new job of the same spec; ``None`` if there is no job that may be the job of the spec.
+
+        :raises PolarisJobLost: if there are other jobs that may be the job of the spec.
+        """
+        if not found.is_whole:
+            raise self._lost(
+                f"An earlier try may have created a job. Table {self._table!r} has more than {SEARCHED_JOBS} newer "
+                f"jobs, and that job is not among the newest {SEARCHED_JOBS}. {self._next_step()}"
+            )
+        possible = [*found.alike, *found.unclear]
+        if not possible:
+            return None
+        if possible == found.alike[:1] and sent.known_jobs is not None:
+            return possible[0]
+        raise self._lost(self._lost_message(sent.at, possible))
+
+    def _has_loaded_nothing(self, job: Job) -> bool:
+        """Wait until the job is over if an earlier try was killed, or its timeout passed, and canceled the job.
+
+        Whoever canceled the job then has the key that created the job.
+        """
+        if not (job.is_being_canceled and job.created_by and job.last_modified_by == job.created_by):
+            return False
+        job = self._wait_until_over(job)
+        return job.has_failed or job.was_canceled
+
+    def _continue_with(self, job: Job) -> Job:
+        self._record.note("waiting", job.id)
+        self._log.warning("%s is %s: its spec was sent before. This try continues with the job", job, job.state)
+        return job
+
+    def _lost(self, message: str) -> PolarisJobLost:
+        self._note_best_effort("lost")
+        return PolarisJobLost(message)
+
+    def _lost_message(self, sent_at: float | None, possible: Sequence[Job] = ()) -> str:
         if sent_at is None:
             what = "An earlier try may have created a job. Before Airflow 3.3 a task cannot store the id of its job"
         else:
             when = datetime.fromtimestamp(sent_at, timezone.utc)
             what = f"The spec was sent at {when:%Y-%m-%d %H:%M:%S} UTC, and its response was lost"
-        return f"{what}. Table {self._table!r} may have a job that no task waits for. {self._next_step()}"
+        which = f" It may be {_ids(possible, 'or')}." if possible else ""
+        return f"{what}. Table {self._table!r} may have a job that no task waits for.{which} {self._next_step()}"
 
     def _next_step(self) -> str:
         return (
             f"Check the newest jobs of table {self._table!r} in the console, or with PolarisHook.latest_job(). If the "
             "data is there, mark this task as success. If not, clear this task to load again"
         )
+
+
+def _ids(jobs: Sequence[Job], word: str = "and") -> str:
+    """Return the ids of up to three jobs."""
+    shown = [f"job {job.id}" for job in jobs[:3]] + ["others"] * (len(jobs) > 3)
+    return f" {word} ".join(shown)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeGuard, TypeVar
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisNotFound,
+    PolarisResponseTooLarge,
     PolarisTransientError,
     PolarisUnauthorized,
+    sentences,
 )
 from airflow_provider_polaris.api.models import Job, JobMetrics, LogEntry
+from airflow_provider_polaris.api.retries import is_transient
 from airflow_provider_polaris.gate.availability import Readiness, check_leaves_table, judge
-from airflow_provider_polaris.gate.decision import Condition, Decision, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import Condition, Decision, UntilOver, Verdict, decide, wants_logs
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
@@ -24,7 +27,8 @@ from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, expl
 
 T = TypeVar("T")
 
-#: Counters may lag behind the status. They are read again for this long before the gate refuses a job without them.
+#: Health, counters and log may lag behind the status. They are read again for this long before the gate refuses a job
+#: without them.
 SETTLE_SECONDS = 30.0
 #: The number of log lines in a refusal's message.
 LOG_LINES = 5
@@ -53,6 +57,32 @@ class Outcome:
         counters = f"Counters: {self.metrics or 'not known'}"
         lines = "".join(f"\n  {entry}" for entry in self.log_lines)
         return f"{self.job} {self.decision.reason}. {counters}." + (f" Its log ends with:{lines}" if lines else "")
+
+
+@dataclass(frozen=True)
+class _Details:
+    """What one round of requests has found out about a completed job."""
+
+    metrics: JobMetrics | None
+    #: The codes of the log's lines.
+    codes: frozenset[str] | None
+    errors: tuple[PolarisApiError, ...]
+
+    @property
+    def failure(self) -> PolarisTransientError | None:
+        """The error of an outage, if there is one."""
+        return next((error for error in self.errors if _is_outage(error)), None)
+
+    @property
+    def is_final(self) -> bool:
+        """Whether another round costs much, and would find out no more."""
+        return any(isinstance(error, PolarisResponseTooLarge) for error in self.errors)
+
+
+def _is_outage(error: PolarisApiError) -> TypeGuard[PolarisTransientError]:
+    """Whether Polaris cannot be reached. A gateway that refuses one request is no outage."""
+    is_refusal = error.status is not None and 400 <= error.status < 500 and not is_transient(error.status)
+    return isinstance(error, PolarisTransientError) and not is_refusal
 
 
 class JobWait:
@@ -84,6 +114,8 @@ class JobWait:
         #: The job, if the task only waits for its table.
         self.loaded: Job | None = None
         self.progress = ProgressLog(job_id, log, logs_end=False)
+        #: Whether the job's response is too large, so that a cancellation polls only the status.
+        self.polls_status = False
         self._readiness: Readiness | None = None
         #: The outcome of the job, while the wait for its table continues.
         self._job_outcome: Outcome | None = None
@@ -132,17 +164,28 @@ class JobWait:
 
     def outcome_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
         """Return the outcome for the job as it is now. Counters that cannot be read are left out."""
-        decision = decide(job, self.condition)
-        # In a refusal the counters are only part of the message. In a success they go to XCom, where downstream tasks
-        # may need them.
-        read = partial(self.hook.get_job_metrics, retry=decision.verdict is Verdict.PASS)
-        return Outcome(job, decision, self._read_best_effort(read), log_lines)
+        return self._outcome(job, decide(job, self.condition), log_lines=log_lines)
+
+    def request_job(self, *, retry: bool = False) -> Job:
+        """Return the job. A cancellation needs only the status, so that the job may be too large to be read.
+
+        :raises PolarisResponseTooLarge: if the wait needs more of the job than its status.
+        """
+        if not self.polls_status:
+            try:
+                return self.hook.get_job(self.job_id, retry=retry)
+            except PolarisResponseTooLarge as error:
+                if not isinstance(self.condition, UntilOver):
+                    raise
+                self.progress.log.warning("Job %s: only its status is polled from now on. %s", self.job_id, error)
+                self.polls_status = True
+        return Job(self.job_id, self.hook.get_job_status(self.job_id, retry=retry))
 
     def _request_job(self) -> Job | None:
         """Return the job; ``None`` if the request failed and the next poll may succeed."""
         while True:
             try:
-                return self.hook.get_job(self.job_id, retry=False)
+                return self.request_job()
             except PolarisApiError as error:
                 delay = self._tolerate(error)
             if delay is None:
@@ -170,7 +213,7 @@ class JobWait:
         """Call the function. A request in it that fails counts as a failed poll: the decision needs the response."""
         try:
             outcome = judge()
-        except (PolarisTransientError, PolarisUnauthorized) as error:
+        except (PolarisTransientError, PolarisUnauthorized, PolarisNotFound) as error:
             self._tolerate(error)
             return None
         self.tolerance.succeeded()
@@ -178,15 +221,15 @@ class JobWait:
 
     def _complete_outcome(self, job: Job, decision: Decision, table_state: str | None) -> Outcome | None:
         outcome = self._outcome_with_details(job, decision)
-        if not outcome.passed or self.table_wait is None:
+        if outcome is None or not outcome.passed or self.table_wait is None:
             return outcome
         if self.table_wait == "here":
             self._job_outcome = outcome
         return self._with_table(outcome, table_state)
 
-    def _outcome_with_details(self, job: Job, decision: Decision) -> Outcome:
+    def _outcome_with_details(self, job: Job, decision: Decision) -> Outcome | None:
         if decision.verdict is Verdict.UNDECIDED:
-            return self._judge_with_counters(job)
+            return self._settle(job)
         return self.outcome_of(job, self._log_lines_if_possible() if decision.verdict is Verdict.REFUSE else ())
 
     def _with_table(self, outcome: Outcome, state: str | None) -> Outcome | None:
@@ -227,31 +270,79 @@ class JobWait:
         self.progress.table_polled(str(readiness), decision)
         return decision
 
-    def _judge_with_counters(self, job: Job) -> Outcome:
-        """Read the counters, and the logs if needed, until the gate decides or the settling time is over."""
-        give_up_at = clock.now() + min(SETTLE_SECONDS, 3 * self.interval)
-        pause = max(1.0, min(self.interval, 5.0))
-        reads_logs = isinstance(self.condition, Gate) and wants_logs(job, self.condition)
-        while True:
-            metrics = self._read_or_refused(self.hook.get_job_metrics)
-            logs = self._read_or_refused(self.hook.get_job_logs) if reads_logs else None
-            codes = None if logs is None else {entry.code for entry in logs if entry.code}
-            decision = decide(job, self.condition, metrics, codes)
-            if decision.verdict is Verdict.PASS:
-                return Outcome(job, decision, metrics)
-            if decision.verdict is Verdict.REFUSE or clock.now() + pause > give_up_at:
-                return Outcome(job, decision, metrics, self._log_lines_if_possible())
-            clock.sleep(pause)
+    def _settle(self, job: Job) -> Outcome | None:
+        """Read what the verdict needs until the gate decides or the settling time is over. ``None``: the job changed.
 
-    def _read_or_refused(self, read: Callable[[str], T]) -> T | None:
-        """Return the response, ``None`` if Polaris refuses it. Raise only an error that may be temporary."""
+        :raises PolarisTransientError: if Polaris cannot be reached. In an outage that is known, the first failure
+            raises, so that each poll sends one request for the counters.
+        """
+        give_up_at = clock.now() + min(SETTLE_SECONDS, 3 * self.interval)
+        is_new = self.tolerance.max_unreachable is not None and self.tolerance.unreachable_since is None
+        while True:
+            details = self._read_details(job)
+            decision = decide(job, self.condition, details.metrics, details.codes)
+            pause = max(1.0, min(self.interval, 5.0), getattr(details.failure, "retry_after", None) or 0.0)
+            is_last = details.is_final or clock.now() + pause > give_up_at
+            if details.failure and (is_last or not is_new):
+                raise details.failure
+            if decision.verdict is not Verdict.UNDECIDED or is_last:
+                break
+            clock.sleep(pause)
+            if job.health is None:
+                job = self.hook.get_job(self.job_id, retry=False)
+        if decision.verdict is Verdict.WAIT:
+            return None
+        if decision.verdict is Verdict.PASS:
+            return self._outcome(job, decision, details.metrics)
+        if any(isinstance(error, PolarisTransientError) for error in details.errors):
+            # A gateway refused. If it refuses the job too, this is an outage, and says nothing about the counters.
+            self.hook.get_job(self.job_id, retry=False)
+        if decision.verdict is Verdict.UNDECIDED and details.errors:
+            decision = replace(decision, reason=sentences(decision.reason, *details.errors))
+        if details.errors:
+            log_lines = () if details.is_final else self._log_lines_if_possible()
+            return Outcome(job, decision, details.metrics, log_lines)
+        return self._outcome(job, decision, details.metrics, self._log_lines_if_possible())
+
+    def _read_details(self, job: Job) -> _Details:
+        """Read the counters and the log, as far as the verdict needs them."""
+        gate = self.condition
+        metrics = logs = None
+        errors: list[PolarisApiError] = []
+        if isinstance(gate, Gate) and job.health is not None:
+            if gate.thresholds:
+                metrics = self._read_detail(self.hook.get_job_metrics, errors)
+            if wants_logs(job, gate) and not any(map(_is_outage, errors)):
+                logs = self._read_detail(self.hook.get_job_logs, errors)
+        codes = None if logs is None else frozenset(entry.code for entry in logs if entry.code)
+        return _Details(metrics, codes, tuple(errors))
+
+    def _read_detail(self, read: Callable[..., T], errors: list[PolarisApiError]) -> T | None:
+        """Return the response; ``None`` if the request failed, with the error added to the list."""
         try:
-            return read(self.job_id)
-        except (PolarisTransientError, PolarisUnauthorized):
+            return read(self.job_id, retry=False)
+        except PolarisUnauthorized:
             raise
         except PolarisApiError as error:
-            self.progress.log.warning("Job %s: %s", self.job_id, error)
+            errors.append(error)
+            if not _is_outage(error):
+                self.progress.log.warning("Job %s: %s", self.job_id, error)
             return None
+
+    def _outcome(
+        self,
+        job: Job,
+        decision: Decision,
+        metrics: JobMetrics | None = None,
+        log_lines: tuple[LogEntry, ...] = (),
+    ) -> Outcome:
+        """Return the outcome, with counters if they can be read."""
+        if metrics is None:
+            # In a refusal the counters are only part of the message. In a success they go to XCom, where downstream
+            # tasks may need them.
+            read = partial(self.hook.get_job_metrics, retry=decision.verdict is Verdict.PASS)
+            metrics = self._read_best_effort(read)
+        return Outcome(job, decision, metrics, log_lines)
 
     def _log_lines_if_possible(self) -> tuple[LogEntry, ...]:
         # One request, without retries: the job itself has the reason of a refusal.

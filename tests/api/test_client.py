@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from airflow_provider_polaris.api import transport
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisBadRequest,
     PolarisInvalidResponse,
     PolarisNotFound,
+    PolarisResponseTooLarge,
     PolarisUnauthorized,
     PolarisUnreachable,
     PolarisUsageError,
 )
 from tests.support.specs import SPEC
-
-NO_TABLE = "00000000-0000-4000-8000-000000000000"
 
 
 def connection_to(polaris, **values) -> PolarisConnection:
@@ -76,7 +77,10 @@ def test_list_jobs_yields_a_job_once_that_moves_to_the_next_page(polaris, client
         ({"type": "sql"}, "type=sql"),
         ({"connection_name": ["a b"]}, "connectionName=a+b"),
         ({"target_table_name": "t"}, "targetTableName=t"),
-        ({"target_table_id": NO_TABLE}, f"targetTableId={NO_TABLE}"),
+        (
+            {"target_table_id": "00000000-0000-4000-8000-000000000001"},
+            "targetTableId=00000000-0000-4000-8000-000000000001",
+        ),
         ({"search_string": "x&y"}, "searchString=x%26y"),
     ],
 )
@@ -270,6 +274,7 @@ class NoAirflow:
 
 sys.meta_path.insert(0, NoAirflow())
 
+from airflow_provider_polaris.api import transport
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
@@ -315,3 +320,59 @@ def test_the_client_works_without_airflow():
         "[]",
         "",
     ]
+
+
+def test_a_page_of_active_jobs_that_would_delay_a_triggerer_is_not_read(polaris, client):
+    for _ in range(5):
+        polaris.add_job(createdBy={"username": "x" * 1_000_000})
+    assert len(list(client.list_jobs())) == 5
+    with pytest.raises(PolarisResponseTooLarge, match="more than 4,194,304 bytes"):
+        client.list_active(set())
+    assert client.list_active(set(), limit=3).size == 3
+
+
+class TestResponsesThatAreTooLarge:
+    """The limit is lowered; ``createdBy`` makes a job large in the list too."""
+
+    @pytest.fixture(autouse=True)
+    def limit(self, monkeypatch):
+        monkeypatch.setattr(transport, "MAX_BODY", 20_000)
+
+    def test_a_job_can_be_canceled_and_its_status_requested(self, polaris, client):
+        job_id = polaris.add_job(executionStatus="running", query="x" * 30_000)
+        with pytest.raises(PolarisResponseTooLarge):
+            client.get_job(job_id)
+        job = client.cancel_job(job_id)
+        assert (job.id, job.is_being_canceled, job.is_over) == (job_id, True, False)
+        assert client.get_job_status(job_id) == "canceled"
+
+    def test_a_created_job_is_known_by_the_location_of_the_response(self, polaris, client):
+        rows = SPEC["source"]["data"] * 500
+        job = client.create_job({**SPEC, "source": {**SPEC["source"], "data": rows}})
+        assert [job.id] == list(polaris._store.jobs)
+        assert (job.execution_status, job.type, job.table) == ("unknown", "batch", "cities")
+
+    @pytest.mark.parametrize("location", [None, "", "/", "https://elsewhere/a b", "/jobs/.."])
+    def test_a_created_job_without_a_location_may_exist(self, polaris, client, location):
+        headers = {} if location is None else {"Location": location}
+        polaris.answer_next(1, body="x" * 30_000, status=201, headers=headers, match="POST")
+        with pytest.raises(PolarisInvalidResponse, match=r"more than 20,000 bytes.*may have created the job") as caught:
+            client.create_job(SPEC)
+        assert caught.value.received
+        assert len(polaris.requests) == 1
+
+    def test_a_list_is_read_in_smaller_pages(self, polaris, client):
+        ids = [polaris.add_job(createdBy={"username": "x" * 1_500}) for _ in range(40)]
+        polaris.requests.clear()
+        assert [job.id for job in client.list_jobs()] == ids
+        assert len(polaris.requests) < 20
+
+    def test_a_list_with_a_job_that_fills_more_than_a_page_cannot_be_read(self, polaris, client):
+        polaris.add_job(createdBy={"username": "x" * 30_000})
+        with pytest.raises(PolarisResponseTooLarge):
+            list(client.list_jobs(page_size=4))
+        assert [json.loads(r.query.partition("paginationLimit=")[2].partition("&")[0]) for r in polaris.requests] == [
+            4,
+            2,
+            1,
+        ]

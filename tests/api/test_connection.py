@@ -148,9 +148,11 @@ def test_each_extra_is_read(extra, field, value):
     assert getattr(PolarisConnection.from_airflow(conn(extra=extra)), field) == value
 
 
-def test_both_forms_of_authentication():
+def test_each_form_of_authentication():
     plain = PolarisConnection.from_airflow(conn())
     basic = PolarisConnection.from_airflow(conn(extra={"auth": "basic"}))
+    bearer = PolarisConnection.from_airflow(conn(extra={"auth": "bearer"}))
+    assert bearer.authorization == f"Bearer {KEY}"
     assert plain.authorization == f"Basic {KEY}"
     assert basic.authorization == "Basic cG9rX3NlY3JldC1rZXk6"
     assert KEY not in repr(plain)

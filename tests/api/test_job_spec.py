@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import types
 from datetime import datetime, timezone
 
 import pytest
 
-from airflow_provider_polaris.api.job_spec import sql_target
+from airflow_provider_polaris.api.job_spec import can_be_marked, comparable, marked, marker_of, sql_target
 from tests.support.create_tasks import Task
-from tests.support.specs import SPEC, SQL
+from tests.support.specs import DELETE, SPEC, SQL, STREAMING
 
 
 def test_a_large_spec_is_in_no_message():
@@ -54,3 +55,70 @@ def test_a_mapping_that_airflow_does_not_render_is_rejected(polaris):
     spec = types.MappingProxyType({**SPEC, "target": {"type": "table", "tableName": "t-{{ 1 + 1 }}"}})
     assert Task().run(spec).kind == "PolarisOptionInvalid"
     assert not polaris.requests
+
+
+MARKER = f"airflow-provider-polaris {'0a' * 16} {'1b' * 8}"
+OTHER = f"airflow-provider-polaris {'2c' * 16} {'3d' * 8}"
+ABOUT = {"dag_id": "d", "run_id": "r", "map_index": -1, "url": "https://airflow.example/dags/d"}
+
+
+@pytest.mark.parametrize("spec", [SQL, SPEC, {**SPEC, "context": None}], ids=["sql", "batch", "null"])
+def test_a_marker_is_found_in_the_spec_that_has_it(spec):
+    assert can_be_marked(spec)
+    assert marker_of(spec) is None
+    assert marker_of(marked(spec, MARKER, ABOUT)) == MARKER
+
+
+def test_a_job_shows_its_marker_in_its_context_or_in_the_context_of_its_spec():
+    spec = marked(SPEC, MARKER, ABOUT)
+    assert marker_of({"type": "batch", "context": spec["context"]}) == MARKER
+    assert marker_of({"type": "batch", "spec": spec}) == MARKER
+    for job in ({"type": "batch", "spec": "x", "context": [1]}, {"type": "batch"}, {"type": "sql", "query": None}, {}):
+        assert marker_of(job) is None
+
+
+def test_the_context_of_a_user_stays():
+    spec = {**SPEC, "context": {"maxNumTasks": 3}}
+    assert marked(spec, MARKER, ABOUT)["context"] == {"maxNumTasks": 3, "airflow": {**ABOUT, "marker": MARKER}}
+    assert spec["context"] == {"maxNumTasks": 3}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        STREAMING,
+        DELETE,
+        {**SPEC, "context": "x"},
+        {**SPEC, "context": {"airflow": "mine"}},
+        {**SPEC, "context": {"airflow": {"marker": "mine"}}},
+    ],
+    ids=["streaming", "delete_data", "no object", "a user's key", "a user's marker"],
+)
+def test_a_spec_without_a_free_place_gets_no_marker(spec):
+    assert not can_be_marked(spec)
+    assert marker_of(spec) is None
+
+
+@pytest.mark.parametrize("spec", [SQL, SPEC], ids=["sql", "batch"])
+def test_a_copied_marker_does_not_count(spec):
+    copied = marked(spec, OTHER, ABOUT)
+    assert can_be_marked(copied)
+    assert marker_of(marked(copied, MARKER, ABOUT)) == MARKER
+
+
+@pytest.mark.parametrize("name", ["*/ DROP", "/* x", 'a"b', "a\nb", "ä\u2028", "--", "\\u002a/", OTHER])
+def test_no_name_ends_the_comment_in_a_query_early(name):
+    query = marked(SQL, MARKER, {**ABOUT, "dag_id": name, "run_id": f"{name}*"})["query"]
+    comment = query.removeprefix(f"{SQL['query']}\n/* airflow ").removesuffix(" */")
+    assert not {"*", "\n"} & set(comment)
+    assert json.loads(comment) == {**ABOUT, "dag_id": name, "run_id": f"{name}*", "marker": MARKER}
+    assert marker_of({"type": "sql", "query": query}) == MARKER
+
+
+def test_specs_are_compared_without_marker_and_ignored_fields():
+    plain = comparable(SPEC)
+    assert comparable(marked({**SPEC, "desiredExecutionStatus": "running"}, MARKER, ABOUT)) == plain
+    assert comparable({**SPEC, "context": {}}) == comparable({**SPEC, "context": None}) == plain
+    assert comparable(marked({**SPEC, "context": {"a": 1}}, MARKER, ABOUT)) == comparable({**SPEC, "context": {"a": 1}})
+    for other in ({**SPEC, "context": {"a": 1}}, {**SPEC, "context": {"airflow": 1}}, {**SPEC, "replaceAll": True}):
+        assert comparable(other) != plain

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 import pytest
 
 from airflow_provider_polaris.api.errors import PolarisInvalidResponse
-from airflow_provider_polaris.api.parsing import MAX_TEXT, clean, clip, mapping, part_of, text_of, time_of
+from airflow_provider_polaris.api.parsing import MAX_TEXT, clean, clip, count_of, mapping, part_of, text_of, time_of
 
 
 def test_null_is_an_empty_object():
@@ -57,3 +57,17 @@ def test_a_timestamp_may_have_nanoseconds():
 def test_a_part_of_a_wrong_shape_is_empty():
     assert part_of({"target": {"tableName": "t"}}, "target") == {"tableName": "t"}
     assert part_of({}, "target") == part_of({"target": "t"}, "target") == {}
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [(0, 0), (7, 7), (5.0, 5), (-0.0, 0), (2**63 - 1, 2**63 - 1)]
+    + [
+        (value, None)
+        for value in (-1, 5.5, -5.0, 2**63, 1e300, float("inf"), float("nan"), True, False, "5", None, [5], {})
+    ],
+    ids=str,
+)
+def test_a_counter_is_a_whole_number_of_0_or_more(value, count):
+    assert count_of(value) == count
+    assert type(count_of(value)) in (int, type(None))

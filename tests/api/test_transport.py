@@ -19,6 +19,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisForbidden,
     PolarisInvalidResponse,
     PolarisNotFound,
+    PolarisResponseTooLarge,
     PolarisUnauthorized,
     PolarisUnreachable,
     PolarisUsageError,
@@ -117,6 +118,43 @@ def test_a_404_without_an_error_code_is_an_invalid_response(polaris, transport, 
     polaris.answer_next(1, status=404, body=body)
     with pytest.raises(PolarisInvalidResponse, match="404"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+@pytest.mark.parametrize("body", ["", "<h1>Blocked</h1>", '{"message": "Forbidden"}', "[]"])
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_refusal_without_an_error_code_may_be_forwarded_and_temporary(polaris, transport, moved_clock, status, body):
+    polaris.answer_next(2, status=status, body=body)
+    with pytest.raises(PolarisInvalidResponse, match=f"this {status} has no error code") as caught:
+        transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
+    assert caught.value.received
+    assert ("permission ManageIngestionJobs" in str(caught.value)) == (status == 403)
+    assert len(polaris.requests) == 1
+    assert transport.request("GET", "jobs")
+    assert len(polaris.requests) == 3
+
+
+@pytest.mark.parametrize("auth", ["api_key", "basic", "bearer"])
+def test_a_401_advises_on_the_kind_of_the_secret(polaris, auth):
+    transport = Transport(PolarisConnection(f"{polaris.url}/v1/projects/p", "p", "wrong", auth=auth))
+    with pytest.raises(PolarisUnauthorized) as caught:
+        transport.request("GET", "jobs")
+    advice = {
+        "api_key": "set the extra auth=basic",
+        "basic": "set the extra auth=api_key",
+        "bearer": "may have expired",
+    }
+    assert advice[auth] in str(caught.value)
+
+
+def test_an_access_token_is_accepted_for_five_minutes(polaris, moved_clock):
+    token = polaris.new_access_token()
+    url = f"{polaris.url}/v1/projects/{polaris.project_id}"
+    transport = Transport(PolarisConnection(url, "p", token, auth="bearer"))
+    moved_clock.time += 299
+    assert transport.request("GET", "jobs")
+    moved_clock.time += 2
+    with pytest.raises(PolarisUnauthorized, match="Token claims invalid"):
+        transport.request("GET", "jobs")
 
 
 def test_an_error_quotes_the_whole_error_body(polaris, transport):
@@ -254,11 +292,54 @@ def test_a_response_that_drips_ends_at_the_timeout():
         thread.join()
 
 
-def test_a_response_without_end_is_refused(polaris, transport, monkeypatch):
+@pytest.mark.parametrize("size", [1001, 5000, 1_000_000])
+def test_a_response_that_is_too_large_is_refused_and_not_requested_again(polaris, transport, monkeypatch, size):
     monkeypatch.setattr("airflow_provider_polaris.api.transport.MAX_BODY", 1000)
-    polaris.answer_next(1, body="x" * 5000)
-    with pytest.raises(PolarisUnreachable, match="more than 1,000 bytes"):
+    polaris.answer_next(1, body="x" * size, status=201, headers={"Location": "/a/b"})
+    with pytest.raises(PolarisResponseTooLarge, match="more than 1,000 bytes") as caught:
+        transport.request("GET", "jobs")
+    assert (caught.value.status, caught.value.location) == (201, "/a/b")
+    assert len(polaris.requests) == 1
+
+
+def test_a_response_of_the_largest_size_is_read(polaris, transport, monkeypatch):
+    monkeypatch.setattr("airflow_provider_polaris.api.transport.MAX_BODY", 1000)
+    polaris.answer_next(1, body=f'"{"x" * 998}"')
+    assert transport.request("GET", "jobs") == "x" * 998
+
+
+def test_an_error_page_that_is_too_large_is_an_error_page(polaris, transport, monkeypatch):
+    monkeypatch.setattr("airflow_provider_polaris.api.transport.MAX_BODY", 1000)
+    polaris.answer_next(1, body="x" * 5000, status=502)
+    with pytest.raises(PolarisUnreachable, match="returned 502"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: 70000000000", b"Transfer-Encoding: chunked"])
+def test_the_rest_of_a_response_that_is_too_large_is_not_downloaded(monkeypatch, head):
+    monkeypatch.setattr("airflow_provider_polaris.api.transport.MAX_BODY", 200_000)
+    sent = []
+
+    def serve(server):
+        line, _ = server.accept()
+        with line:
+            line.recv(65536)
+            try:
+                line.sendall(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n")
+                for _ in range(5000):
+                    line.sendall(b"2710\r\n" + b"x" * 10_000 + b"\r\n")
+                    sent.append(10_000)
+            except OSError:
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/v1/projects/p"
+        with pytest.raises(PolarisResponseTooLarge):
+            Transport(PolarisConnection(url, "p", API_KEY, timeout=5)).request("GET", "jobs")
+        thread.join()
+    assert sum(sent) < 20_000_000, "a few buffers of the sockets, of 50 MB"
 
 
 def test_the_proxy_is_not_used_for_this_machine(polaris, transport, monkeypatch):

@@ -158,7 +158,7 @@ SAID = [
     ("completed", "completed", {"status": "ok"}, "pass", False, "is completed (health ok)"),
     ("completed", "completed", {"status": "warn", "code": "c"}, "pass", True, "is completed (health warn, c)"),
     ("completed", "completed", {"status": "error"}, "refuse", False, "is completed (health error)"),
-    ("completed", "completed", None, "refuse", False, "is completed (no health given)"),
+    ("completed", "completed", None, "undecided", False, "is completed (no health given)"),
     ("completed", "completed", {"status": "new"}, "refuse", False, "is completed (health new)"),
     ("completed", "failed", {"status": "error", "message": "m"}, "refuse", False, "failed: health error, m"),
     ("completed", "failed", None, "refuse", False, "failed: no health given"),
@@ -218,7 +218,8 @@ def test_the_reason_names_the_warnings(fail_on_warnings, code, log_codes, reason
 @pytest.mark.parametrize(
     ("options", "counters", "reason"),
     [
-        ({"min_rows_processed": 1000}, None, "completed, and its counters could not be read"),
+        ({"min_rows_processed": 1000}, None, ("completed, and its counters could not be read, so that "
+         "min_rows_processed could not be checked")),
         ({"min_rows_processed": 1000}, metrics(), ("completed, but numRowsProcessed is not reported, "
          "numRowsProcessedWithWarning is not reported, and min_rows_processed is 1,000")),
         ({"min_rows_processed": 9000}, metrics(1000, 2000), ("completed, but numRowsProcessed is 1,000, "

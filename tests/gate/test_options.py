@@ -81,8 +81,8 @@ def test_undocumented_warning_codes_are_listed():
 def test_each_threshold_needs_the_counters_and_is_kept_under_its_name(name):
     one = gate(**{name: "1"})
     assert getattr(one, name) == 1
-    assert one.needs_metrics
-    assert not gate().needs_metrics
+    assert one.thresholds == [name]
+    assert not gate().thresholds
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ MATRICES = {
         warning   . . . ! . W R R !
         error     . . . ! . R R R !
         new       . ! ! ! . R R R !
-        none      . . . ! . R R R !
+        none      . . . ! . ? R R !
         """,
     ),
     "completed, any warning refuses": (
@@ -69,7 +69,7 @@ MATRICES = {
         warning   . . . ! . R R R !
         error     . . . ! . R R R !
         new       . ! ! ! . R R R !
-        none      . . . ! . R R R !
+        none      . . . ! . ? R R !
         """,
     ),
     "completed, no warning refuses": (
@@ -86,7 +86,7 @@ MATRICES = {
         warning   . . . ! . W R R !
         error     . . . ! . R R R !
         new       . ! ! ! . R R R !
-        none      . . . ! . R R R !
+        none      . . . ! . ? R R !
         """,
     ),
     "completed, an unhealthy job refuses": (
@@ -103,7 +103,7 @@ MATRICES = {
         warning   . . . ! . W R R !
         error     . R R ! . R R R !
         new       . ! ! ! . R R R !
-        none      . . . ! . R R R !
+        none      . . . ! . ? R R !
         """,
     ),
     "completed, counters needed and unknown": (
@@ -120,7 +120,7 @@ MATRICES = {
         warning   . . . ! . ? R R !
         error     . . . ! . R R R !
         new       . ! ! ! . R R R !
-        none      . . . ! . R R R !
+        none      . . . ! . ? R R !
         """,
     ),
     "running": (

@@ -12,8 +12,8 @@ from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.submission.submission_record import KEY
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException
 from tests.support.create_tasks import Task, jobs_of, posts
-from tests.support.run_task import both_modes
-from tests.support.specs import DELETE, SPEC, SQL, STREAMING
+from tests.support.run_task import both_modes, outcome_of
+from tests.support.specs import DELETE, S3, SPEC, SQL, STREAMING, spec_into_a_new_table
 
 ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
 
@@ -144,6 +144,47 @@ def test_a_spec_may_be_json_text_whose_values_keep_their_types(polaris):
     polaris.next_job("complete", table="by_sql")
     assert Task().run(json.dumps({**SQL, "context": {"maxParseExceptions": 10}})).kind == "success"
     assert posts(polaris)[0]["context"] == {"maxParseExceptions": 10}
+
+
+@pytest.mark.parametrize("kind", ["sql", "batch"])
+def test_a_job_shows_which_task_created_it(polaris, hook, monkeypatch, kind):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
+    monkeypatch.setenv("AIRFLOW__WEBSERVER__BASE_URL", "https://airflow.example")
+    table, spec = spec_into_a_new_table(kind)
+    polaris.next_job("complete", table=table)
+    task = Task()
+    context = task.context()
+    context["ti"].log_url = "https://airflow.example/dags/dag/runs/r?try_number=1"
+    operator = PolarisCreateJobOperator(task_id="load", job_spec=spec, retries=2)
+    assert outcome_of(lambda: operator.execute(context), context["ti"]).kind == "success"
+    job = hook.latest_job(table)
+    raw = hook.get_job(job.id).raw
+    about = raw["context"]["airflow"] if kind == "batch" else json.loads(raw["query"].split("/* airflow ")[1][:-3])
+    assert about.pop("marker").startswith("airflow-provider-polaris ")
+    assert about == {
+        "dag_id": "dag",
+        "run_id": task.run_id,
+        "task_id": "task",
+        "map_index": -1,
+        "try_number": 1,
+        "url": "https://airflow.example/dags/dag/runs/r?try_number=1",
+    }
+    assert polaris.api_key not in json.dumps(raw)
+
+
+@pytest.mark.parametrize("kind", ["sql", "batch"])
+def test_a_spec_is_sent_as_it_is_with_mark_jobs_false(polaris, kind):
+    table, spec = spec_into_a_new_table(kind)
+    polaris.next_job("complete", table=table)
+    assert Task().run(spec, mark_jobs=False).kind == "success"
+    assert posts(polaris) == [spec]
+
+
+@pytest.mark.parametrize("spec", [STREAMING, {**S3, "context": {"airflow": "mine"}}], ids=["streaming", "a user's key"])
+def test_a_spec_without_a_place_for_a_marker_is_sent_as_it_is(polaris, spec):
+    polaris.next_job("complete")
+    assert Task().run(spec).kind == "success"
+    assert posts(polaris) == [spec]
 
 
 def test_a_task_that_does_not_wait_ends_when_polaris_has_accepted_the_spec(polaris):

@@ -12,7 +12,7 @@ from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.support.airflow_versions import AIRFLOW_3, a_dag, run_dag
 from tests.support.create_tasks import posts
-from tests.support.specs import SPEC, SQL, query_into_a_new_table
+from tests.support.specs import SPEC, SQL, query_into_a_new_table, spec_into_a_new_table
 
 pytestmark = [
     pytest.mark.usefixtures("airflow_db"),
@@ -41,6 +41,18 @@ def test_a_spec_may_be_the_path_of_a_file(polaris, tmp_path):
     polaris.next_job("complete")
     assert run_load("spec.json", {"template_searchpath": [str(tmp_path)]}) == "success"
     assert posts(polaris)[0]["context"] == {"limit": "2"}
+
+
+def test_a_job_has_the_address_of_its_task(polaris, monkeypatch):
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example")
+    monkeypatch.setenv("AIRFLOW__WEBSERVER__BASE_URL", "https://airflow.example")
+    table, spec = spec_into_a_new_table("batch")
+    polaris.next_job("complete", table=table)
+    assert run_load(spec) == "success"
+    (body,) = posts(polaris)
+    about = body["context"]["airflow"]
+    assert about["url"].startswith(f"https://airflow.example/dags/{about['dag_id']}/")
+    assert (about["task_id"], about["map_index"], about["try_number"]) == ("load", -1, 1)
 
 
 @pytest.mark.parametrize("kind", ["operator", "sensor"])

@@ -53,7 +53,7 @@ class Client:
         await self.before_id(job_id)
         return Job.from_api(self.row(job_id))
 
-    async def list_active(self, wanted, offset):
+    async def list_active(self, wanted, offset, limit):
         self.asked.append((self.loop.moved, "list"))
         await self.before_list()
         rows = {key: row for key in sorted(wanted) if (row := self.row(key))["executionStatus"] == "running"}

@@ -1,4 +1,4 @@
-"""Fixtures for the tests of kills."""
+"""Fixtures for the tests of submissions and kills."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission import trigger_kill, worker_kill
 from tests.support.create_tasks import Running
 
@@ -31,3 +32,11 @@ def state(monkeypatch):
 def running(polaris, moved_clock, state):
     polaris.next_job("hang")
     return Running(polaris, moved_clock)
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """The specs that tasks have sent, also those that the local Polaris has not read."""
+    specs, right = [], PolarisHook.create_job
+    monkeypatch.setattr(PolarisHook, "create_job", lambda hook, spec: specs.append(spec) or right(hook, spec))
+    return specs

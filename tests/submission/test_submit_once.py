@@ -9,13 +9,19 @@ import pytest
 from airflow_provider_polaris.api.errors import PolarisUnreachable
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission.submission_record import KEY
-from airflow_provider_polaris.submission.submit_once import IN_FLIGHT_SECONDS, SEARCH_PAUSE_SECONDS, SEARCHED_JOBS
+from airflow_provider_polaris.submission.submit_once import (
+    IN_FLIGHT_SECONDS,
+    MOST_SENDS,
+    SEARCH_PAUSE_SECONDS,
+    SEARCHED_JOBS,
+)
 from tests.support.airflow_versions import FakeTaskInstance
-from tests.support.create_tasks import LONG, FakeStore, Task, jobs_of, posts
-from tests.support.run_task import both_modes
-from tests.support.specs import SPEC, SQL, query_into_a_new_table, rows_into_a_new_table
+from tests.support.create_tasks import LONG, FakeStore, Running, Task, arrived, jobs_of, posts
+from tests.support.run_task import both_modes, outcome_of
+from tests.support.specs import SPEC, SQL, query_into_a_new_table, rows_into_a_new_table, spec_into_a_new_table
 
 ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
+MARKER = f"airflow-provider-polaris {'0a' * 16} {'1b' * 8}"
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -121,56 +127,161 @@ class TestARetryOn33:
         assert noted[-1] == "passed"
 
 
-class TestALostResponse:
-    """A POST that may have been received is not sent again."""
+@pytest.mark.parametrize("kind", ["sql", "batch"])
+@pytest.mark.parametrize("store", [True, False], ids=["3.3", "before 3.3"])
+class TestALostResponseToASpecWithAMarker:
+    """A spec whose response was lost is sent again only if no job with its marker appears."""
 
-    @pytest.mark.parametrize("fault", ["after", "mid-body", 503, 500])
-    def test_the_job_of_a_query_is_found_by_its_marker(self, polaris, fault):
-        if fault == "after":
-            polaris.drop_next(when="after", match="POST")
-            polaris.next_job("complete")
-            outcome = Task().run()
-            assert outcome.kind == "success", outcome.error
+    @pytest.mark.parametrize("fault", ["after", "before", "mid-body", 503, 500])
+    def test_the_data_is_loaded_once_in_the_same_try(self, polaris, hook, kind, store, fault):
+        table, spec = spec_into_a_new_table(kind)
+        if isinstance(fault, int):
+            polaris.fail_next(1, status=fault, match="POST")
         else:
-            if isinstance(fault, int):
-                polaris.fail_next(1, status=fault, match="POST")
-            else:
-                polaris.drop_next(when=fault, match="POST")
-            outcome = Task().run()
-            assert outcome.kind == "PolarisUnreachable", "there is no job, and a retry may send the spec again"
-        assert len(posts(polaris)) <= 1
+            polaris.drop_next(when=fault, match="POST")
+        polaris.next_job("complete", table=table)
+        outcome = Task(store=store).run(spec)
+        assert outcome.kind == "success", outcome.error
+        assert [job.id for job in jobs_of(hook, table)] == [outcome.xcom["job_id"]]
+        assert len(posts(polaris)) == (1 if fault == "after" else 2)
 
-    def test_a_job_that_appears_late_is_found(self, polaris, moved_clock):
+    @pytest.mark.parametrize("step", ["before", "after"])
+    def test_a_worker_that_is_lost_while_it_sends_the_spec_never_loads_twice(
+        self, polaris, hook, monkeypatch, kind, store, step
+    ):
+        class Sigkill(BaseException):
+            pass
+
+        table, spec = spec_into_a_new_table(kind)
+        task, right = Task(store=store), PolarisHook.create_job
+
+        def die(hook, spec):
+            if step == "after":
+                right(hook, spec)
+            raise Sigkill
+
+        monkeypatch.setattr(PolarisHook, "create_job", die)
+        polaris.next_job("complete", table=table)
+        with pytest.raises(Sigkill):
+            task.run(spec)
+        monkeypatch.setattr(PolarisHook, "create_job", right)
+        outcome = task.run(spec)
+        assert outcome.kind == "success", outcome.error
+        assert [job.id for job in jobs_of(hook, table)] == [outcome.xcom["job_id"]]
+        assert len(posts(polaris)) == 1
+
+    def test_a_job_that_appears_late_is_found(self, polaris, hook, moved_clock, sent, kind, store):
+        table, spec = spec_into_a_new_table(kind)
         polaris.fail_next(1, status=503, match="POST")
-        task = Task()
-        marker = []
+        start = moved_clock.time
 
         def arrive():
-            if moved_clock.time - start > IN_FLIGHT_SECONDS / 2 and not marker:
-                marker.append(f"{SQL['query']} /* {task.store.get(KEY)['marker']} */")
-                polaris.add_job(type="sql", query=marker[0], target={"type": "table", "tableName": "by_sql"},
-                                executionStatus="completed")  # fmt: skip
+            if moved_clock.time - start > IN_FLIGHT_SECONDS / 2 and not jobs_of(hook, table):
+                polaris.set_status(arrived(polaris, sent[0]), "completed")
 
-        start = moved_clock.time
         moved_clock.on_sleep = arrive
-        assert task.run().kind == "success"
+        assert Task(store=store).run(spec).kind == "success"
+        assert len(posts(polaris)) == 1
 
-    @pytest.mark.parametrize("store", [True, False], ids=["3.3", "before 3.3"])
-    @pytest.mark.parametrize("fault", ["after", 503])
-    def test_a_task_with_another_type_of_spec_fails_and_says_where_to_look(self, polaris, hook, store, fault):
-        spec = {**SPEC, "target": {"type": "table", "tableName": f"lost-{store}-{fault}"}}
-        if fault == "after":
-            polaris.drop_next(when="after", match="POST")
-        else:
-            polaris.fail_next(1, status=fault, match="POST")
-        task = Task(store=store)
-        outcome = task.run(spec)
+    def test_a_job_of_the_first_send_is_found_after_the_second(self, polaris, hook, moved_clock, sent, kind, store):
+        table, spec = spec_into_a_new_table(kind)
+        polaris.fail_next(2, status=503, match="POST")
+
+        def arrive():
+            if len(posts(polaris)) == 2 and not jobs_of(hook, table):
+                polaris.set_status(arrived(polaris, sent[0]), "completed")
+
+        moved_clock.on_sleep = arrive
+        assert Task(store=store).run(spec).kind == "success"
+        assert len(posts(polaris)) == 2
+
+    def test_two_jobs_with_the_marker_are_reported(self, polaris, moved_clock, sent, kind, store):
+        """A gateway may repeat a request, and return an error for the second."""
+        _, spec = spec_into_a_new_table(kind)
+        polaris.fail_next(1, status=503, match="POST")
+        jobs = []
+
+        def arrive():
+            if len(jobs) < 2:
+                jobs.extend(arrived(polaris, sent[0]) for _ in range(2))
+
+        moved_clock.on_sleep = arrive
+        outcome = Task(store=store).run(spec)
         assert outcome.kind == "PolarisJobLost"
-        assert f"table '{spec['target']['tableName']}'" in str(outcome.error)
-        assert "The spec was sent at 20" in str(outcome.error)
-        assert len(jobs_of(hook, spec["target"]["tableName"])) == (fault == "after")
-        task.clear()
-        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success", "a clear asks for another load"
+        assert "may be loaded twice" in str(outcome.error)
+        assert all(job_id in str(outcome.error) for job_id in jobs)
+        assert len(posts(polaris)) == 1
+
+    def test_a_spec_is_sent_at_most_three_times_and_a_retry_sends_it_again(self, polaris, hook, kind, store):
+        table, spec = spec_into_a_new_table(kind)
+        task = Task(store=store)
+        polaris.fail_next(MOST_SENDS, status=503, match="POST")
+        outcome = task.run(spec)
+        assert outcome.kind == "PolarisUnreachable"
+        assert f"No job was created for table '{table}'. Each of 3 responses to the spec was lost" in str(outcome.error)
+        assert "Look for the job" not in str(outcome.error)
+        assert len(posts(polaris)) == MOST_SENDS
+        polaris.next_job("complete", table=table)
+        assert task.run(spec).kind == "success"
+        assert len(jobs_of(hook, table)) == 1
+
+    def test_an_outage_during_the_search_does_not_end_the_search(self, polaris, hook, kind, store):
+        table, spec = spec_into_a_new_table(kind)
+        polaris.add_table(table)
+        polaris.drop_next(when="after", match="POST")
+        polaris.next_job("complete", table=table)
+        polaris.fail_next(12, status=503, match=f"GET .*/jobs{'' if kind == 'sql' else '/'}")
+        assert Task(store=store).run(spec).kind == "success"
+        assert len(posts(polaris)) == 1
+
+    def test_an_outage_until_the_end_of_the_search_is_retried_without_a_second_job(self, polaris, hook, kind, store):
+        table, spec = spec_into_a_new_table(kind)
+        task = Task(store=store)
+        polaris.drop_next(when="after", match="POST")
+        polaris.fail_next(10_000, status=503, match="GET .*/jobs.*" if kind == "sql" else "GET .*/jobs/")
+        outcome = task.run(spec)
+        polaris.clear_faults()
+        assert outcome.kind == "PolarisUnreachable"
+        assert "its response was lost" in str(outcome.error)
+        assert "The search for the job failed" in str(outcome.error)
+        polaris.set_status(jobs_of(hook, table)[0].id, "completed")
+        assert task.run(spec).kind == "success"
+        assert len(posts(polaris)) == 1
+
+    def test_a_user_who_kills_the_task_during_the_search_stops_the_second_send(
+        self, polaris, moved_clock, state, kind, store
+    ):
+        _, spec = spec_into_a_new_table(kind)
+        state.value = "failed"
+        running = Running(polaris, moved_clock, job_spec=spec)
+        running.task.store = running.store if store else None
+        polaris.fail_next(1, status=503, match="POST")
+        moved_clock.on_sleep = lambda: running.kill() if len(moved_clock.slept) == 2 else None
+        context = running.task.context()
+        assert outcome_of(lambda: running.operator.execute(context), context["ti"]).kind == "PolarisTaskKilled"
+        assert len(posts(polaris)) == 1
+
+
+def test_a_try_that_airflow_counts_as_lost_does_not_send_its_spec_again(polaris, hook, moved_clock):
+    """Airflow starts the next try when it hears nothing from the worker, which may still run."""
+    table, spec = spec_into_a_new_table("batch")
+    task, outcomes = Task(), []
+    polaris.fail_next(1, status=503, match="POST")
+    polaris.next_job("complete", table=table)
+
+    def start_another_try():
+        moved_clock.on_sleep = None
+        outcomes.append(task.run(spec))
+
+    moved_clock.on_sleep = start_another_try
+    assert task.run(spec).kind == "PolarisTaskKilled"
+    assert outcomes[0].kind == "success", outcomes[0].error
+    assert len(jobs_of(hook, table)) == 1
+    assert task.store.get(KEY)["state"] == "passed"
+
+
+class TestALostResponse:
+    """A POST that may have been received is not sent again while its job may appear."""
 
     @pytest.mark.parametrize("spec", [SQL, SPEC], ids=["sql", "batch"])
     def test_a_retry_sends_a_spec_again_that_polaris_cannot_have_received(self, polaris, monkeypatch, spec):
@@ -191,7 +302,7 @@ class TestALostResponse:
         old = polaris.add_job(type="sql", target=target, createdTimestamp="2020-01-01T00:00:00Z")
         other = polaris.add_job(type="sql", target=target, executionStatus="completed")
         polaris.requests.clear()
-        polaris.fail_next(1, status=503, match="POST")
+        polaris.fail_next(MOST_SENDS, status=503, match="POST")
         assert Task().run(spec).kind == "PolarisUnreachable"
         searches = [request for request in polaris.requests if request.path.endswith("/jobs") and request.query]
         assert len(searches) > IN_FLIGHT_SECONDS / SEARCH_PAUSE_SECONDS
@@ -243,15 +354,17 @@ class TestALostResponse:
 class TestARetryBefore33:
     """Without a store the job of a query is found by its marker, and any other retry fails with a reason."""
 
-    def test_a_retry_finds_the_job_of_a_query(self, polaris):
+    @pytest.mark.parametrize("kind", ["sql", "batch"])
+    def test_a_retry_finds_the_job_by_its_marker_and_a_clear_loads_again(self, polaris, kind):
+        _, spec = spec_into_a_new_table(kind)
         task = Task(store=False)
         polaris.next_job("hang")
-        job_id = task.run(timeout=60).pushed["job_id"]
+        job_id = task.run(spec, timeout=60).pushed["job_id"]
         polaris.set_status(job_id, "completed")
-        assert task.run().xcom["job_id"] == job_id
+        assert task.run(spec).xcom["job_id"] == job_id
         task.clear()
         polaris.next_job("complete")
-        assert task.run().xcom["job_id"] != job_id
+        assert task.run(spec).xcom["job_id"] != job_id
         assert len(posts(polaris)) == 2
 
     def test_a_retry_that_finds_no_job_loads(self, polaris):
@@ -261,16 +374,81 @@ class TestARetryBefore33:
         polaris.next_job("complete")
         assert task.run().kind == "success"
 
-    def test_a_retry_of_any_other_spec_fails_and_a_clear_loads(self, polaris):
+    @pytest.mark.parametrize("options", [{}, {"mark_jobs": False}], ids=["marked", "not marked"])
+    def test_a_retry_after_a_failed_job_loads_again(self, polaris, options):
+        table, spec = spec_into_a_new_table("batch")
         task = Task(store=False)
-        spec = {**SPEC, "target": {"type": "table", "tableName": "before"}}
-        polaris.next_job("fail", table="before")
-        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "PolarisJobFailed"
+        polaris.next_job("fail", table=table)
+        assert task.run(spec, **options).kind == "PolarisJobFailed"
+        polaris.next_job("complete", table=table)
+        assert task.run(spec, **options).kind == "success"
+
+    def test_a_retry_after_a_failed_job_does_not_wait_for_a_spec_on_its_way(self, polaris, moved_clock):
+        table, spec = spec_into_a_new_table("batch")
+        task = Task(store=False)
+        polaris.next_job("fail", table=table)
+        task.run(spec)
+        began = moved_clock.time
+        polaris.next_job("complete", table=table)
+        assert task.run(spec, deferrable=False, poll_interval=1).kind == "success"
+        assert moved_clock.time - began < IN_FLIGHT_SECONDS
+
+    @pytest.mark.parametrize("kind", ["sql", "batch"])
+    def test_a_retry_waits_for_a_spec_on_its_way_after_an_earlier_try_failed(
+        self, polaris, hook, moved_clock, monkeypatch, kind
+    ):
+        """The job of the first try failed. The worker of the second was lost when it had sent its spec."""
+
+        class Sigkill(BaseException):
+            pass
+
+        table, spec = spec_into_a_new_table(kind)
+        task, on_its_way, right = Task(store=False), [], PolarisHook.create_job
+        polaris.next_job("fail", table=table)
+        assert task.run(spec).kind == "PolarisJobFailed"
+
+        def die(_, spec):
+            on_its_way.append(spec)
+            raise Sigkill
+
+        monkeypatch.setattr(PolarisHook, "create_job", die)
+        with pytest.raises(Sigkill):
+            task.run(spec)
+        monkeypatch.setattr(PolarisHook, "create_job", right)
+
+        def arrive():
+            if on_its_way:
+                arrived(polaris, on_its_way.pop(), executionStatus="completed")
+
+        moved_clock.on_sleep = arrive
         outcome = task.run(spec)
+        assert outcome.kind == "success", outcome.error
+        assert outcome.xcom["job_id"] == jobs_of(hook, table)[-1].id
+        assert len(jobs_of(hook, table)) == 2
+
+    def test_a_retry_without_a_marker_fails_if_the_table_has_a_new_job_and_a_clear_loads(self, polaris):
+        table, spec = spec_into_a_new_table("batch")
+        task = Task(store=False)
+        polaris.next_job("hang", table=table)
+        job_id = task.run(spec, mark_jobs=False, timeout=60).pushed["job_id"]
+        outcome = task.run(spec, mark_jobs=False)
         assert outcome.kind == "PolarisJobLost"
         assert "Before Airflow 3.3 a task cannot store the id of its job" in str(outcome.error)
+        assert f"It may be job {job_id}" in str(outcome.error)
         task.clear()
-        assert task.run(spec, poll_interval=1, timeout=10**8).kind == "success"
+        polaris.next_job("complete", table=table)
+        assert task.run(spec, mark_jobs=False).kind == "success"
+
+    def test_a_retry_does_not_trust_the_absence_of_a_marker_if_the_task_sent_none_before(self, polaris, hook):
+        """Somebody changes ``mark_jobs`` between two tries, and other tasks mark their jobs."""
+        table, spec = spec_into_a_new_table("batch")
+        polaris.next_job("complete", table=table)
+        assert Task(store=False).run(spec).kind == "success"
+        task = Task(store=False)
+        polaris.next_job("hang", table=table)
+        task.run(spec, mark_jobs=False, timeout=60)
+        assert task.run(spec).kind == "PolarisJobLost"
+        assert len(jobs_of(hook, table)) == 2
 
     def test_each_task_instance_has_its_own_marker(self):
         from airflow_provider_polaris.submission.submission_record import SubmissionRecord
@@ -308,11 +486,10 @@ class TestAJobIsNotCreatedTwice:
         assert task.run(spec).kind == kind
         assert len(posts(polaris)) == 1
 
-    def test_the_search_for_a_job_starts_when_its_spec_was_last_sent(self, polaris, hook, moved_clock, monkeypatch):
+    def test_the_search_for_a_job_starts_when_its_spec_was_last_sent(self, polaris, hook, moved_clock, sent):
         """The spec is sent after two minutes of 429. Its response is cut, and the job appears a little later."""
         table, spec = query_into_a_new_table()
-        task, sent, right = Task(), [], PolarisHook.create_job
-        monkeypatch.setattr(PolarisHook, "create_job", lambda self, spec: sent.append(spec) or right(self, spec))
+        task = Task()
         polaris.fail_next(4, status=429, retry_after=30, match="POST")
         polaris.fail_next(1, status=503, match="POST")
 
@@ -332,12 +509,12 @@ class TestAJobIsNotCreatedTwice:
             "state": "sending",
             "clear_generation": 1,
             "at": moved_clock.time,
-            "marker": "airflow-provider-polaris abc",
+            "marker": MARKER,
         }
         task.store.set(KEY, note)
         task.try_number = 1
         moved_clock.time += 130  # longer than a spec takes to arrive, and shorter than 429s may delay it
-        query = f'INSERT INTO "{table}" SELECT 1\n/* airflow-provider-polaris abc */'
+        query = f'INSERT INTO "{table}" SELECT 1\n/* {MARKER} */'
 
         def arrive():
             if not jobs_of(hook, table):
@@ -408,7 +585,9 @@ class TestAJobIsNotCreatedTwice:
         task.store.set(KEY, garbage)
         assert task.run(spec).kind == "success"
         task.store.set(KEY, garbage)
-        assert task.run(rows_into_a_new_table()).kind == "PolarisJobLost"
+        polaris.add_job(type="batch", target={"type": "table", "tableName": "unread"}, executionStatus="completed")
+        other_spec = {**SPEC, "target": {"type": "table", "tableName": "unread"}}
+        assert task.run(other_spec).kind == "PolarisJobLost"
         assert len(posts(polaris)) == 1
 
     def test_a_job_that_an_unknown_user_canceled_is_not_loaded_again(self, polaris, moved_clock):
@@ -422,8 +601,9 @@ class TestAJobIsNotCreatedTwice:
 
 
 class TestAClearedTaskMayHaveAnotherSpec:
-    def test_a_task_that_is_cleared_with_another_spec_loads_the_new_spec(self, polaris, hook, moved_clock):
-        (old, old_spec), (new, new_spec) = query_into_a_new_table(), query_into_a_new_table()
+    @pytest.mark.parametrize("kind", ["sql", "batch"])
+    def test_a_task_that_is_cleared_with_another_spec_loads_the_new_spec(self, polaris, hook, moved_clock, kind):
+        (old, old_spec), (new, new_spec) = spec_into_a_new_table(kind), spec_into_a_new_table(kind)
         task = Task()
         polaris.next_job("hang", table=old)
         first = task.run(old_spec, timeout=60)

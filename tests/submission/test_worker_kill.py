@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import uuid
 
 import pytest
 
@@ -12,7 +11,7 @@ from airflow_provider_polaris.submission.submission_record import KEY
 from tests.support.airflow_versions import AirflowTaskTimeout, FakeTaskInstance
 from tests.support.create_tasks import Running, jobs_of, posts, puts
 from tests.support.run_task import outcome_of
-from tests.support.specs import SQL, STREAMING
+from tests.support.specs import STREAMING, spec_into_a_new_table
 
 #: The states in which Airflow has a task that a user has killed.
 KILLED = ["failed", "success", "skipped", "restarting", "removed", None]
@@ -177,12 +176,14 @@ def test_a_job_whose_spec_is_being_sent_is_canceled_when_its_id_is_known(running
 
 @pytest.mark.parametrize("store", ["noted", "not to be noted", "none"])
 @pytest.mark.parametrize("running", [True, False], ids=["cleared while it runs", "cleared later"])
-def test_a_cleared_task_loads_again_when_its_first_job_is_canceled(polaris, moved_clock, hook, state, store, running):
+@pytest.mark.parametrize("kind", ["sql", "batch"])
+def test_a_cleared_task_loads_again_when_its_first_job_is_canceled(
+    polaris, moved_clock, hook, state, store, running, kind
+):
     noted = store == "noted"
     if store == "not to be noted" and running:
         pytest.skip("then the next try cannot know who canceled its job, and a person's cancellation counts")
-    table = f"cleared-{uuid.uuid4()}"
-    spec = {**SQL, "query": f'INSERT INTO "{table}" SELECT 1 PARTITIONED BY ALL'}
+    table, spec = spec_into_a_new_table(kind)
     polaris.next_job("hang", table=table)
     polaris.cancel_checks = 3
     first = Running(polaris, moved_clock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from types import SimpleNamespace
 
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from tests.support.airflow_versions import FakeTaskInstance, context_of
@@ -34,6 +35,7 @@ class Task:
         self.store = FakeStore() if store else None
         self.try_number = 0
         self.max_tries = retries
+        self.run_began = None
 
     def clear(self, *, running=False):
         """Clear the task as a user does. The next try of a running task counts as a retry."""
@@ -44,7 +46,8 @@ class Task:
         self.try_number += 1
         ti = FakeTaskInstance()
         ti.try_number, ti.max_tries, ti.run_id = self.try_number, self.max_tries, self.run_id
-        return {**context_of(ti), **({} if self.store is None else {"task_state_store": self.store})}
+        context = {**context_of(ti), "dag_run": SimpleNamespace(start_date=self.run_began)}
+        return context | ({} if self.store is None else {"task_state_store": self.store})
 
     def run(self, spec=SQL, between=None, **options):
         def make():
@@ -64,8 +67,8 @@ class Running:
         self.task = Task()
         self.task.store = self.store
         self.operator = PolarisCreateJobOperator(
-            task_id="load", job_spec=SQL, retries=2, deferrable=False,
-            **{"poll_interval": 60, "timeout": 600, **options},
+            task_id="load", retries=2, deferrable=False,
+            **{"job_spec": SQL, "poll_interval": 60, "timeout": 600, **options},
         )  # fmt: skip
         self.on_kill_took = None
         self.clock = moved_clock
@@ -83,6 +86,14 @@ class Running:
         self.clock.on_sleep = on_sleep if kill_at else None
         context = self.task.context()
         return outcome_of(lambda: self.operator.execute(context), context["ti"])
+
+
+def arrived(polaris, spec, /, **fields):
+    """Create the job of a spec whose request was lost or delayed. Return its id."""
+    with polaris._store.lock:
+        job = polaris._store.submit(spec)
+        job.body.update(fields)
+    return job.body["id"]
 
 
 def posts(polaris):

@@ -80,5 +80,16 @@ def query_into_a_new_table():
 
 
 def rows_into_a_new_table():
-    """Return a spec with rows, which has no place for a marker."""
+    """Return a spec with rows, which the local Polaris reads in real time."""
     return {**SPEC, "target": {"type": "table", "tableName": f"b-{uuid.uuid4()}"}}
+
+
+def spec_into_a_new_table(kind: str):
+    """Return the name of a table, and a spec for it whose job the local Polaris takes and does not run.
+
+    :param kind: ``sql``, ``batch`` or ``streaming``.
+    """
+    if kind == "sql":
+        return query_into_a_new_table()
+    table = f"{kind}-{uuid.uuid4()}"
+    return table, {**{"batch": S3, "streaming": STREAMING}[kind], "target": {"type": "table", "tableName": table}}

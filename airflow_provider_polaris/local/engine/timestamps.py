@@ -6,6 +6,11 @@ import time
 from datetime import datetime, timezone
 
 
+def now() -> float:
+    """Return the time, in seconds since the epoch."""
+    return time.time_ns() / 10**9
+
+
 def timestamp() -> str:
     """Return the time in RFC 3339, UTC, with nanoseconds."""
     nanoseconds = time.time_ns()

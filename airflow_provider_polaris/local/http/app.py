@@ -10,15 +10,31 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from airflow_provider_polaris.local.engine.timestamps import now
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, on_error
 from airflow_provider_polaris.local.http.files_api import MANAGE_FILES, SEE_TABLES
 from airflow_provider_polaris.local.http.jobs_api import PERMISSION
 
 #: All permissions that a key can have.
 PERMISSIONS = frozenset({*PERMISSION, *MANAGE_FILES, *SEE_TABLES})
+
+
+#: How long an access token is accepted, in seconds.
+TOKEN_SECONDS = 300.0
+
+
+class TokenExpired(Exception):
+    """The access token has expired. The service answers in another shape than its other errors."""
+
+
+async def _on_expired(_request: Request, _error: Exception) -> Response:
+    return JSONResponse({"message": 'Token claims invalid: ["exp"]="token expired"'}, 401)
+
+
+_HANDLERS = {HTTPException: on_error, TokenExpired: _on_expired, Exception: on_error}
 
 
 class Gatekeeper:
@@ -28,18 +44,26 @@ class Gatekeeper:
         self.project_id = project_id
         self.api_key = api_key
         self.permissions: frozenset[str] = PERMISSIONS
+        #: When each access token expires, in seconds since the epoch.
+        self._tokens: dict[str, float] = {}
 
-    def app(self, api: Iterable[Endpoint], own: Iterable[Endpoint]) -> Any:
+    def new_token(self) -> str:
+        """Return a new access token with the permissions of the key."""
+        token = secrets.token_urlsafe(24)
+        self._tokens[token] = now() + TOKEN_SECONDS
+        return token
+
+    def app(self, api: Iterable[Endpoint], whole: Iterable[Endpoint]) -> Any:
         """Return the application to serve.
 
         :param api: the service's endpoints, their paths under the project.
-        :param own: the endpoints that only the local Polaris has.
+        :param whole: further endpoints, with their whole paths.
         """
         routes = [
             *(self._route(f"/v1/projects/{{project}}{endpoint.path}", endpoint) for endpoint in api),
-            *(self._route(endpoint.path, endpoint) for endpoint in own),
+            *(self._route(endpoint.path, endpoint) for endpoint in whole),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: on_error, Exception: on_error})
+        return Starlette(routes=routes, exception_handlers=_HANDLERS)
 
     def _route(self, path: str, endpoint: Endpoint) -> Route:
         return Route(path, self._checked(endpoint), methods=[endpoint.method])
@@ -56,8 +80,12 @@ class Gatekeeper:
         return checked
 
     def _authenticate(self, request: Request) -> None:
-        """Accept the plain key, as documented, or the key as a user name, as browsers and the client send it."""
+        """Accept the plain key, as documented, the key as a user name, as browsers and the client do, or a token."""
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and given in self._tokens:
+            if now() < self._tokens[given]:
+                return
+            raise TokenExpired
         user = f"{self.api_key}:".encode()
         right = (self.api_key.encode(), base64.urlsafe_b64encode(user), base64.b64encode(user))
         if scheme.lower() != "basic" or not any(secrets.compare_digest(given.encode(), one) for one in right):
