@@ -185,9 +185,9 @@ def test_the_check_of_the_tests_finds_a_wrong_answer(document, monkeypatch):
     with LocalPolaris() as polaris:
         polaris.fail_next(1)
         caller_of(polaris)("GET", "jobs")
-        assert checks.faults == []  # planned faults are no answers of the API
+        assert checks.faults() == []  # planned faults are no answers of the API
         caller_of(polaris)("GET", "jobs")
-    assert [fault.partition(": ")[2] for fault in checks.faults] == ["$: kind is None, none of load, drop"]
+    assert [fault.partition(": ")[2] for fault in checks.faults()] == ["$: kind is None, none of load, drop"]
 
 
 def test_at_most_ten_violations_are_accepted_and_each_has_a_reason():

@@ -15,14 +15,15 @@ CHECKED = CheckedAnswers.of(os.environ.get("POLARIS_OPENAPI"))
 
 
 @pytest.fixture(autouse=True)
-def _answers_conform():
+def _answers_conform(request):
     """Fail a test in which an answer of a local Polaris violates the document."""
     if CHECKED is None:
         yield
         return
-    CHECKED.faults.clear()
+    CHECKED.clear()
     yield
-    assert CHECKED.faults == []
+    if not request.node.get_closest_marker("odd_answers"):
+        assert CHECKED.faults() == []
 
 
 @pytest.fixture

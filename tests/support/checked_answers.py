@@ -1,4 +1,4 @@
-"""Check every answer of every local Polaris of the tests against the vendor's OpenAPI document."""
+"""Check every answer of the local Polaris of a test against the vendor's OpenAPI document."""
 
 from __future__ import annotations
 
@@ -10,33 +10,44 @@ from conformance.document import Document
 
 
 class CheckedAnswers:
-    """Checks around the API of a local Polaris.
+    """Keeps the answers of a local Polaris until a test is over: a check of a large answer would delay others.
 
-    Planned faults are outside of it: a test that plans an odd answer needs no exception. A spec of a test may have
-    unknown fields, which the job echoes, so undocumented fields are no fault here.
-
-    :ivar faults: what is wrong with the answers since the list was cleared.
+    Planned faults are not kept: a test that plans an odd answer needs no exception. A spec of a test may have unknown
+    fields, which the job echoes, so undocumented fields are no fault here.
     """
 
     def __init__(self, document: Document) -> None:
-        self.faults: list[str] = []
         self._answers = Answers(document, is_strict=False)
+        self._kept = []
 
     @classmethod
     def of(cls, path: str | None) -> CheckedAnswers | None:
-        """Check the answers of all servers against the document of this path, nothing without a path."""
+        """Keep the answers of all servers, for the document of this path; nothing without a path."""
         if not path:
             return None
         checks, shell = cls(Document.load(Path(path))), server.Shell
         server.Shell = lambda app, *rest: shell(checks.around(app), *rest)
         return checks
 
-    def around(self, app):
-        """Return an application that answers as this one does, with a check of each answer."""
+    def clear(self) -> None:
+        """Forget the answers."""
+        self._kept.clear()
 
-        async def checked(scope, receive, send):
-            path = scope["raw_path"].decode("ascii")
-            if not path.startswith("/v1/"):
+    def faults(self) -> list[str]:
+        """Return what is wrong with the answers since the last call, and forget them."""
+        kept, self._kept[:] = list(self._kept), []
+        return [
+            f"{method} {path} {status}: {fault}"
+            for method, path, status, headers, body in kept
+            for fault in self._answers.faults(method, path, status, headers, body)
+        ]
+
+    def around(self, app):
+        """Return an application that answers as this one does, and whose answers are kept."""
+
+        async def kept(scope, receive, send):
+            method, path = scope["method"], scope["raw_path"].decode("ascii")
+            if method == "HEAD" or not path.startswith("/v1/"):
                 await app(scope, receive, send)
                 return
             start, body = {}, b""
@@ -47,12 +58,11 @@ class CheckedAnswers:
                     start.update(message)
                 else:
                     body += message.get("body", b"")
+                if start and message["type"] == "http.response.body" and not message.get("more_body"):
+                    headers = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
+                    self._kept.append((method, path, start["status"], headers, body))
                 await send(message)
 
             await app(scope, receive, keep)
-            if start and scope["method"] != "HEAD":
-                headers = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
-                found = self._answers.faults(scope["method"], path, start["status"], headers, body)
-                self.faults.extend(f"{scope['method']} {path} {start['status']}: {fault}" for fault in found)
 
-        return checked
+        return kept
