@@ -30,7 +30,7 @@ def test_the_server_leaves_no_thread_behind():
     before = own()
     with LocalPolaris() as other:
         url = other.url
-        assert requests.get(url, timeout=5).status_code == 401
+        assert requests.get(f"{url}/local/state", timeout=5).status_code == 401
         assert own() > before
     assert own() == before
     with pytest.raises(requests.ConnectionError):

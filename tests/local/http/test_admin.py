@@ -79,7 +79,7 @@ def test_a_job_and_a_table_are_changed_over_http(own_polaris):
 def test_the_local_paths_need_the_key_and_are_not_recorded(own_polaris):
     polaris, call = own_polaris
     polaris.fail_next(1)
-    for path in ("/", "/local/requests", "/local/faults"):
+    for path in ("/local/state", "/local/requests", "/local/faults"):
         assert call("GET", path).status_code == 200
         assert call("GET", path, headers={"Authorization": ""}).status_code == 401
     assert polaris.requests == []
