@@ -11,14 +11,20 @@ from typing import Any
 
 from airflow_provider_polaris.api.connection import AUTH_FORMS, DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
 
-HIDDEN = ("login", "port", "schema")
-RELABELING = {"host": "API endpoint", "password": "API key"}
-PLACEHOLDERS = {"host": "ORG.REGION.CLOUD.api.imply.io", "password": "pok_…"}
+#: The form shows the port: Airflow 3.3.1 and 3.3.2 send ``port: 0`` for a form without that field, and their own check
+#: then rejects the connection with a bare "Bad Request" (apache/airflow#73298).
+HIDDEN = ("login", "schema")
+RELABELING = {"host": "API endpoint", "port": "Port", "password": "API key"}
+PLACEHOLDERS = {
+    "host": "ORG.REGION.CLOUD.api.imply.io",
+    "port": "443 if empty",
+    "password": "pok_… (Airflow hides a saved key)",
+}
 
 #: Label, help text and JSON schema of each extra, by its name. Every extra is optional, so every schema allows null.
 FIELDS: Mapping[str, dict[str, Any]] = {
     "project_id": {
-        "label": "Project id",
+        "label": "Project ID",
         "description": "Required here or in the task. The console's address bar shows it.",
         "schema": {"type": ["string", "null"]},
     },
@@ -29,22 +35,22 @@ FIELDS: Mapping[str, dict[str, Any]] = {
         "schema": {"type": ["string", "null"], "enum": list(AUTH_FORMS), "default": AUTH_FORMS[0]},
     },
     "timeout": {
-        "label": "Timeout",
-        "description": f"Seconds to wait for a response; {DEFAULT_TIMEOUT_SECONDS:g} if empty.",
+        "label": "Timeout in seconds",
+        "description": f"How long to wait for a response; {DEFAULT_TIMEOUT_SECONDS:g} s if empty.",
         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": MAX_TIMEOUT_SECONDS},
     },
     "verify": {
-        "label": "Verify TLS",
+        "label": "Check the certificate",
         "description": "Whether to check the server's certificate, true if empty. Or the path of a CA bundle.",
         "schema": {"type": ["string", "null"]},
     },
     "allow_http": {
-        "label": "Allow http://",
+        "label": "Allow plain http",
         "description": "Allow to send the API key unencrypted to a host other than this machine.",
         "schema": {"type": ["boolean", "null"], "default": False},
     },
     "job_url_template": {
-        "label": "Job URL template",
+        "label": "Address of a job's page",
         "description": "The web page of a job, with {project_id} and {job_id}. The organisation's console if empty.",
         "schema": {"type": ["string", "null"]},
     },
@@ -63,9 +69,13 @@ def declared() -> dict[str, Any]:
     }
 
 
-def field_behaviour() -> dict[str, Any]:
-    """Return the result of the hook's ``get_ui_field_behaviour``."""
-    return {"hidden_fields": list(HIDDEN), "relabeling": dict(RELABELING), "placeholders": dict(PLACEHOLDERS)}
+def field_behaviour(*, hides_extra: bool) -> dict[str, Any]:
+    """Return the result of the hook's ``get_ui_field_behaviour``.
+
+    :param hides_extra: whether to hide the raw JSON of the extras, which Airflow 2.11 shows beside their fields.
+    """
+    hidden = [*HIDDEN, "extra"] if hides_extra else list(HIDDEN)
+    return {"hidden_fields": hidden, "relabeling": dict(RELABELING), "placeholders": dict(PLACEHOLDERS)}
 
 
 def widgets() -> dict[str, Any]:

@@ -174,7 +174,7 @@ def refusal() -> list[str]:
     import textwrap
 
     log = LOG.read_text(errors="replace")
-    match = re.search(r"PolarisGateRefused: (Polaris .*?)(?:\n\S|\n\n|\Z)", log, re.DOTALL)
+    match = re.search(r"PolarisGateRefused: (Refused: .*?)(?:\n\S|\n\n|\Z)", log, re.DOTALL)
     return [part for line in match.group(1).splitlines() for part in textwrap.wrap(line, 100)] if match else []
 
 

@@ -79,6 +79,8 @@ class PolarisConnection:
     verify: bool | str = True
     job_url_template: str | None = None
     conn_id: str = ""
+    #: The extras that this provider does not know.
+    ignored: tuple[str, ...] = ()
 
     @property
     def host(self) -> str:
@@ -158,7 +160,7 @@ class PolarisConnection:
         if project_id is not None:  # an option of a task, and not a fault of the connection
             check_id(project_id, "project_id")
         try:
-            extra = _extras(conn)
+            extra, ignored = _extras(conn)
             return cls._checked(
                 host=_base_url(
                     conn.host, conn.port, conn.schema, allow_http=_flag("allow_http", extra.get("allow_http", False))
@@ -171,6 +173,7 @@ class PolarisConnection:
                 verify=extra.get("verify", True),
                 job_url_template=extra.get("job_url_template"),
                 conn_id=str(conn.conn_id),
+                ignored=ignored,
             )
         except PolarisUsageError as error:
             raise PolarisConnectionInvalid(f"Connection {conn.conn_id!r}: {error}") from None
@@ -187,11 +190,12 @@ class PolarisConnection:
         verify: Any,
         job_url_template: Any,
         conn_id: str = "",
+        ignored: tuple[str, ...] = (),
     ) -> PolarisConnection:
         if not project_id:
             raise PolarisUsageError(
-                "no project id. Set the extra 'project_id' (or the task's project_id): Polaris removed the URLs "
-                "without a project, /v2/jobs, in September 2024. The console's address bar shows the id"
+                "no project id. Set 'project_id': the console's address bar shows the id. Polaris removed the URLs "
+                "without a project (/v2/jobs) in September 2024"
             )
         if auth not in AUTH_FORMS:
             raise PolarisUsageError(f"'auth' must be one of {', '.join(AUTH_FORMS)}, not {auth!r}")
@@ -204,6 +208,7 @@ class PolarisConnection:
             verify=_verify(verify),
             job_url_template=_web_address("job_url_template", job_url_template),
             conn_id=conn_id,
+            ignored=ignored,
         )
 
 
@@ -216,7 +221,8 @@ def _api_key(key: Any) -> str:
     return key
 
 
-def _extras(conn: Any) -> Mapping[str, Any]:
+def _extras(conn: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """Return the extras that have a value, and the names of those that are unknown."""
     raw = conn.extra
     try:
         extra = json.loads(raw) if isinstance(raw, str) and raw.strip() else (raw or {})
@@ -224,11 +230,11 @@ def _extras(conn: Any) -> Mapping[str, Any]:
         raise PolarisUsageError("its extra is not JSON") from None
     if not isinstance(extra, Mapping):
         raise PolarisUsageError("its extra must be a JSON object")
-    unknown = sorted(str(name) for name in extra if name not in EXTRAS)
+    unknown = tuple(sorted(str(name) for name in extra if name not in EXTRAS))
     if unknown:
         log.warning("Connection %r has extras that this provider does not know: %s", conn.conn_id, ", ".join(unknown))
     # The connection form stores an empty field as null or as an empty text.
-    return {name: value for name, value in extra.items() if value is not None and str(value).strip() != ""}
+    return {name: value for name, value in extra.items() if value is not None and str(value).strip() != ""}, unknown
 
 
 def _text(name: str, value: Any) -> str | None:
@@ -297,8 +303,7 @@ def _base_url(host: Any, port: Any, schema: Any, *, allow_http: bool) -> str:
             "plain http:// would send the API key unencrypted. Use https://, or set the extra 'allow_http'"
         )
     if name.endswith(".app.imply.io"):
-        console, name = name, name.removesuffix(".app.imply.io") + ".api.imply.io"
-        log.info("The host %s is the console. Using the API's host %s", console, name)
+        raise PolarisUsageError("its host is the console. Use the API endpoint, ORG.REGION.CLOUD.api.imply.io")
     return f"{parts.scheme}://{f'[{name}]' if ':' in name else name}{f':{number}' if number else ''}"
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
 from airflow_provider_polaris import connection_form
-from airflow_provider_polaris._compat import AirflowNotFoundException, BaseHook
+from airflow_provider_polaris._compat import AIRFLOW_3, AirflowNotFoundException, BaseHook
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import CONN_TYPE, DEFAULT_CONN_ID, PolarisConnection
 from airflow_provider_polaris.api.connection_check import findings
 from airflow_provider_polaris.api.errors import (
+    PolarisApiError,
+    PolarisConnectionInvalid,
     PolarisConnectionMissing,
     PolarisError,
     PolarisForbidden,
@@ -18,8 +21,10 @@ from airflow_provider_polaris.api.errors import (
     PolarisNotFound,
     PolarisResponseTooLarge,
     PolarisTransientError,
+    PolarisUnauthorized,
     sentences,
 )
+from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 
 
@@ -59,7 +64,7 @@ class PolarisHook(PolarisClient, BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the labels and placeholders of the form's standard fields, for Airflow 2.11 to 3.1."""
-        return connection_form.field_behaviour()
+        return connection_form.field_behaviour(hides_extra=not AIRFLOW_3)
 
     def get_conn(self) -> PolarisClient:
         """Look the connection up, and return this hook, which is the client."""
@@ -74,28 +79,52 @@ class PolarisHook(PolarisClient, BaseHook):
         """
         try:
             return self._test_connection()
+        except PolarisConnectionInvalid as error:
+            # Airflow tests a connection under a random id, which would only confuse.
+            return False, str(error).removeprefix(f"Connection {self.polaris_conn_id!r}: ")
+        except PolarisError as error:
+            return False, str(error)
         except Exception as error:  # noqa: BLE001 - the form shows text, not tracebacks
             return False, f"{type(error).__name__}: {error}"
 
     def _test_connection(self) -> tuple[bool, str]:
+        connection = self.connection
+        ignored = [f"Ignored: {clip(', '.join(connection.ignored), 100)}"] if connection.ignored else []
         try:
-            connection = self.connection
             next(self.list_jobs(page_size=1, retry=False), None)
         except PolarisResponseTooLarge:
             pass  # Polaris responds, with a job that is too large to be read
-        except PolarisForbidden as error:
-            return False, sentences(error, *findings(connection))
-        except PolarisNotFound as error:
-            return False, f"This API key can see no project {connection.project_id}. {error}"
-        except PolarisInvalidResponse as error:
-            return False, f"{connection.base_url} is not the Polaris API, or a gateway responds in its place. {error}"
-        except PolarisTransientError as error:
-            return False, f"Polaris cannot be reached now. {error}"
-        except PolarisError as error:
-            return False, str(error)
-        works = f"Polaris responds, and the API key can read the jobs of project {connection.project_id}"
+        except PolarisApiError as error:
+            missing = findings(connection) if isinstance(error, PolarisForbidden) else []
+            return False, sentences(_explain(error, connection), *missing, *ignored)
+        works = "Polaris responds, and the API key can read this project's jobs"
         short = ["An access token is accepted for five minutes only"] if connection.auth == "bearer" else []
-        return True, sentences(works, *short, *findings(connection))
+        return True, sentences(works, *short, *findings(connection), *ignored)
+
+
+#: The beginning of a call's message, which names the request.
+_REQUEST = re.compile(r"^[A-Z]+ \S+(?:: | returned | )")
+#: The most characters of a failure in the answer of the connection test.
+MAX_FAILURE = 110
+
+
+def _explain(error: PolarisApiError, connection: PolarisConnection) -> str:
+    """Return in a sentence or two why the test of a connection failed: the form shows a few lines."""
+    failure = clip(_REQUEST.sub("", str(error)).partition(". ")[0].partition(" (this ")[0], MAX_FAILURE)
+    if isinstance(error, PolarisUnauthorized):
+        if connection.auth == "bearer":
+            return "Polaris rejects the access token (401). It may have expired: a token is accepted for five minutes"
+        other = "basic" if connection.auth == "api_key" else "api_key"
+        return f"Polaris rejects the API key (401). Check the API key; if it is right, try Authentication {other}"
+    if isinstance(error, PolarisForbidden):
+        return "Polaris refuses (403). Give the API key the permission ManageIngestionJobs in this project"
+    if isinstance(error, PolarisNotFound):
+        return f"This API key can see no project {connection.project_id}. Check the project ID"
+    if isinstance(error, PolarisInvalidResponse):
+        return f"This host is not the Polaris API, or a gateway responds in its place: {failure}"
+    if isinstance(error, PolarisTransientError):
+        return f"Polaris cannot be reached now: {failure}"
+    return failure
 
 
 def load_connection(conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None) -> PolarisConnection:

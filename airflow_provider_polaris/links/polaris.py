@@ -18,7 +18,7 @@ XCOM_KEY = "polaris_job_url"
 class PolarisConsoleLink(BaseOperatorLink):
     """A button on the task. It opens the job's page by ``job_url_template``, or else the organisation's console."""
 
-    name = "Imply Polaris"
+    name = "Open in Polaris"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, or an empty text if it is unknown. Never raise: an error would break the whole page.

@@ -25,7 +25,10 @@ from tests.support.local_calls import API_KEY
 
 def test_the_hook_returns_the_declared_form():
     behaviour = PolarisHook.get_ui_field_behaviour()
-    assert behaviour == {name.replace("-", "_"): value for name, value in DECLARED["ui-field-behaviour"].items()}
+    declared = {name.replace("-", "_"): value for name, value in DECLARED["ui-field-behaviour"].items()}
+    if not AIRFLOW_3:  # 2.11 shows the raw extras beside their fields
+        declared["hidden_fields"] = [*declared["hidden_fields"], "extra"]
+    assert behaviour == declared
     assert set(behaviour) == {"hidden_fields", "relabeling", "placeholders"}
 
 
@@ -156,6 +159,7 @@ BROKEN = {
     "a missing permission": (lambda polaris, _: polaris.fail_next(9, status=403), "permission ManageIngestionJobs"),
     "another project": (lambda _, conn: conn["extra"].update(project_id="another"), "can see no project another"),
     "no project": (lambda _, conn: conn["extra"].pop("project_id"), "no project id"),
+    "the console": (lambda _, conn: conn.update(host="acme.app.imply.io"), "its host is the console"),
     "no host": (lambda _, conn: conn.update(host=""), "no host"),
     "a closed port": (lambda _, conn: conn.update(host="http://127.0.0.1:1"), "the host could not be reached"),
     "an unknown host": (lambda _, conn: conn.update(host="https://polaris.invalid"), "the host could not be reached"),
@@ -179,6 +183,17 @@ def test_the_test_button_names_the_fault(polaris, monkeypatch, how, told):
     assert not ok
     assert told in message
     assert API_KEY not in message
+    assert len(message.split()) <= 25
+    assert "polaris_default" not in message, "Airflow tests a connection under a random id"
+
+
+def test_the_test_button_names_extras_that_are_ignored(polaris, monkeypatch):
+    connection = json.loads(polaris.connection_json)
+    connection["extra"] |= {"projectid": "x", "Timeout": 5}
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
+    ok, message = PolarisHook().test_connection()
+    assert ok
+    assert message.endswith("Ignored: Timeout, projectid")
 
 
 def test_the_test_button_never_raises(airflow_db):
