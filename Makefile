@@ -53,7 +53,7 @@ live: .venv/$(NEWEST)/.installed  ## Check a real project; reads only; needs POL
 mutants: .venv/$(NEWEST)/.installed  ## Check that the tests notice broken decisions and retry rules
 	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group mutants
 	@rm -rf mutants && ($(NEWBIN)/mutmut run >.venv/mutants.log 2>&1 || true)
-	@$(NEWBIN)/python scripts/mutants.py
+	@$(NEWBIN)/python scripts/mutants.py $(ARGS)
 
 conformance: .venv/$(NEWEST)/.installed  ## Compare the local Polaris with the vendor's OpenAPI document: OPENAPI=FILE
 	@test -f "$(OPENAPI)" || { echo "Name the vendor's OpenAPI document: make conformance OPENAPI=FILE" >&2; exit 2; }
