@@ -8,12 +8,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
+import textwrap
 import time
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
 ROOT = Path(__file__).resolve().parent.parent
 DEMO = ROOT / ".demo"
@@ -21,6 +30,8 @@ LOG = DEMO / "airflow.log"
 DATA = sorted((ROOT / "example_dags" / "data").glob("*.json.gz"))
 #: Slow enough that the task has to wait.
 ROWS_PER_SECOND = 4000
+#: Airflow itself needs rich. Without a terminal, it prints plain text.
+console = Console(highlight=False)
 
 
 def environment() -> dict[str, str]:
@@ -36,24 +47,27 @@ def environment() -> dict[str, str]:
     }
 
 
-def say(text: str) -> None:
-    """Print a line at once."""
-    print(text, flush=True)
+def say(text: str = "", indent: int = 0) -> None:
+    """Print text, wrapped between words, as wide as the terminal."""
+    for line in text.splitlines() or [""]:
+        width = console.width - indent
+        parts = textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]
+        console.print(textwrap.indent("\n".join(parts), " " * indent), markup=False, soft_wrap=True)
 
 
-def watch(process: subprocess.Popen[bytes], line: Any) -> None:
-    """Show the progress on one line until the process ends. A file gets only the last state of the line."""
+def watch(process: subprocess.Popen[bytes], line: Callable[[], str]) -> None:
+    """Show the progress until the process ends. A file gets only the last state."""
     started = time.monotonic()
     text = ""
-    while process.poll() is None:
-        text = f"  {time.monotonic() - started:5.1f} s  {line()}"
-        if sys.stdout.isatty():
-            print(f"\r\x1b[K{text}", end="", flush=True)
-        time.sleep(0.2)
-    print(("\r\x1b[K" if sys.stdout.isatty() else "") + text, flush=True)
+    with console.status("") as status:
+        while process.poll() is None:
+            text = f"{time.monotonic() - started:5.1f} s  {line()}"
+            status.update(Text(text))
+            time.sleep(0.2)
+    say(text, indent=3)
 
 
-def run(arguments: list[str], env: dict[str, str], line: Any) -> None:
+def run(arguments: list[str], env: dict[str, str], line: Callable[[], str]) -> None:
     """Run a command with its output in the log, and show its progress."""
     with LOG.open("ab") as log, subprocess.Popen(arguments, env=env, stdout=log, stderr=log, cwd=DEMO) as process:
         try:
@@ -77,7 +91,7 @@ def progress_of(polaris: Any) -> str:
         return f"job {job.id[:8]} is {job.execution_status}; Airflow continues …"
     done = int(24 * PolarisHook().get_job_progress(job.id))
     polls = sum(request.method == "GET" and request.path.endswith(job.id) for request in polaris.requests)
-    return f"job {job.id[:8]} is {job.execution_status} [{'#' * done:24}] {polls} polls so far"
+    return f"job {job.id[:8]} is {job.execution_status} [{'#' * done:24}] {polls} polls"
 
 
 SEEN: set[str] = set()
@@ -94,13 +108,12 @@ def gate_run(polaris: Any, env: dict[str, str], conf: dict[str, Any]) -> dict[st
     return seen
 
 
-def table(rows: list[tuple[str, str]]) -> None:
+def show_table(rows: list[tuple[str, str]]) -> None:
     """Print a table with two columns."""
-    width = max(len(name) for name, _ in rows)
-    say("  ┌" + "─" * (width + 2) + "┬" + "─" * 66)
-    for name, value in rows:
-        say(f"  │ {name:{width}} │ {value}")
-    say("  └" + "─" * (width + 2) + "┴" + "─" * 66)
+    table = Table(show_header=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(Padding(table, (0, 0, 0, 3), expand=False))
 
 
 def show(polaris: Any, seen: dict[str, Any]) -> None:
@@ -114,7 +127,7 @@ def show(polaris: Any, seen: dict[str, Any]) -> None:
     waited = (pendulum.parse(seen["ended"]) - pendulum.parse(job.created_at or "")).total_seconds()
     counters = {name: value for name, value in (seen["metrics"] or {}).items() if value is not None}
     lines = [f"{name} {value:,}" for name, value in counters.items()]
-    table(
+    show_table(
         [
             ("job", job.id),
             ("status, health", f"{job.execution_status}, {job.health.status}"),
@@ -139,9 +152,9 @@ def main() -> None:
     with LocalPolaris(rows_per_second=None if quick else ROWS_PER_SECOND) as polaris:
         os.environ["AIRFLOW_CONN_POLARIS_DEFAULT"] = env["AIRFLOW_CONN_POLARIS_DEFAULT"] = polaris.connection_json
         say(f"1. A local Polaris listens on {polaris.url}")
-        say(f"2. A temporary Airflow {version('apache-airflow')} on SQLite, in .demo/")
+        say(f"2. A temporary Airflow {version('apache-airflow')} on SQLite, in .demo/, whose database takes some 10 s")
         for command in (["db", "migrate"], ["dags", "reserialize"]):  # reserialize stores the assets of the DAGs
-            run([sys.executable, "-m", "airflow", *command], env, lambda: f"airflow {' '.join(command)}")  # noqa: B023
+            run([sys.executable, "-m", "airflow", *command], env, partial("airflow {} {}".format, *command))
         say("3. Upload two days of orders with a few broken rows")
         for path in DATA:
             with path.open("rb") as data:
@@ -151,31 +164,29 @@ def main() -> None:
                     headers={"Authorization": f"Basic {polaris.api_key}"},
                     timeout=30,
                 ).raise_for_status()
-            say(f"     {path.name}, {path.stat().st_size:,} bytes")
+            say(f"{path.name}, {path.stat().st_size:,} bytes", indent=3)
         say("4. Airflow runs load, which allows ten lost rows, and then the DAG that is scheduled on the load")
         good = gate_run(polaris, env, {})
         show(polaris, good)
-        say(f"     report returned: {good['report']}\n")
+        say(f"report returned: {good['report']}", indent=3)
+        say()
         say("5. The same load again, with max_rows_skipped_by_error=0")
         bad = gate_run(polaris, env, {"max_rows_skipped_by_error": 0})
         show(polaris, bad)
-        say("     The gate refused the load, so the second DAG did not start. The task's log:")
-        for line in refusal():
-            say(f"     {line}")
+        say("The gate refused the load, so the second DAG did not start. The task's log:", indent=3)
+        say(refusal(), indent=3)
     ok = good["tasks"] == {"load": "success", "report": "success"} and bad["tasks"] == {"load": "failed"}
-    verdict = "The gate opened once and refused once, as expected." if ok else "This is not the expected result."
-    say(f"\n{verdict} Airflow's own log: .demo/airflow.log")
+    say()
+    say("The gate opened once and refused once, as expected." if ok else "This is not the expected result.")
+    say("Airflow's own log: .demo/airflow.log")
     sys.exit(not ok)
 
 
-def refusal() -> list[str]:
-    """Return the message of the refusal from Airflow's log, as lines."""
-    import re
-    import textwrap
-
+def refusal() -> str:
+    """Return the message of the refusal from Airflow's log."""
     log = LOG.read_text(errors="replace")
     match = re.search(r"PolarisGateRefused: (Refused: .*?)(?:\n\S|\n\n|\Z)", log, re.DOTALL)
-    return [part for line in match.group(1).splitlines() for part in textwrap.wrap(line, 100)] if match else []
+    return match[1] if match else ""
 
 
 if __name__ == "__main__":
