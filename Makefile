@@ -24,7 +24,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants conformance lint format constraints docs-diagram build clean
+.PHONY: help demo test smoke bench live mutants conformance browser lint format constraints docs-diagram build clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -59,6 +59,11 @@ conformance: .venv/$(NEWEST)/.installed  ## Compare the local Polaris with the v
 	@test -f "$(OPENAPI)" || { echo "Name the vendor's OpenAPI document: make conformance OPENAPI=FILE" >&2; exit 2; }
 	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group conformance
 	@$(NEWBIN)/python -m conformance "$(OPENAPI)"
+
+browser: $(VENV)/.installed  ## Run the tests in a browser; AIRFLOW=2.11: with the oldest Airflow
+	@scripts/chromium.sh
+	@$(UV) pip install --quiet --python $(BIN)/python --constraints constraints/airflow-$(AIRFLOW).txt --group browser
+	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
 
 lint: .venv/$(NEWEST)/.installed  ## Check style and types
 	$(NEWBIN)/ruff check .

@@ -35,6 +35,11 @@ from tests.support.local_calls import API_KEY  # noqa: E402
 from tests.support.virtual_time import VirtualClock  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    """Start the tests of real processes first. They mostly wait, and the other tests use the cores in that time."""
+    items.sort(key=lambda item: item.path.parent.name != "system")
+
+
 def pytest_sessionfinish():
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 
@@ -144,7 +145,10 @@ def airflow(polaris, tmp_path_factory):
     real = RealAirflow(home, dags)
     try:
         real.start_all()
-        real.airflow("connections", "add", "polaris_stored", "--conn-json", polaris.connection_json)
+        # A retry waits for the timeout of a request that may still be on its way.
+        connection = json.loads(polaris.connection_json)
+        connection["extra"]["timeout"] = 5
+        real.airflow("connections", "add", "polaris_stored", "--conn-json", json.dumps(connection))
         yield real
     finally:
         real.stop_all()
