@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_provider_polaris.api.errors import PolarisInvalidResponse
+from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
     ExecutionStatus,
@@ -17,6 +17,7 @@ from airflow_provider_polaris.api.models import (
     JobType,
     LogEntry,
     Table,
+    check_table_name,
     clip,
 )
 
@@ -448,3 +449,24 @@ def test_a_job_without_a_type_is_neither_a_stream_nor_a_deletion():
 def test_each_health_has_its_meaning(status, meaning):
     health = Health.from_api({"status": status})
     assert [name for name in ("is_ok", "is_warning", "is_error") if getattr(health, name)] == [meaning] * bool(meaning)
+
+
+@pytest.mark.parametrize("name", ["t", "Koalas Subset", "t" * 255, "..."])
+def test_the_name_of_a_table_has_1_to_255_characters(name):
+    check_table_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "t" * 256, ".", "..", None, 7, ["t"]])
+def test_another_value_is_no_name_of_a_table(name):
+    with pytest.raises(PolarisUsageError, match="table must be a name of 1 to 255 characters; it is ") as caught:
+        check_table_name(name)
+    assert repr(name)[:100] in str(caught.value)
+
+
+def test_a_table_that_is_none_is_quoted():
+    with pytest.raises(PolarisInvalidResponse, match=r"Polaris returned an invalid table: \['no'\]"):
+        Table.from_api(["no"])
+
+
+def test_a_counter_with_a_very_long_name_is_left_out():
+    assert JobMetrics.from_api({"totals": {"n" * 101: 1, "new": 2, "text": "3"}}).other == {"new": 2}

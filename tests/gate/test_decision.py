@@ -175,6 +175,8 @@ SAID = [
     ("over", "running", {"status": "ok"}, "wait", False, "is running"),
     ("over", "suspended", {"status": "error"}, "wait", False, "is suspended (health error)"),
     ("over", "completed", {"status": "ok"}, "pass", False, "completed"),
+    ("over", "completed", {"status": "warn", "code": "c"}, "pass", False, "completed (health warn, c)"),
+    ("over", "completed", None, "pass", False, "completed (no health reported)"),
     ("over", "failed", None, "pass", False, "failed, and Polaris reports no reason"),
     ("over", "canceled", None, "pass", False, "was canceled"),
 ]
@@ -220,6 +222,8 @@ def test_the_reason_names_the_warnings(fail_on_warnings, code, log_codes, reason
     [
         ({"min_rows_processed": 1000}, None, ("completed, its counters could not be read, and "
          "min_rows_processed could not be checked")),
+        ({"min_rows_processed": 1, "max_error_ratio": 0.5}, None, ("completed, its counters could not be read, and "
+         "min_rows_processed and max_error_ratio could not be checked")),
         ({"min_rows_processed": 1000}, metrics(), ("completed, and numRowsProcessed is not reported, "
          "min_rows_processed is 1,000")),
         ({"min_rows_processed": 1000}, metrics(warned=5), ("completed, and numRowsProcessed is not reported, "
@@ -244,6 +248,11 @@ def test_the_reason_names_the_counters(options, counters, reason):
     decision = decide(job(), gate(**options), counters)
     assert decision.reason == reason
     assert not decision.warn
+
+
+def test_rows_with_a_warning_alone_can_be_enough():
+    assert decide(job(), gate(min_rows_processed=5), metrics(warned=5)).verdict is Verdict.PASS
+    assert decide(job(), gate(min_rows_processed=6), metrics(warned=5)).verdict is Verdict.UNDECIDED
 
 
 def test_the_error_of_a_gate_that_never_opens_names_the_right_option():

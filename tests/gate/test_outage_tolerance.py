@@ -164,3 +164,11 @@ def test_a_tolerance_that_is_too_old_is_not_resumed():
 @pytest.mark.parametrize("told", [None, {}, {"at": None}, {"at": "x"}, {"unreachable_since": 1.0}])
 def test_an_absent_or_invalid_tolerance_is_not_resumed(told):
     assert OutageTolerance(600.0, 30.0).resume(told, 0.0) is False
+
+
+def test_a_job_that_exists_ends_a_404_and_shows_that_the_key_works():
+    tolerance = OutageTolerance(3600, 30)
+    assert tolerance.failed(GONE, 0) is not None
+    tolerance.job_exists()
+    assert tolerance.failed(GONE, 60) is not None, "the ten seconds begin again"
+    assert tolerance.failed(AWAY, 90) is None, "the key may be in rotation"
