@@ -31,7 +31,7 @@ from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
 from airflow_provider_polaris.submission import job_search  # noqa: E402
 from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
-from tests.support.local_calls import API_KEY  # noqa: E402
+from tests.support.local_calls import API_KEY, connection_without_page  # noqa: E402
 from tests.support.virtual_time import VirtualClock  # noqa: E402
 
 
@@ -53,7 +53,7 @@ def _server():
 @pytest.fixture
 def polaris(_server, monkeypatch):
     """Yield a local Polaris that no task has used yet, and define the connection polaris_default to it."""
-    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", _server.connection_json)
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", connection_without_page(_server))
     _server.requests.clear()
     job_search._FACTS.clear()
     yield _server

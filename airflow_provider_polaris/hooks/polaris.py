@@ -103,7 +103,7 @@ class PolarisHook(PolarisClient, BaseHook):
 
 
 #: The beginning of a call's message, which names the request.
-_REQUEST = re.compile(r"^[A-Z]+ \S+(?:: | returned | )")
+_REQUEST = re.compile(r"^[A-Z]+ \S+?:? ")
 #: The most characters of a failure in the answer of the connection test.
 MAX_FAILURE = 110
 
@@ -113,7 +113,7 @@ def _explain(error: PolarisApiError, connection: PolarisConnection) -> str:
     failure = clip(_REQUEST.sub("", str(error)).partition(". ")[0].partition(" (this ")[0], MAX_FAILURE)
     if isinstance(error, PolarisUnauthorized):
         if connection.auth == "bearer":
-            return "Polaris rejects the access token (401). It may have expired: a token is accepted for five minutes"
+            return "Polaris rejects the access token (401). It may have expired after five minutes: use an API key"
         other = "basic" if connection.auth == "api_key" else "api_key"
         return f"Polaris rejects the API key (401). Check the API key; if it is right, try Authentication {other}"
     if isinstance(error, PolarisForbidden):
@@ -124,7 +124,7 @@ def _explain(error: PolarisApiError, connection: PolarisConnection) -> str:
         return f"This host is not the Polaris API, or a gateway responds in its place: {failure}"
     if isinstance(error, PolarisTransientError):
         return f"Polaris cannot be reached now: {failure}"
-    return failure
+    return f"Polaris {failure}"
 
 
 def load_connection(conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None) -> PolarisConnection:

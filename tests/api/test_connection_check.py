@@ -96,7 +96,7 @@ def test_the_check_never_takes_longer_than_its_limit(polaris, hook, monkeypatch)
 def test_the_connection_test_names_what_is_missing(polaris, hook, permissions):
     assert hook.test_connection() == (
         True,
-        f"Polaris responds, and the API key can read the jobs of project {polaris.project_id}",
+        "Polaris responds, and the API key can read this project's jobs",
     )
     permissions("ManageIngestionJobs")
     polaris.project_state = "paused"
@@ -108,7 +108,7 @@ def test_the_connection_test_names_what_is_missing(polaris, hook, permissions):
     permissions()
     works, message = hook.test_connection()
     assert not works
-    for part in ("returned 403", "lacks the permission ManageIngestionJobs", "lacks ViewTables or ManageTables"):
+    for part in ("refuses (403)", "lacks the permission ManageIngestionJobs", "lacks ViewTables or ManageTables"):
         assert part in message
 
 
@@ -132,6 +132,6 @@ def test_the_connection_test_says_that_an_access_token_expires(polaris, monkeypa
     moved_clock.time += 301
     works, message = PolarisHook().test_connection()
     assert not works
-    for part in ("Token claims invalid", "may have expired", "use an API key"):
+    for part in ("(401)", "may have expired", "use an API key"):
         assert part in message
     assert token not in message

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import requests
 
 #: Has the form of a Polaris key, and characters that differ between the encodings of a key.
@@ -22,3 +24,10 @@ def caller_of(polaris):
 def status_of(call, job_id):
     """Return the status of a job, with one request."""
     return call("GET", f"jobs/{job_id}").json()["executionStatus"]
+
+
+def connection_without_page(polaris) -> str:
+    """Return a connection that names no page of a job. On 2.11, a task pushes the address of the page to XCom."""
+    connection = json.loads(polaris.connection_json)
+    del connection["extra"]["job_url_template"]
+    return json.dumps(connection)

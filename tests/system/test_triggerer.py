@@ -13,6 +13,7 @@ import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.local_calls import connection_without_page
 from tests.system.processes import RealAirflow, wait_for
 
 DAG_FILE = """
@@ -93,7 +94,7 @@ def airflow(polaris, tmp_path_factory):
     real = RealAirflow(home, dags)
     try:
         real.start_all()
-        real.airflow("connections", "add", "polaris_stored", "--conn-json", polaris.connection_json)
+        real.airflow("connections", "add", "polaris_stored", "--conn-json", connection_without_page(polaris))
         yield real
     finally:
         real.stop_all()

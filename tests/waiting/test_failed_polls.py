@@ -14,6 +14,7 @@ import urllib3.util.connection
 
 from airflow_provider_polaris.gate.outage_tolerance import KEY_ROTATION_SECONDS
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from tests.support.local_calls import connection_without_page
 from tests.support.run_task import run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
@@ -67,7 +68,7 @@ def server(how):
 
 def hang(polaris, times, monkeypatch):
     """Let the next requests hang for longer than the connection's timeout."""
-    connection = json.loads(polaris.connection_json)
+    connection = json.loads(connection_without_page(polaris))
     connection["extra"]["timeout"] = 0.05
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
     polaris.delay_next(times, seconds=0.3)
@@ -266,7 +267,7 @@ def test_a_wait_survives_a_rotation_of_the_key(polaris, wait, monkeypatch, moved
             update_connection()
 
     def update_connection():
-        monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", polaris.connection_json)
+        monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", connection_without_page(polaris))
         complete_after(polaris, moved_clock, len(moved_clock.slept) + 1)
 
     if mode == "poke":
