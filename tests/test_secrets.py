@@ -15,7 +15,7 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.support.airflow_versions import FakeTaskInstance, context_of
-from tests.support.local_calls import API_KEY
+from tests.support.local_calls import API_KEY, connection_without_page
 from tests.support.run_task import outcome_of, run_task
 
 FORMS = {
@@ -72,7 +72,7 @@ def break_it(polaris, how):
 @pytest.mark.parametrize("deferrable", [False, True], ids=["poke", "deferrable"])
 @pytest.mark.parametrize("how", ["nothing", "401", "403", "503", "cut", "echoed", "echoed in JSON"])
 def test_a_wait_shows_no_key(polaris, monkeypatch, nothing_leaks, how, deferrable, auth):
-    connection = json.loads(polaris.connection_json)
+    connection = json.loads(connection_without_page(polaris))
     connection["extra"]["auth"] = auth
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
     job_id = polaris.add_job(executionStatus="running")
@@ -149,7 +149,7 @@ def key(polaris, monkeypatch):
 
     def set_key(key):
         polaris.api_key = key
-        connection = json.loads(polaris.connection_json)
+        connection = json.loads(connection_without_page(polaris))
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps({**connection, "password": key}))
 
     return set_key
