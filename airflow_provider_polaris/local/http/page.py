@@ -81,13 +81,10 @@ class PageApi:
             job = self._store.jobs.get(request.path_params["job"])
             if job is None:
                 raise ApiError(404, "There is no such job", "jobId")
-            body = job.body
-            spec = body.get("spec") or {key: value for key, value in body.items() if key not in _NOT_IN_SPEC}
-            return JSONResponse({"changes": list(job.changes), "log": list(job.logs), "spec": _shortened(spec)})
+            spec = _shortened(job.body.get("spec"))
+            return JSONResponse({"changes": list(job.changes), "log": list(job.logs), "spec": spec})
 
 
-#: The fields of a job that are not part of its spec.
-_NOT_IN_SPEC = {"id", "createdBy", "lastModifiedBy", "executionStatus", "desiredExecutionStatus", "health"}
 #: The longest text that is shown of a value in a spec, in characters: inline data may have megabytes.
 _LONGEST = 2_000
 
