@@ -20,7 +20,8 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 import requests
@@ -45,6 +46,7 @@ SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
 - 200 jobs end at once: {ending_requests:.0f} requests in the seven seconds after that, the last event
   {ending_seconds_to_event:.1f} s later, loop lag p99 {ending_lag_ms:.1f} ms.
 - Every request hangs: loop lag p99 {hanging_lag_ms:.1f} ms, DNS lookup of another trigger {hanging_dns_ms:.1f} ms.
+- Progress in the logs: {report_requests:.1f} requests per interval, if every wait is due for a line all the time.
 - Memory: {wait_kb:.1f} KB per wait, more than a trigger that does nothing ({idle_trigger_kb:.1f} KB).
 - A DAG file needs {import_ms:.1f} ms more than `airflow.sdk` for its imports."""
 
@@ -68,10 +70,12 @@ def serve() -> None:
                 polaris.set_status(job_id, "completed")
             return time.time()
 
-        def count() -> int:
-            seen = len(polaris.requests)
+        def count() -> tuple[int, int]:
+            """Return the numbers of requests that poll, and of requests for the lines with a job's progress."""
+            reports = sum(seen.path.endswith(("/progress", "/metrics")) for seen in polaris.requests)
+            polls = len(polaris.requests) - reports
             polaris.requests.clear()
-            return seen
+            return polls, reports
 
         def hang() -> None:
             polaris.clear_faults()
@@ -135,6 +139,19 @@ def triggers(job_ids: list[str]) -> list[Any]:
     ]
 
 
+@contextmanager
+def reports_that_are_always_due() -> Iterator[None]:
+    """Let every wait ask for a line with its progress once per second. Then the budget of all waits limits them."""
+    from airflow_provider_polaris.waiting import progress_report
+
+    usual = progress_report.EARLY_SECONDS
+    progress_report.EARLY_SECONDS = tuple(float(second) for second in range(1, 900))
+    try:
+        yield
+    finally:
+        progress_report.EARLY_SECONDS = usual
+
+
 async def fired(trigger: Any) -> float:
     """Run a trigger. Return the time of its event, in seconds since the epoch."""
     async for _ in trigger.run():
@@ -161,8 +178,8 @@ async def cpu_of(seconds: float) -> float:
     return time.process_time() - before
 
 
-async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, int]:
-    """Return the CPU time of the waits, the CPU time of a plain list request, and the number of the waits' requests.
+async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, int, int]:
+    """Return the CPU time of the waits, that of a plain list request, and the waits' requests: polls, and reports.
 
     The times are medians of intervals. Each interval has one plain request in a thread of its own. Like the waits'
     poll, it finds cold caches. Plain requests one after another would find warm caches, and take half of the time.
@@ -185,7 +202,8 @@ async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, int]:
             plain.append(await asyncio.to_thread(plain_list))
             await asyncio.sleep(INTERVAL_SECONDS / 2)
             ours.append(time.process_time() - before - plain[-1])
-    return statistics.median(ours), statistics.median(plain), server("count") - INTERVALS
+    polls, reports = server("count")
+    return statistics.median(ours), statistics.median(plain), polls - INTERVALS, reports
 
 
 def new_lines() -> int:
@@ -210,7 +228,7 @@ async def measure(server: Server, count: int) -> dict[str, float]:
     _, start_up = await lag(2.0)
     await asyncio.sleep(2 * INTERVAL_SECONDS)
     lines = new_lines()
-    cpu, plain, requested = await cpu_beside_plain_lists(server)
+    cpu, plain, requested, reports = await cpu_beside_plain_lists(server)
     busy_lag, _ = await lag(2 * INTERVAL_SECONDS)
     opened = new_lines() - lines
     ended = {}
@@ -221,6 +239,7 @@ async def measure(server: Server, count: int) -> dict[str, float]:
     figures = {
         "waits": count,
         "requests_per_interval": requested / INTERVALS,
+        "report_requests": reports / INTERVALS,
         "cpu_ms_per_1000_polls": 1e6 * (cpu - idle_cpu * INTERVAL_SECONDS) / count,
         "plain_list_ms": 1e3 * plain,
         "lag_ms": 1e3 * busy_lag,
@@ -249,7 +268,7 @@ async def measure_start(server: Server, active: int, count: int, second_half_aft
     await asyncio.sleep(INTERVAL_SECONDS)
     server("count")
     await asyncio.sleep(START_INTERVALS * INTERVAL_SECONDS)
-    requested = server("count") / START_INTERVALS
+    requested = server("count")[0] / START_INTERVALS
     for wait in waits:
         wait.cancel()
     await asyncio.gather(*waits, return_exceptions=True)
@@ -263,7 +282,7 @@ async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -
     at = server("end", *ending)
     ending_lag, _ = await lag(INTERVAL_SECONDS + 2)
     delays = [await waits[job_id] - at for job_id in ending]
-    requested = server("count")
+    requested, _ = server("count")
     server("hang")
     await asyncio.sleep(INTERVAL_SECONDS)
     hanging_lag, _ = await lag(INTERVAL_SECONDS)
@@ -385,6 +404,7 @@ def exceeded_limits(rows: list[dict[str, float]], starts: list[dict[str, float]]
             )
             for start in starts
         ),
+        ("requests per interval for lines with the progress", last["report_requests"], 4),
         ("CPU, in plain list requests", last["cpu_ms_per_1000_polls"] / last["plain_list_ms"], 3),
         *((f"loop lag with {row['waits']} waits", row["lag_ms"], lag_limit(row)) for row in rows),
         ("loop lag while 200 jobs end", last["ending_lag_ms"], lag_limit(last)),
@@ -448,7 +468,8 @@ def main() -> None:
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # each wait logs its end
     server = Server()
     try:
-        rows = [asyncio.run(measure(server, count)) for count in COUNTS]
+        with reports_that_are_always_due():
+            rows = [asyncio.run(measure(server, count)) for count in COUNTS]
         starts = [asyncio.run(measure_start(server, *start)) for start in STARTS]
         rest = {**memory_per_wait(server), "import_ms": import_cost()}
     finally:

@@ -30,6 +30,7 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
 from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
 from airflow_provider_polaris.submission import job_search  # noqa: E402
+from airflow_provider_polaris.waiting import progress_report  # noqa: E402
 from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
 from tests.support.local_calls import API_KEY, connection_without_page  # noqa: E402
 from tests.support.virtual_time import VirtualClock  # noqa: E402
@@ -80,6 +81,12 @@ def moved_clock(monkeypatch):
     monkeypatch.setattr(sys.modules[BaseSensorOperator.__module__], "time", airflow_time)
     with virtual.installed():
         yield virtual
+
+
+@pytest.fixture
+def no_reports(monkeypatch):
+    """Let no wait report its progress, for tests that count the requests and pauses of the poll alone."""
+    monkeypatch.setattr(progress_report, "EARLY_SECONDS", (1e9,))
 
 
 @pytest.fixture(scope="session")

@@ -115,9 +115,9 @@ class PolarisClient:
         """Return the job's log, in the order of the response."""
         return self._get("jobs", check_id(job_id, "job_id"), "logs", retry=Retry.when(retry), read=_log_of)
 
-    def get_job_progress(self, job_id: str) -> float:
+    def get_job_progress(self, job_id: str, *, retry: bool = True) -> float:
         """Return the job's progress, from 0.0 to 1.0."""
-        return self._get("jobs", check_id(job_id, "job_id"), "progress", read=_progress_of)
+        return self._get("jobs", check_id(job_id, "job_id"), "progress", retry=Retry.when(retry), read=_progress_of)
 
     def list_jobs(
         self,

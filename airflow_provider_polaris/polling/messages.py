@@ -40,7 +40,7 @@ class AskList:
 class Notice:
     """A message to a wait.
 
-    :param answer: the job; the error of a failed poll; or ``None`` if the job has not changed for a long time.
+    :param answer: the job; the error of a failed poll; or ``None`` if the job has not changed during failed polls.
     :param silent_polls: how many polls without news preceded this one since the last notice.
     """
 

@@ -15,8 +15,6 @@ from airflow_provider_polaris.polling.messages import Notice
 
 #: If responses take longer than the interval, pause for this fraction of the interval after each response.
 SLOW_SERVICE_PAUSE_RATIO = 0.1
-#: A wait without news gets a notice this often. Its log then gets the line that it still waits.
-NOTICE_INTERVAL_SECONDS = 900.0
 
 
 class Pace:
@@ -53,8 +51,8 @@ class PolledWait:
     """
 
     __slots__ = (
-        "_check_at", "_is_decided", "_missed_list", "_next_at", "_notified_at", "_row_decides", "_silent_polls",
-        "_state", "_was_last_asked", "deadline", "job_id", "key", "pace",
+        "_check_at", "_is_decided", "_missed_list", "_next_at", "_row_decides", "_silent_polls", "_state",
+        "_was_last_asked", "deadline", "job_id", "key", "pace",
     )  # fmt: skip
 
     def __init__(
@@ -81,7 +79,6 @@ class PolledWait:
         self._state = known and _state_of(known)
         self._row_decides = False
         self._missed_list = False
-        self._notified_at = now
         self._silent_polls = 0
 
     def due_at(self, wall_offset: float, *, by_list: bool) -> float:
@@ -107,14 +104,14 @@ class PolledWait:
             self._next_at = max(self._next_at, asked_at + min(answer.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS))
         self._check_at = math.inf
         self._was_last_asked = asked_at + wall_offset >= self.deadline
-        return self._notice(answer, now)
+        return self._notice(answer)
 
     def missed_list(self, error: Exception, now: float, wall_offset: float) -> Notice | None:
         """Take the error of a list that could not be read. Return ``None`` if a request by id is due now."""
         self._was_polled(now)
         if self.due_at(wall_offset, by_list=True) <= now:
             return None
-        notice = self._notice(error, now)
+        notice = self._notice(error)
         self._missed_list = True
         return notice
 
@@ -132,11 +129,10 @@ class PolledWait:
         if state != self._state:
             self._row_decides, news = self._decode(row)
             self._state = state
-        is_quiet = not self._missed_list and now - self._notified_at < NOTICE_INTERVAL_SECONDS
-        if self._row_decides or (news is None and is_quiet):
+        if self._row_decides or (news is None and not self._missed_list):
             self._silent_polls += 1
             return self._row_decides, None
-        notice = self._notice(news, now)
+        notice = self._notice(news)
         self._state = state  # in the list's own form: the next row is compared with this state
         return False, notice
 
@@ -147,8 +143,7 @@ class PolledWait:
         except PolarisError:
             return True, None  # the response by id decides
 
-    def _notice(self, answer: Job | Exception | None, now: float) -> Notice:
-        self._notified_at = now
+    def _notice(self, answer: Job | Exception | None) -> Notice:
         self._missed_list = False
         if isinstance(answer, Job):
             self._state, self._row_decides = _state_of(answer), False

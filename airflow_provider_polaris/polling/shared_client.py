@@ -32,12 +32,18 @@ T = TypeVar("T")
 #: after another.
 LOOKUP_INTERVAL_SECONDS = 10.0
 
+#: Calls that no wait depends on run one after another: at once if there were few, then one every so many seconds.
+SPARE_CALLS_AT_ONCE = 20
+SPARE_CALL_SECONDS = 5.0
+
 #: The most threads of the pool for one connection. A service that hangs leaves the remaining threads to the others.
 SLOTS = 6
 
 # Not asyncio's default pool, which has 6 threads on 2 cores and serves the DNS lookups of every trigger. With 40 hung
 # calls in that pool, a getaddrinfo of another trigger took a minute.
 _pool = DaemonThreadPool(max_workers=8, name="polaris")
+#: Apart from the polls, so that a spare call that hangs delays no poll.
+_spare_pool = DaemonThreadPool(max_workers=2, name="polaris_spare")
 
 
 class SharedClient:
@@ -57,6 +63,9 @@ class SharedClient:
         self._lock = asyncio.Lock()
         self.slots = SLOTS
         self._slots = asyncio.Semaphore(SLOTS)
+        self._spare_lock = asyncio.Lock()
+        #: When all earlier spare calls are paid for, in monotonic seconds.
+        self._spare_paid_at = -math.inf
         self.poller = JobPoller(self)
 
     def join(self) -> None:
@@ -86,6 +95,20 @@ class SharedClient:
     async def cancel_job(self, job_id: str) -> Job:
         """Ask Polaris once to cancel the job."""
         return await self._call(lambda client: client.cancel_job(job_id, retry=False))
+
+    async def spare_call(self, call: Callable[[PolarisClient], T], is_wanted: Callable[[], bool]) -> T | None:
+        """Make a call that no wait depends on. The calls of all triggers take turns, so that they cost little.
+
+        :param is_wanted: whether to make the call at all, when its turn comes. Otherwise the result is ``None``.
+        """
+        async with self._spare_lock:
+            if not is_wanted() or self._client is None:
+                return None
+            now = clock.monotonic()
+            self._spare_paid_at = max(self._spare_paid_at, now - SPARE_CALLS_AT_ONCE * SPARE_CALL_SECONDS)
+            self._spare_paid_at += SPARE_CALL_SECONDS
+            await clock.sleep_async(max(0.0, self._spare_paid_at - now))
+            return await asyncio.get_running_loop().run_in_executor(_spare_pool, self._send, call)
 
     async def _call(self, call: Callable[[PolarisClient], T]) -> T:
         """Make the call in a thread. If the call fails, and the connection has changed since, make one more call."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Literal
 
 from airflow_provider_polaris import clock
@@ -18,6 +18,7 @@ from airflow_provider_polaris.submission.trigger_kill import TriggerKill
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.waiting.crossing import JobTriggerArgs, TableSeen, TableTriggerArgs, TriggerArgs
 from airflow_provider_polaris.waiting.progress_log import ProgressLog
+from airflow_provider_polaris.waiting.progress_report import next_report, read_progress
 
 
 class PolarisJobTrigger(PolarisTrigger):
@@ -40,6 +41,16 @@ class PolarisJobTrigger(PolarisTrigger):
         self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["job", "timeout"]:
         """Take notices of the shared poll until the job ends the wait, or the deadline passes."""
+        # A task of its own, so that a report never delays the wait.
+        reports = asyncio.create_task(self._report(client, progress))
+        try:
+            return await self._wait(client, tolerance, progress)
+        finally:
+            reports.cancel()
+
+    async def _wait(
+        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
+    ) -> Literal["job", "timeout"]:
         pace = self.pace()
         first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         with client.poller.subscribe(
@@ -59,6 +70,17 @@ class PolarisJobTrigger(PolarisTrigger):
                     tolerance.succeeded()
                 if clock.now() >= self.deadline:
                     return "timeout"
+
+    async def _report(self, client: SharedClient, progress: ProgressLog) -> None:
+        """Log how far the job is, from time to time."""
+        read = partial(read_progress, job_id=self.job_id)
+        began = report_at = clock.now()
+        while True:
+            report_at = next_report(began, max(report_at, clock.now()))
+            await clock.sleep_async(report_at - clock.now())
+            numbers = await client.spare_call(read, lambda: progress.can_report)
+            if numbers is not None:
+                progress.report(numbers)
 
     def _is_decided(self, job: Job) -> bool:
         return decide(job, self.gate).verdict is not Verdict.WAIT

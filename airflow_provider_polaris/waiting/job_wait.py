@@ -25,6 +25,7 @@ from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, explain
+from airflow_provider_polaris.waiting.progress_report import ProgressReader, next_report
 
 T = TypeVar("T")
 
@@ -137,6 +138,9 @@ class JobWait:
         #: The job, if the task only waits for its table.
         self.loaded: Job | None = None
         self.progress = ProgressLog(job_id, log, logs_end=False)
+        self._progress_reader = ProgressReader(hook, job_id)
+        self._began = clock.now()
+        self._report_at = next_report(self._began, self._began)
         #: Whether the job's response is too large, so that a cancellation polls only the status.
         self.polls_status = False
         self._readiness: Readiness | None = None
@@ -229,8 +233,15 @@ class JobWait:
         self.progress.job_polled(job, decision)
         if decision.verdict is Verdict.WAIT:
             self.tolerance.succeeded()
+            self._report_if_due()
             return None
         return self._tolerating(partial(self._complete_outcome, job, decision, table_state))
+
+    def _report_if_due(self) -> None:
+        now = clock.now()
+        if now >= self._report_at:
+            self._report_at = next_report(self._began, now)
+            self.progress.report(self._progress_reader.read())
 
     def _tolerating(self, judge: Callable[[], Outcome | None]) -> Outcome | None:
         """Call the function. A request in it that fails counts as a failed poll: the decision needs the response."""

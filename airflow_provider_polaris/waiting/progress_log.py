@@ -12,8 +12,8 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Decision, Verdict
 from airflow_provider_polaris.waiting.crossing import WaitEvent
 
-#: A wait without news logs this often that it still waits.
-HEARTBEAT_SECONDS = 900.0
+#: A wait for a table, and an outage, are logged again after so many seconds without news.
+REMINDER_SECONDS = 900.0
 
 
 class Log(Protocol):
@@ -48,7 +48,7 @@ class ProgressLog:
     _logged: dict[str, tuple[Any, float]] = field(default_factory=dict, repr=False)
 
     def job_polled(self, job: Job, decision: Decision) -> None:
-        """Record the job of a successful poll. Log the job if it has changed, or if nothing was logged for a while."""
+        """Record the job of a successful poll. Log the job if it has changed."""
         self.polls += 1
         self.last = job
         if not self.logs_end and decision.verdict is not Verdict.WAIT:
@@ -56,10 +56,11 @@ class ProgressLog:
         # How the wait ends is the worker's to say.
         is_waiting = decision.verdict is Verdict.WAIT
         reason = decision.reason if is_waiting else f"is {job.state}"
-        self._answered("job", _news(job), f"{job.subject} {reason}. Job {job.id}", warn=decision.warn and is_waiting)
+        line = f"{job.subject} {reason}. Job {job.id}"
+        self._answered("job", _news(job), line, warn=decision.warn and is_waiting, reminds=False)
 
     def table_polled(self, state: str, decision: Decision) -> None:
-        """Record the table of a successful poll, like :meth:`job_polled`.
+        """Record the table of a successful poll. Log it if it has changed, or if nothing was logged for a while.
 
         :param state: the state as a clause, without what it means for the wait.
         """
@@ -74,6 +75,20 @@ class ProgressLog:
         self.trouble = str(error)
         if self._is_due("trouble", (type(error), getattr(error, "status", None))):
             self.log.warning("%s. %s. Job %s", _explain_trouble(error), str(error).rstrip("."), self.job_id)
+
+    def report(self, numbers: str) -> None:
+        """Log how far the job is.
+
+        :param numbers: as :func:`read_progress` returns them.
+        """
+        if self.last and self.can_report:
+            known = f"{self.last.subject}: {self.last.execution_status}{', ' if numbers else ''}{numbers}"
+            self.log.info("%s. Job %s", known, self.job_id)
+
+    @property
+    def can_report(self) -> bool:
+        """Whether the job's status is known. During an outage, it is the status of another time."""
+        return self.last is not None and self.trouble is None
 
     def add_silent_polls(self, polls: int) -> None:
         """Count polls that brought no news."""
@@ -116,17 +131,17 @@ class ProgressLog:
         failed = f", {self.failed_polls:,} of them failed" if self.failed_polls else ""
         return f"Polled {polls:,} time{'s' if polls != 1 else ''}{failed}."
 
-    def _answered(self, subject: str, news: Any, line: str, *, warn: bool) -> None:
+    def _answered(self, subject: str, news: Any, line: str, *, warn: bool, reminds: bool = True) -> None:
         again = "Polaris responds again. " if self.trouble else ""
         self.trouble = None
         self._logged.pop("trouble", None)
-        if self._is_due(subject, news) or again:
+        if self._is_due(subject, news, reminds=reminds) or again:
             self.log.log(logging.WARNING if warn else logging.INFO, "%s%s", again, line)
 
-    def _is_due(self, subject: str, news: Any) -> bool:
+    def _is_due(self, subject: str, news: Any, *, reminds: bool = True) -> bool:
         now = clock.now()
         logged, logged_at = self._logged.get(subject, (None, 0.0))
-        is_due = news != logged or now - logged_at >= HEARTBEAT_SECONDS
+        is_due = news != logged or (reminds and now - logged_at >= REMINDER_SECONDS)
         if is_due:
             self._logged[subject] = (news, now)
         return is_due

@@ -168,6 +168,7 @@ def test_a_cancellation_is_sent_again_if_its_response_was_lost(polaris, cancel):
     assert methods(polaris).count("PUT") == 2
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_an_outage_during_the_wait_is_tolerated(polaris, cancel, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
 

@@ -16,6 +16,8 @@ from airflow_provider_polaris.polling.list_policy import LIST_RETRY_SECONDS, PAG
 from tests.support.run_task import all_events
 from tests.support.triggers import trigger
 
+pytestmark = pytest.mark.usefixtures("no_reports")
+
 
 class Waits:
     """Many triggers in one event loop, with a clock that moves: the poll sleeps once per interval."""

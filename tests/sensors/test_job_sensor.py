@@ -35,6 +35,7 @@ def test_the_sensor_waits_until_the_job_is_over(polaris, moved_clock, deferrable
     assert (11 - deferrable) * 54 <= sum(moved_clock.slept) <= 12 * 60
 
 
+@pytest.mark.usefixtures("no_reports")
 @both_modes
 def test_one_poll_costs_one_request(polaris, deferrable):
     job_id = polaris.add_job(executionStatus="running")
@@ -46,6 +47,7 @@ def test_one_poll_costs_one_request(polaris, deferrable):
     assert {request.method for request in polaris.requests} == {"GET"}
 
 
+@pytest.mark.usefixtures("no_reports")
 @both_modes
 def test_poke_interval_is_the_longest_pause_between_two_polls(polaris, moved_clock, deferrable):
     job_id = polaris.add_job(executionStatus="running")
@@ -55,6 +57,7 @@ def test_poke_interval_is_the_longest_pause_between_two_polls(polaris, moved_clo
     assert (len(set(moved_clock.slept)) > 1) == deferrable, "deferred waits spread out"
 
 
+@pytest.mark.usefixtures("no_reports")
 def test_exponential_backoff_applies_to_a_deferred_wait(polaris, moved_clock):
     job_id = polaris.add_job(executionStatus="running")
     polaris.script(job_id, *[{}] * 8, {"executionStatus": "completed"})
@@ -469,7 +472,7 @@ def test_the_job_the_connection_and_the_thresholds_are_templated():
 
 
 def test_a_wait_logs_changes_and_a_summary(polaris, task_log):
-    """Changes, a heartbeat and one summary are logged, and not every poll."""
+    """Changes, the progress from time to time, and one summary are logged, and not every poll."""
     job_id = polaris.add_job(executionStatus="pending")
     polaris.script(
         job_id,
@@ -480,8 +483,8 @@ def test_a_wait_logs_changes_and_a_summary(polaris, task_log):
     )
     run_task(sensor_for(job_id))
     lines = [line for line in task_log() if job_id in line]
-    assert [re.search(r"table is (\w+)", line).group(1) for line in lines[:-1]] == [
-        "pending", "running", "running", "running",
+    assert [re.search(r"(table:? [a-z ]+)", line).group(1) for line in lines[:-1]] == [
+        "table is pending", "table: pending", "table: pending", "table is running", *["table: running"] * 4,
     ]  # fmt: skip
     assert "Gate opens: table completed. Job" in lines[-1]
     assert lines[-1].count("Polled 45 times.") == 1

@@ -153,16 +153,23 @@ class RealAirflow:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(10)
 
-    def start_all(self) -> None:
-        """Migrate the database, start the processes, and wait until tasks can run."""
+    def start_all(self, **connections: str) -> None:
+        """Migrate the database, start the processes, and wait until tasks can run.
+
+        :param connections: connections to store, each as JSON, by their ids.
+        """
         self.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = self.database.start()
         self.airflow("db", "migrate")
         if AIRFLOW_3:
             self.start("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1")
             self.start("dag-processor")
-            wait_for(self._is_up, "the API server")
         self.start("scheduler")
         self.start("triggerer")
+        # Each of these commands takes as long as the processes take to start.
+        for conn_id, connection in connections.items():
+            self.airflow("connections", "add", conn_id, "--conn-json", connection)
+        if AIRFLOW_3:
+            wait_for(self._is_up, "the API server")
 
     def log_of(self, run_id: str) -> str:
         """Return the logs of the run's tasks, of all tries."""

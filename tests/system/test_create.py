@@ -117,17 +117,21 @@ for mode in ("worker", "deferred"):
             },
         )
 '''
-STEPS = [
-    "before the post",
-    "sending noted",
-    "posted",
-    "job noted",
-    "job_id pushed",
-    "polled",
-    "verdict noted",
-    "metrics pushed",
-    "returned",
-]
+#: Both modes run the same code up to the wait, so a deferred task is not killed at each step before that.
+STEPS = {
+    "worker": [
+        "before the post",
+        "sending noted",
+        "posted",
+        "job noted",
+        "job_id pushed",
+        "polled",
+        "verdict noted",
+        "metrics pushed",
+        "returned",
+    ],
+    "deferred": ["posted", "job_id pushed", "polled", "verdict noted", "metrics pushed", "returned"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +148,12 @@ def airflow(polaris, tmp_path_factory):
     (dags / "loads.py").write_text(DAG_FILE)
     real = RealAirflow(home, dags)
     try:
-        real.start_all()
         # A retry waits for the timeout of a request that may still be on its way.
         connection = json.loads(polaris.connection_json)
         connection["extra"]["timeout"] = 5
-        real.airflow("connections", "add", "polaris_stored", "--conn-json", json.dumps(connection))
+        real.start_all(polaris_stored=json.dumps(connection))
+        # The last test reads the log of this load, whose first report comes after a minute.
+        start_and_wait_for_its_job(real, polaris, "deferred", "reported")
         yield real
     finally:
         real.stop_all()
@@ -166,8 +171,8 @@ def jobs_of(polaris, run_id):
 def test_a_worker_that_is_killed_never_loads_twice(airflow, polaris):
     # 2.11 may report the end of a killed process twice. The second report can set a task of an ended run back to
     # up_for_retry. With two steps only, that is rare.
-    steps = STEPS if AIRFLOW_3 else ["posted", "returned"]
-    runs = {f"{mode}_{step.replace(' ', '_')}": (mode, step) for step in steps for mode in ("worker", "deferred")}
+    steps = STEPS if AIRFLOW_3 else {"worker": ["posted", "returned"], "deferred": ["posted", "returned"]}
+    runs = {f"{mode}_{step.replace(' ', '_')}": (mode, step) for mode in steps for step in steps[mode]}
     for run_id, (mode, step) in runs.items():
         airflow.run(f"load_{mode}", run_id, {"type": "batch", "step": step})
     ended = {run_id: airflow.wait_for_state(run_id, "success", "failed", task_id="load") for run_id in runs}
@@ -340,3 +345,10 @@ def test_a_clear_after_a_verdict_loads_again(airflow, polaris, how):
     wait_for(lambda: len(jobs_of(polaris, how)) == 2, "a second job")
     airflow.assert_ends(how, "success", task_id="load")
     assert rows_of(polaris, how) == 800
+
+
+def test_a_deferred_load_reports_its_progress_in_the_log_of_its_task(airflow, polaris):
+    wait_for(lambda: "reported: running, " in airflow.log_of("reported"), "the report of the first minute")
+    (job,) = jobs_of(polaris, "reported")
+    polaris.set_status(job.body["id"], "completed")
+    airflow.assert_ends("reported", "success", task_id="load")

@@ -93,8 +93,7 @@ def airflow(polaris, tmp_path_factory):
     (dags / "waits.py").write_text(DAG_FILE)
     real = RealAirflow(home, dags)
     try:
-        real.start_all()
-        real.airflow("connections", "add", "polaris_stored", "--conn-json", connection_without_page(polaris))
+        real.start_all(polaris_stored=connection_without_page(polaris))
         yield real
     finally:
         real.stop_all()

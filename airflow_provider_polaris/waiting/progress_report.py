@@ -1,0 +1,62 @@
+"""The lines with a job's progress in the log of a wait: when they are due, and what they say.
+
+No wait depends on these lines. A request for them never delays a poll by more than :data:`READ_SECONDS`, and its
+failure never ends a wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from airflow_provider_polaris.api.client import PolarisClient
+from airflow_provider_polaris.api.errors import PolarisError
+
+#: A wait reports after so many seconds, and then once in each further interval.
+EARLY_SECONDS = (60.0, 120.0, 300.0, 600.0)
+INTERVAL_SECONDS = 900.0
+#: How long a poll on a worker waits for the numbers.
+READ_SECONDS = 2.0
+
+
+def next_report(began: float, now: float) -> float:
+    """Return when the next line is due: 1, 2, 5, 10 and 15 minutes after the beginning, then every 15 minutes.
+
+    :param began: when the wait began. All times are seconds of the same clock.
+    """
+    waited = now - began
+    early = next((seconds for seconds in EARLY_SECONDS if seconds > waited), None)
+    return began + (early or (waited // INTERVAL_SECONDS + 1) * INTERVAL_SECONDS)
+
+
+def read_progress(client: PolarisClient, job_id: str) -> str:
+    """Return how far the job is: ``37 %, 8,876 in, 3 lost``. A number that cannot be read is left out."""
+    numbers = []
+    with suppress(PolarisError):
+        progress = client.get_job_progress(job_id, retry=False)
+        numbers += [f"{100 * progress:.0f} %"] if 0 <= progress <= 1 else []
+    with suppress(PolarisError):
+        numbers.append(str(client.get_job_metrics(job_id, retry=False)))
+    return ", ".join(filter(None, numbers))
+
+
+class ProgressReader:
+    """Reads a job's progress on a worker, for a short time at most."""
+
+    def __init__(self, client: PolarisClient, job_id: str) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._thread: threading.Thread | None = None
+
+    def read(self) -> str:
+        """Return how far the job is. Empty if Polaris takes longer than :data:`READ_SECONDS`."""
+        if self._thread and self._thread.is_alive():
+            return ""  # the request before still hangs
+        answers: list[str] = []
+        # A daemon thread: a request that hangs must not keep the task's process alive.
+        self._thread = threading.Thread(
+            target=lambda: answers.append(read_progress(self._client, self._job_id)), daemon=True
+        )
+        self._thread.start()
+        self._thread.join(READ_SECONDS)
+        return answers[0] if answers else ""
