@@ -11,9 +11,9 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisBadReque
 from airflow_provider_polaris.exceptions import PolarisCancelTimeout, PolarisJobAlreadyOver
 from airflow_provider_polaris.waiting.deferral import (
     BACKSTOP_SECONDS,
+    called_by_airflow,
     check_seconds,
     deadline_of,
-    fails_for_good,
     seconds,
 )
 from airflow_provider_polaris.waiting.task_base import CONNECTION, WaitingTask
@@ -78,7 +78,7 @@ class PolarisCancelJobOperator(WaitingTask):
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)
 
-    @fails_for_good
+    @called_by_airflow
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel the job, wait until it is over, and return the dict for XCom."""
         from airflow_provider_polaris.waiting.progress_log import explain

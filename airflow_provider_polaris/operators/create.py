@@ -15,7 +15,7 @@ from airflow_provider_polaris.exceptions import (
     PolarisJobFailed,
     PolarisJobTimeout,
 )
-from airflow_provider_polaris.waiting.deferral import check_seconds, deadline_of, fails_for_good, seconds
+from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, deadline_of, seconds
 from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS, GatedTask
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class PolarisCreateJobOperator(GatedTask):
         self._kill: WorkerKill | None = None
         self._must_end = False
 
-    @fails_for_good
+    @called_by_airflow
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the job, or find the job of an earlier try. Wait for it, and return the dict for XCom."""
         from airflow_provider_polaris.api.job_spec import read_spec

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowSensorTimeout, BaseSensorOperator, PokeReturnValue
 from airflow_provider_polaris.exceptions import PolarisGateRefused, PolarisOptionInvalid
-from airflow_provider_polaris.waiting.deferral import check_seconds, deadline_of, fails_for_good
+from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, deadline_of
 from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS, GatedTask
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         self.wait_for = wait_for
         self._began = 0.0
 
-    @fails_for_good
+    @called_by_airflow
     def poke(self, context: Context) -> bool | PokeReturnValue:
         """Poll once. A deferrable sensor defers if the first poll does not decide."""
         self._began = self._began or clock.now()

@@ -1,16 +1,16 @@
-"""When a deferred wait ends, and which errors of a task Airflow must not retry."""
+"""When a deferred wait ends, and in which form the errors of a task reach Airflow."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris._compat import AIRFLOW_3
-from airflow_provider_polaris.api.errors import PolarisConnectionInvalid, PolarisUsageError
+from airflow_provider_polaris._compat import AIRFLOW_3, AirflowSensorTimeout, AirflowTaskTimeout
+from airflow_provider_polaris.api.errors import PolarisConnectionInvalid, PolarisError, PolarisUsageError
 
 if TYPE_CHECKING:
     from airflow_provider_polaris._compat import BaseOperator, Context
@@ -87,20 +87,26 @@ def no_retry_of_wrong_options() -> Iterator[None]:
         raise PolarisOptionInvalid(str(error)) from None
 
 
-def fails_for_good(method: Callable[..., T]) -> Callable[..., T]:
-    """Make a wrong option or job spec end a task without retries.
+def called_by_airflow(method: Callable[..., T]) -> Callable[..., T]:
+    """Decorate a method of a task that Airflow calls, and give its errors the form that Airflow needs.
 
-    Does nothing under ``soft_fail`` or ``never_fail``: Airflow turns each error that is not retried into a skip there.
+    A wrong option or job spec ends the task without retries. The traceback of an expected error ends at this function:
+    the message says all, and more lines of code would move the message off the screen.
+
+    Does not prevent retries under ``soft_fail`` or ``never_fail``: Airflow turns each error that is not retried into a
+    skip there.
     """
 
     @functools.wraps(method)
-    def ends_for_good(task: Any, *args: Any, **kwargs: Any) -> T:
-        if getattr(task, "soft_fail", False) or getattr(task, "never_fail", False):
-            return method(task, *args, **kwargs)
-        with no_retry_of_wrong_options():
-            return method(task, *args, **kwargs)
+    def call(task: Any, *args: Any, **kwargs: Any) -> T:
+        is_softened = getattr(task, "soft_fail", False) or getattr(task, "never_fail", False)
+        try:
+            with nullcontext() if is_softened else no_retry_of_wrong_options():
+                return method(task, *args, **kwargs)
+        except (PolarisError, AirflowSensorTimeout, AirflowTaskTimeout) as error:
+            raise error.with_traceback(None)  # noqa: B904 - the same error
 
-    return ends_for_good
+    return call
 
 
 def seconds(value: timedelta | float) -> float:

@@ -20,9 +20,9 @@ from airflow_provider_polaris.api.errors import (
 from airflow_provider_polaris.links.polaris import LinksToJob
 from airflow_provider_polaris.waiting.deferral import (
     backstop,
+    called_by_airflow,
     describe_schedule,
     execution_limit,
-    fails_for_good,
     no_retry_of_wrong_options,
 )
 
@@ -88,7 +88,7 @@ class WaitingTask(LinksToJob, BaseOperator):
         others = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD, annotation="Any")
         cls.__signature__ = inspect.Signature([*options.values(), others])  # type: ignore[attr-defined]
 
-    @fails_for_good
+    @called_by_airflow
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
         from airflow_provider_polaris.waiting.crossing import WaitEvent

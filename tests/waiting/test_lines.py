@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
 import pytest
 
 from airflow_provider_polaris.api.models import Job, JobMetrics
 from airflow_provider_polaris.gate.decision import decide
 from airflow_provider_polaris.gate.options import Gate
+from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.waiting.job_wait import MAX_HEAD, Outcome
+from tests.support.imports import PACKAGE
+from tests.support.run_task import both_modes, run_task
 
 ID = "721aad36-bcef-48be-a50e-2fb6210bab76"
 LOST = {"status": "warn", "code": "invalid_rows_found", "message": "7 rows were skipped, 5 ingested in part"}
@@ -67,3 +73,24 @@ def test_a_long_reason_is_cut_in_the_line_and_follows_in_full(table, text):
     assert line.endswith(f". Job {ID}")
     assert line.index(". Job ") <= MAX_HEAD + 5
     assert any(text.strip()[:490] in part for part in (line, *rest))
+
+
+def frames_below(error, folder):
+    """The files of the traceback's frames in a folder."""
+    frames = [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    return [name for name in frames if Path(name).is_relative_to(folder)]
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("fault", "expected"),
+    [({"executionStatus": "failed"}, "PolarisGateRefused"), ({}, "timeout"), (None, "PolarisNotFound")],
+    ids=["refused", "timeout", "no such job"],
+)
+def test_the_traceback_of_an_expected_error_shows_no_code_of_the_wait(
+    polaris, moved_clock, deferrable, fault, expected
+):
+    job_id = ID if fault is None else polaris.add_job(**{"executionStatus": "running", **fault})
+    outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=job_id, timeout=60, deferrable=deferrable))
+    assert outcome.kind.startswith(expected) or outcome.kind == "PolarisJobNotFound"
+    assert [Path(name).name for name in frames_below(outcome.error, PACKAGE)] == ["deferral.py"]
