@@ -77,7 +77,7 @@ format: .venv/$(NEWEST)/.installed  ## Fix the style where a tool can
 constraints: $(UV)  ## Resolve the tested versions again
 	@for series in 2.11 3.0 3.1 3.2 3.3; do AIRFLOW=$$series scripts/constraints.sh $(UV) $$series; done
 
-docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/house.svg from the imports of the package
+docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/pictures/house.svg from the imports of the package
 	@$(NEWBIN)/python -m scripts.diagram
 
 build: $(UV)  ## Build the wheel and the sdist into dist/

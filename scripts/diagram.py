@@ -1,4 +1,4 @@
-"""Draw docs/house.svg: the folders of the package by level, and the imports between them, read from the sources."""
+"""Draw docs/pictures/house.svg: the folders of the package by level, and their imports, read from the sources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from tests.support.imports import LEVELS, ROOT, Graph, import_graph, reachable, room_of
 
-PICTURE = ROOT / "docs" / "house.svg"
+PICTURE = ROOT / "docs" / "pictures" / "house.svg"
 
 #: What each level is for, line by line.
 LEVEL_TITLES = (

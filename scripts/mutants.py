@@ -32,7 +32,7 @@ def main() -> int:
             print(*(f"    {line}" for line in diff.splitlines() if line[:2] in {"- ", "+ "}), sep="\n")
     killed = sum(counts["killed"] for counts in by_file.values())
     share = killed / max(1, len(results))
-    print(f"\n{killed} of {len(results)} killed, {share:.1%}. Why the others survive: docs/mutants.md")
+    print(f"\n{killed} of {len(results)} killed, {share:.1%}. Why the others survive: docs/explanation/mutants.md")
     return int(share < MIN_KILLED)
 
 

@@ -20,9 +20,9 @@ from tests.support.imports import PACKAGE, ROOT, import_graph
 from tests.support.messages import Messages, quotations, templates
 
 DOCS = ROOT / "docs"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 SOURCES = [path for path in PACKAGE.rglob("*.py") if "local" not in path.parts]
-QUOTATIONS = list(quotations((DOCS / "troubleshooting.md").read_text()))
+QUOTATIONS = list(quotations((DOCS / "reference" / "troubleshooting.md").read_text()))
 
 
 def test_the_picture_of_the_house_shows_the_current_imports():
@@ -55,8 +55,8 @@ def test_each_python_example_imports_names_that_exist(page):
 
 
 def options_of(section: str) -> set[str]:
-    """Return the options in the tables of a section of docs/tasks.md, up to the next heading."""
-    text = (DOCS / "tasks.md").read_text().partition(f"\n## {section}\n")[2].partition("\n#")[0]
+    """Return the options in the tables of a section of docs/reference/tasks.md, up to the next heading."""
+    text = (DOCS / "reference" / "tasks.md").read_text().partition(f"\n## {section}\n")[2].partition("\n#")[0]
     rows = [row for table in re.findall(r"\| option .*\n((?:\|.*\n)+)", text) for row in table.splitlines()]
     return {name for row in rows for name in re.findall(r"`(\w+)`", row.split(" | ")[0])}
 
@@ -94,7 +94,7 @@ def test_a_quoted_message_exists_in_the_code(messages, quotation):
 
 
 def test_the_troubleshooting_page_names_classes_that_exist():
-    named = set(re.findall(r"`(Polaris[A-Z]\w+)`", (DOCS / "troubleshooting.md").read_text()))
+    named = set(re.findall(r"`(Polaris[A-Z]\w+)`", (DOCS / "reference" / "troubleshooting.md").read_text()))
     assert named <= set(re.findall(r"^class (\w+)", "\n".join(path.read_text() for path in SOURCES), re.MULTILINE))
 
 
@@ -134,7 +134,7 @@ def test_a_message_is_found_by_its_constants_and_its_values(tmp_path):
 
 
 def test_the_dag_and_its_tests_from_the_docs_pass(tmp_path):
-    files = re.findall(r"```python\n# (\S+)\n(.*?)```", (DOCS / "testing.md").read_text(), re.DOTALL)
+    files = re.findall(r"```python\n# (\S+)\n(.*?)```", (DOCS / "how-to" / "test-your-dags.md").read_text(), re.DOTALL)
     assert [name for name, _ in files] == ["dags/load_orders.py", "tests/conftest.py", "tests/test_load_orders.py"]
     for name, text in files:
         path = tmp_path / name

@@ -329,7 +329,7 @@ class Job:
         }
 
     def to_dict(self, metrics: JobMetrics | None = None) -> dict[str, Any]:
-        """Return the XCom of a task: one small dict of plain JSON, the same in every mode. See docs/xcom.md."""
+        """Return the XCom of a task, as docs/reference/xcom.md describes it: plain JSON, the same in every mode."""
         return {
             "job_id": self.id,
             "job_type": self.type and str(self.type),

@@ -45,7 +45,7 @@ class PolarisCancelJobOperator(WaitingTask):
     * a :class:`~airflow_provider_polaris.exceptions.PolarisApiError`, retried as usual, if Polaris rejects the
       cancellation or does not respond.
 
-    XCom: ``return_value`` is a dict that docs/xcom.md describes, and ``metrics`` the dict of row counters.
+    XCom: ``return_value`` is a dict that docs/reference/xcom.md describes, and ``metrics`` the dict of row counters.
 
     :param job_id: the id of the job. ``None`` or an empty text skips the task. (templated)
     :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)

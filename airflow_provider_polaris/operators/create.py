@@ -57,8 +57,8 @@ class PolarisCreateJobOperator(GatedTask):
       is not good enough: the rows are in the table;
     * :class:`~airflow_provider_polaris.exceptions.PolarisJobTimeout`, retried as usual, if the job is not over in time.
 
-    XCom: ``job_id`` is pushed as soon as it is known. At the end, ``return_value`` is a dict that docs/xcom.md
-    describes, and ``metrics`` the dict of row counters.
+    XCom: ``job_id`` is pushed as soon as it is known. At the end, ``return_value`` is a dict, and ``metrics`` the dict
+    of row counters. docs/reference/xcom.md describes both.
 
     :param job_spec: the body of ``POST /jobs``: a dict, JSON text, or the path of a ``.json`` file. (templated, with
         all nested values)

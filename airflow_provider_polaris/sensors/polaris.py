@@ -39,8 +39,8 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
     * a :class:`~airflow_provider_polaris.exceptions.PolarisApiError`, retried as usual, if Polaris does not return the
       state of the job.
 
-    XCom: ``return_value`` is a dict that docs/xcom.md describes. ``metrics`` is the dict of row counters, and is pushed
-    also when the gate refuses.
+    XCom: ``return_value`` is a dict. ``metrics`` is the dict of row counters, and is pushed also when the gate refuses.
+    docs/reference/xcom.md describes both.
 
     :param job_id: the id of the job. (templated)
     :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)

@@ -10,8 +10,8 @@ ROOT = Path(__file__).parent.parent.parent
 PACKAGE = ROOT / "airflow_provider_polaris"
 
 #: The rooms of the package, from the top of the house to its bottom: folders, and modules that are in none. A module
-#: imports from its own level and from those below. ``docs/house.svg`` shows them in this order. Users import hooks and
-#: exceptions too, but the rooms above need these, and so they stand below.
+#: imports from its own level and from those below. ``docs/pictures/house.svg`` shows them in this order. Users import
+#: hooks and exceptions too, but the rooms above need these, and so they stand below.
 LEVELS = (
     ("operators", "sensors", "get_provider_info", "pytest_plugin"),
     ("triggers",),

@@ -37,7 +37,7 @@ with DAG("waits", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=timezon
         poke_interval=1,
         timeout=300,
         # A busy scheduler can take the late end of the process that deferred for the end of the resumed process. Then
-        # it fails the try. docs/troubleshooting.md gives users the same advice.
+        # it fails the try. docs/reference/troubleshooting.md gives users the same advice.
         retries=1,
         retry_delay=timedelta(seconds=1),
     )
