@@ -1,4 +1,4 @@
-# The commands for people and CI. They write to .venv/, .demo/, dist/ and mutants/, and to package caches.
+# The commands for people and CI. They write to .venv/, .demo/, dist/, mutants/ and site/, and to package caches.
 
 # The Airflow of a command: 3.3 (the newest) or 2.11 (the oldest). The demo also runs on 3.0, 3.1 and 3.2.
 AIRFLOW ?= 3.3
@@ -24,7 +24,8 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants conformance browser lint format constraints docs-diagram build clean
+.PHONY: help demo test smoke bench live mutants conformance browser lint format constraints docs docs-serve docs-diagram \
+	build clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -77,6 +78,17 @@ format: .venv/$(NEWEST)/.installed  ## Fix the style where a tool can
 constraints: $(UV)  ## Resolve the tested versions again
 	@for series in 2.11 3.0 3.1 3.2 3.3; do AIRFLOW=$$series scripts/constraints.sh $(UV) $$series; done
 
+docs: .venv/$(NEWEST)/.docs  ## Build the documentation site into site/, and check its links
+	@NO_MKDOCS_2_WARNING=1 $(NEWBIN)/mkdocs build --quiet --clean
+	@echo "The site is in site/. Open site/index.html"
+
+docs-serve: .venv/$(NEWEST)/.docs  ## Show the documentation while it is written
+	@NO_MKDOCS_2_WARNING=1 $(NEWBIN)/mkdocs serve
+
+.venv/$(NEWEST)/.docs: .venv/$(NEWEST)/.installed
+	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group docs
+	@touch $@
+
 docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/pictures/house.svg from the imports of the package
 	@$(NEWBIN)/python -m scripts.diagram
 
@@ -84,7 +96,7 @@ build: $(UV)  ## Build the wheel and the sdist into dist/
 	$(UV) build --quiet
 
 clean:  ## Remove everything that the commands set up
-	rm -rf .venv .demo dist mutants
+	rm -rf .venv .demo dist mutants site
 
 $(UV):
 	@python="$$(scripts/python.sh $(NEWEST))" && echo "Setting up tools with $$python" && "$$python" -m venv .venv/tools
