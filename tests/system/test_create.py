@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
-from tests.system.processes import RealAirflow, wait_for
+from tests.support.real_airflow import RealAirflow, wait_for
 
 DAG_FILE = '''
 import os

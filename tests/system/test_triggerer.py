@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.local_calls import connection_without_page
-from tests.system.processes import RealAirflow, wait_for
+from tests.support.real_airflow import RealAirflow, wait_for
 
 DAG_FILE = """
 from datetime import datetime, timedelta, timezone

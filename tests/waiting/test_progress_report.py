@@ -126,7 +126,8 @@ def test_a_hanging_request_for_progress_delays_a_poll_by_seconds_only(
 
 def test_a_hanging_request_for_progress_never_delays_a_deferred_wait(polaris, running, monkeypatch, wait_until):
     """In real time: the moved clock waits for all threads."""
-    monkeypatch.setattr(progress_report, "EARLY_SECONDS", (0.01,))
+    # Reports are due all the time: none is requested before the first poll has a response.
+    monkeypatch.setattr(progress_report, "EARLY_SECONDS", tuple(number / 20 for number in range(1, 1_000)))
     polaris.hang_next(1, match="GET .*/progress$")
 
     def complete():
@@ -136,7 +137,7 @@ def test_a_hanging_request_for_progress_never_delays_a_deferred_wait(polaris, ru
     thread = threading.Thread(target=complete)
     thread.start()
     began = time.monotonic()
-    event = one_event(trigger(running, poll_interval=0.1)).payload
+    event = one_event(trigger(running, poll_interval=0.1, deadline=time.time() + 20)).payload
     thread.join()
     polaris.clear_faults()
     assert (event["outcome"], event["failed_polls"]) == ("job", 0)
