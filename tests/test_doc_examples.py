@@ -40,7 +40,8 @@ def sdk(monkeypatch):
     """Define ``airflow.sdk`` on Airflow 2.11, with the imports that the page on releases gives for 2.11."""
     if AIRFLOW_3:
         return
-    table = (DOCS / "reference" / "releases.md").read_text().partition("## Names on Airflow 2.11")[2].partition("\n## ")[0]
+    page = (DOCS / "reference" / "releases.md").read_text()
+    table = page.partition("## Names on Airflow 2.11")[2].partition("\n## ")[0]
     module = ModuleType("airflow.sdk")
     for line in re.findall(r"\| `(from .*)` \|", table):
         exec(line, vars(module))  # noqa: S102 - a line of our own documentation

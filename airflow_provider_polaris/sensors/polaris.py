@@ -111,8 +111,10 @@ class PolarisJobSensor(GatedTask, BaseSensorOperator):
         """Report the outcome."""
         return self.report(outcome, context)
 
-    def refusal(self, outcome: Outcome, message: str) -> PolarisGateRefused:  # noqa: ARG002
+    def refusal(self, outcome: Outcome, message: str) -> PolarisGateRefused:
         """Return the error for a refused job. No retry can change the job."""
+        if outcome.job.is_over:
+            message += "\nThe job is over. To load again, clear the task that created it"
         self._log_before_skip(message)
         return PolarisGateRefused(message)
 

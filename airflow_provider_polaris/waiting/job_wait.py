@@ -32,7 +32,7 @@ T = TypeVar("T")
 #: Health, counters and log may lag behind the status. They are read again for this long before the gate refuses a job
 #: without them.
 SETTLE_SECONDS = 30.0
-#: The most characters of a line before the job's id, and the least that are left of a reason, which may be long.
+#: The most characters of a line before the job's id, and the fewest that are left of a reason, which may be long.
 MAX_HEAD = 110
 MIN_REASON = 30
 #: The number of log lines in a refusal's message.
@@ -59,28 +59,31 @@ class Outcome:
         return self.job.to_dict(self.metrics)
 
     def line(self, verdict: str) -> str:
-        """Return one line for a person: the verdict, the table, the reason, the counters, and the job's id at the end.
+        """Return the line of a good load: the verdict, the table, the reason, the counters, and the id of the job.
 
-        The id begins within 110 characters, if the reason is not cut: Airflow shows about 150 characters of a line.
+        The id begins within 110 characters, if the reason is not cut.
         """
-        reason, counters = self.decision.reason, str(self.metrics or "")
-        if counters:
-            counters = f", {counters}" if self.passed else f" ({counters})"
-        return f"{verdict}{self.job.subject} {clip(reason, self._room(verdict, counters))}{counters}. Job {self.job.id}"
+        counters = f", {self.metrics}" if str(self.metrics or "") else ""
+        return f"{self._head(verdict, len(counters))}{counters}. Job {self.job.id}"
 
     def message(self, verdict: str) -> str:
-        """Return :meth:`line`, and what it leaves out: the end of a long reason, and the end of the job's log."""
-        line = self.line(verdict)
-        parts = [line]
-        if self.decision.reason not in line:
+        """Return the lines of a refusal: the verdict, the table and the reason; the counters and the job's id.
+
+        Airflow 3 shows about 85 characters of a line, so the counters have a line of their own. Below are the whole of
+        a reason that the first line cuts, and the end of the job's log.
+        """
+        head, counters = self._head(verdict, 0), str(self.metrics or "")
+        parts = [head, f"{counters}{'. ' if counters else ''}Job {self.job.id}"]
+        if self.decision.reason not in head:
             parts.append(f"{self.job.subject} {self.decision.reason}")
         if self.log_lines:
             parts += ["The job's log ends with:", *(f"  {entry}" for entry in self.log_lines)]
         return "\n".join(parts)
 
-    def _room(self, verdict: str, counters: str) -> int:
-        others = len(f"{verdict}{self.job.subject} {counters}. Job ")
-        return max(MIN_REASON, MAX_HEAD - others)
+    def _head(self, verdict: str, used: int) -> str:
+        start = f"{verdict}{self.job.subject} "
+        room = max(MIN_REASON, MAX_HEAD - used - len(start) - len(". Job "))
+        return f"{start}{clip(self.decision.reason, room)}"
 
 
 @dataclass(frozen=True)

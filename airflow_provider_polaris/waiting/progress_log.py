@@ -160,10 +160,15 @@ def _news(job: Job) -> tuple[Any, ...]:
 
 
 def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApiError:
-    """Return the error that ends a wait: of the same type, with the job and its last known state."""
+    """Return the error that ends a wait: of the same type, with the job and its last known state.
+
+    The first line of the message stays the first. Airflow 3 shows about 85 characters of a line.
+    """
     known = [f"{last.subject} was {last.state} when last seen" if last else "The job was not reported to this task yet"]
     if isinstance(error, PolarisNotFound) and last:
         known.append("So the job existed: it was deleted, or another project or service responds at this address")
     elif not isinstance(error, PolarisNotFound) and not (last and last.is_over):
         known.append("The job may still be running")
-    return type(error)(sentences(error, *known, f"Job {job_id}"), status=error.status, code=error.code)
+    first, *details = str(error).splitlines()
+    message = "\n".join([first, sentences(*known, f"Job {job_id}"), *details])
+    return type(error)(message, status=error.status, code=error.code)

@@ -193,10 +193,9 @@ class WaitingTask(LinksToJob, BaseOperator):
         :param option: the option that has ended the wait after ``limit`` seconds.
         """
         progress, left = job_wait.progress, self.leave_job(job_wait)
-        line = (
-            f"Timeout: {progress.known}, and {job_wait.awaited} within {limit:,.0f} s ({option}). Job {job_wait.job_id}"
-        )
-        return self.with_url(sentences(line, *progress.known_details, *([left] if left else [])))
+        line = f"Timeout: {progress.known}, and {job_wait.awaited} within {limit:,.0f} s ({option})"
+        details = sentences(f"Job {job_wait.job_id}", *progress.known_details, *([left] if left else []))
+        return self.with_url(f"{line}\n{details}")
 
     def with_url(self, message: str) -> str:
         """Return the message with the address of the job, if that is known."""

@@ -96,7 +96,7 @@ def test_the_message_of_a_refusal_has_the_failure_the_counters_and_the_end_of_th
     assert outcome.kind == "PolarisGateRefused"
     message = str(outcome.error)
     assert message.startswith(
-        f"Refused: orders failed, cannot_parse_source: 3 rows could not be parsed (12 in, 3 lost). Job {job_id}\n"
+        f"Refused: orders failed, cannot_parse_source: 3 rows could not be parsed\n12 in, 3 lost. Job {job_id}\n"
     )
     assert re.findall(r"line \d", message) == [f"line {n}" for n in range(4, 9)]
     assert outcome.pushed["metrics"]["numRowsSkippedByError"] == 3

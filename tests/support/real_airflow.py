@@ -69,11 +69,19 @@ class Postgres:
                 return cursor.fetchall() if fetch else []
 
 
-class RealAirflow:
-    """Start and stop the processes of an Airflow, and read its database and REST API."""
+#: Lets everybody use the pages of Airflow 2.11 without a login. The pages are on loopback.
+WEBSERVER_CONFIG = "AUTH_ROLE_PUBLIC = 'Admin'\nWTF_CSRF_ENABLED = False\n"
 
-    def __init__(self, home: Path, dags: Path) -> None:
+
+class RealAirflow:
+    """Start and stop the processes of an Airflow, and read its database and REST API.
+
+    :param with_pages: whether a browser will look at its pages. Airflow 3 always serves them.
+    """
+
+    def __init__(self, home: Path, dags: Path, *, with_pages: bool = False) -> None:
         self.home = home
+        self.with_pages = with_pages
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.database = Postgres()
@@ -93,6 +101,9 @@ class RealAirflow:
             # did not respond for 10 s.
             "AIRFLOW__CORE__PARALLELISM": "2",
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled" if with_pages else "Disabled",
+            "AIRFLOW__API__BASE_URL": f"http://localhost:{self.port}",
+            "AIRFLOW__API__AUTH_BACKENDS": "airflow.api.auth.backend.default",  # 2.11: anybody may call the API
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{self.port}/execution/",
             "AIRFLOW__API_AUTH__JWT_SECRET": secret,
             "AIRFLOW__API__SECRET_KEY": secret,
@@ -163,12 +174,15 @@ class RealAirflow:
         if AIRFLOW_3:
             self.start("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1")
             self.start("dag-processor")
+        elif self.with_pages:
+            (self.home / "webserver_config.py").write_text(WEBSERVER_CONFIG)
+            self.start("webserver", "--port", str(self.port), "--hostname", "127.0.0.1", "--workers", "1")
         self.start("scheduler")
         self.start("triggerer")
         # Each of these commands takes as long as the processes take to start.
         for conn_id, connection in connections.items():
             self.airflow("connections", "add", conn_id, "--conn-json", connection)
-        if AIRFLOW_3:
+        if AIRFLOW_3 or self.with_pages:
             wait_for(self._is_up, "the API server")
 
     def log_of(self, run_id: str) -> str:
@@ -190,20 +204,21 @@ class RealAirflow:
 
     def _is_up(self) -> bool:
         try:
-            return requests.get(f"http://127.0.0.1:{self.port}/api/v2/version", timeout=5).ok
+            path = "api/v2/version" if AIRFLOW_3 else "health"
+            return requests.get(f"http://127.0.0.1:{self.port}/{path}", timeout=5).ok
         except requests.RequestException:
             return False
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Call Airflow's REST API (3.x)."""
+        """Call Airflow's REST API. On 2.11, only an Airflow with pages has one."""
         base = f"http://127.0.0.1:{self.port}"
-        if not self._token:
+        if AIRFLOW_3 and not self._token:
             self._token = requests.get(f"{base}/auth/token", timeout=STEP_TIMEOUT_SECONDS).json()["access_token"]
         response = requests.request(
             method,
-            f"{base}/api/v2/{path}",
+            f"{base}/api/{'v2' if AIRFLOW_3 else 'v1'}/{path}",
             json=body,
-            headers={"Authorization": f"Bearer {self._token}"},
+            headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
             timeout=STEP_TIMEOUT_SECONDS,
         )
         assert response.ok, response.text
@@ -224,6 +239,8 @@ class RealAirflow:
             wait_for(lambda: self.query("select 1 from serialized_dag where dag_id = %s", dag_id), "the stored DAG")
             body = {"dag_run_id": run_id, "logical_date": logical_date, "conf": conf}
             self.api("POST", f"dags/{dag_id}/dagRuns", body)
+        elif self.with_pages:
+            self.api("POST", f"dags/{dag_id}/dagRuns", {"dag_run_id": run_id, "conf": conf})
         else:
             self.airflow("dags", "trigger", dag_id, "--run-id", run_id, "--conf", json.dumps(conf))
 
