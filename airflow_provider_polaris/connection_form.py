@@ -11,13 +11,13 @@ from typing import Any
 
 from airflow_provider_polaris.api.connection import AUTH_FORMS, DEFAULT_TIMEOUT_SECONDS, MAX_TIMEOUT_SECONDS
 
-#: The form shows the port: Airflow 3.3.1 and 3.3.2 send ``port: 0`` for a form without that field, and their own check
-#: then rejects the connection with a bare "Bad Request" (apache/airflow#73298).
+#: The form shows the port: Airflow 3.3.1 and 3.3.2 send ``port: 0`` to test a connection without a port, and their own
+#: check then rejects the test with a bare "Bad Request" (apache/airflow#73298).
 HIDDEN = ("login", "schema")
 RELABELING = {"host": "API endpoint", "port": "Port", "password": "API key"}
 PLACEHOLDERS = {
     "host": "ORG.REGION.CLOUD.api.imply.io",
-    "port": "443 if empty",
+    "port": "443 (Airflow 3.3 needs it to test the connection)",
     "password": "pok_… (Airflow hides a saved key)",
 }
 

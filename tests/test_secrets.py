@@ -140,7 +140,7 @@ def test_the_local_polaris_prints_only_its_own_key_and_only_at_its_start():
     assert own_key not in rest
     assert not [form for form in FORMS if form in head + rest]
     connection = json.loads(re.search(r"export AIRFLOW_CONN_POLARIS_DEFAULT='(.*)'", head).group(1))
-    assert (connection["host"], connection["password"]) == (url, own_key)
+    assert (f"{connection['host']}:{connection['port']}", connection["password"]) == (url, own_key)
 
 
 @pytest.fixture

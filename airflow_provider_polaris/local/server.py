@@ -193,7 +193,9 @@ class LocalPolaris:
         return json.dumps(
             {
                 "conn_type": "imply_polaris",
-                "host": self.url,
+                # The button "Test Connection" of Airflow 3.3.1 and 3.3.2 needs the port in its own field.
+                "host": self.url.rpartition(":")[0],
+                "port": int(self.url.rpartition(":")[2]),
                 "password": self.api_key,
                 "extra": {"project_id": self.project_id, "job_url_template": f"{self.url}/#{{job_id}}"},
             }

@@ -1,0 +1,274 @@
+"""Airflow's own pages in a browser: the connection form and its test, the page of a failed task, XCom, and events."""
+
+from __future__ import annotations
+
+import json
+import re
+from urllib.parse import quote
+
+import pytest
+
+from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.browser_story import JOBS, story
+
+pytestmark = pytest.mark.browser
+
+#: Returns the box of a text inside the element that clips it, or nothing if no text node has all of the text.
+BOX = """
+(text) => {
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const at = node.textContent.indexOf(text);
+    if (at < 0 || !node.parentElement.checkVisibility()) continue;
+    const range = document.createRange();
+    range.setStart(node, at);
+    range.setEnd(node, at + text.length);
+    const box = range.getBoundingClientRect();
+    let right = innerWidth, bottom = innerHeight;
+    for (let one = node.parentElement; one; one = one.parentElement) {
+      if (getComputedStyle(one).overflowX === "visible") continue;
+      right = Math.min(right, one.getBoundingClientRect().right);
+      bottom = Math.min(bottom, one.getBoundingClientRect().bottom);
+    }
+    return { left: box.left, right: box.right, bottom: box.bottom, lines: Math.round(box.height / 12),
+             edge: right, floor: bottom };
+  }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def told():
+    with story() as told:
+        yield told
+
+
+def assert_readable(page, text):
+    """Check that the text is on the screen as a whole, without scrolling sideways."""
+    page.wait_for_function(f"({BOX})({json.dumps(text)})", timeout=30_000)
+    box = page.evaluate(BOX, text)
+    assert box["left"] >= 0, box
+    assert box["right"] <= box["edge"], f"{text!r} ends at {box['right']:.0f}, and the log at {box['edge']:.0f}"
+
+
+@pytest.mark.parametrize(
+    ("name", "texts"),
+    [
+        ("refused", ["Refused: orders lost 7 rows, max_rows_skipped_by_error is 0", "23,988 in, 7 lost. Job",
+                     "The job is over. To load again, clear the task that created it"]),
+        ("timeout", ["Timeout: orders was running, and not over within 3 s", f"Job {JOBS['timeout']}",
+                     "The job was not canceled"]),
+        ("outage", ["Polaris was unreachable for", "and max_unreachable is 3 s",
+                    "When Polaris responds again, clear the task to wait for the same job"]),
+        ("lost", ["Polaris has no such job", "orders was running when last seen",
+                  "So the job existed: it was deleted"]),
+        ("loaded", ["Gate opens with a warning: orders completed, 23,988 in, 7 lost"]),
+    ],
+)  # fmt: skip
+def test_the_page_of_a_task_shows_the_verdict_without_scrolling_sideways(told, open_page, name, texts):
+    page = open_page(told.task_page(name), height=1000)
+    for text in texts:
+        assert_readable(page, text)
+
+
+def test_the_button_opens_the_page_of_the_job(told, open_page):
+    page = open_page(told.task_page("refused", "details"))
+    link = page.get_by_role("link", name="Open in Polaris")
+    link.wait_for(timeout=30_000)
+    address = link.get_attribute("href")
+    assert address == f"{told.polaris.url}/#{JOBS['refused']}"
+    local = open_page(told.polaris.page_url)
+    local.locator(".job").first.wait_for()
+    local.goto(address)
+    assert local.evaluate("(id) => document.getElementById(id)?.matches(':target, .target, [open]')", JOBS["refused"])
+
+
+def test_xcom_has_the_result_and_the_counters(told, open_page):
+    page = open_page(told.task_page("loaded", "xcom"))
+    for key in ("metrics", "return_value"):
+        page.get_by_text(key, exact=True).wait_for(timeout=30_000)
+
+
+def test_the_event_of_the_outlet_has_the_counters(told, open_page):
+    if AIRFLOW_3:
+        (asset,) = told.airflow.api("GET", "assets")["assets"]
+        page = open_page(f"{told.url}/assets/{asset['id']}")
+        page.get_by_text("load_orders_loaded").first.wait_for(timeout=30_000)
+        events = told.airflow.api("GET", f"assets/events?asset_id={asset['id']}")["asset_events"]
+    else:
+        page = open_page(f"{told.url}/datasets?uri={quote('polaris://orders', safe='')}")
+        page.get_by_text("load_orders_loaded").first.wait_for(timeout=30_000)
+        events = told.airflow.api("GET", "datasets/events")["dataset_events"]
+    assert [event["extra"]["polaris_job"]["metrics"]["numRowsProcessed"] for event in events] == [23_988]
+
+
+LABELS = [
+    "Description",
+    "API endpoint",
+    "API key",
+    "Port",
+    "Project ID",
+    "Authentication",
+    "Timeout in seconds",
+    "Check the certificate",
+    "Allow plain http",
+    "Address of a job's page",
+]
+
+
+class Form3:
+    """The connection form of Airflow 3.x, and the button in the list of connections."""
+
+    def __init__(self, told, page):
+        self.url, self.page = f"{told.url}/connections", page
+
+    def add(self, conn_id):
+        self.page.goto(self.url)
+        self.page.get_by_role("button", name="Add Connection").click()
+        self.field("connection_id").fill(conn_id)
+        self._dialog.locator("input[role=combobox]").first.click()
+        self.page.keyboard.type("Imply")
+        self.page.keyboard.press("Enter")
+        self.field("host").wait_for()
+        self.show_extras()
+
+    def reopen(self, conn_id):
+        self.page.goto(self.url)
+        self._row(conn_id).get_by_role("button", name="Edit Connection").click()
+        self.field("host").wait_for()
+        self.show_extras()
+
+    def show_extras(self):
+        self._dialog.get_by_role("button", name="Extra Fields", exact=True).click()
+        self.extra_field("project_id").wait_for()
+
+    @property
+    def _dialog(self):
+        return self.page.locator("[role=dialog][data-state=open]")
+
+    def _row(self, conn_id):
+        return self.page.locator("tr", has_text=conn_id)
+
+    def labels(self):
+        texts = [text.strip() for text in self._dialog.locator("label").all_inner_texts()]
+        return [text for text in texts if text and not text.startswith("Connection")]
+
+    def field(self, name):
+        return self._dialog.locator(f"[name={name}]")
+
+    def extra_field(self, name):
+        return self.field(f"element_{name}")
+
+    def save(self):
+        self._dialog.get_by_role("button", name="Save").click()
+        self._dialog.wait_for(state="hidden")
+
+    def answer(self, conn_id):
+        """Press the test button. Return the answer that the page shows."""
+        self.page.goto(self.url)
+        with self.page.expect_response("**/connections/test") as seen:
+            self._row(conn_id).get_by_role("button", name="Test Connection").click()
+        self.page.get_by_text(re.compile("Test Connection (Successful|Failed)")).wait_for()
+        return seen.value.json()["message"]
+
+
+class Form2:
+    """The connection form of Airflow 2.11, which has the test button itself."""
+
+    def __init__(self, told, page):
+        self.told, self.page = told, page
+
+    def add(self, conn_id):
+        self.page.goto(f"{self.told.url}/connection/add")
+        self.page.select_option("#conn_type", "imply_polaris")
+        self.page.locator("#conn_id").fill(conn_id)
+        self.extra_field("project_id").wait_for()
+
+    def reopen(self, conn_id):
+        self.page.goto(f"{self.told.url}/connection/list/")
+        self.page.locator("tr", has_text=conn_id).locator("a[href*='/connection/edit/']").click()
+        self.extra_field("project_id").wait_for()
+
+    def labels(self):
+        texts = [text.strip() for text in self.page.locator("form label:visible").all_inner_texts()]
+        return [text for text in texts if text and not text.startswith("Connection")]
+
+    def field(self, name):
+        return self.page.locator(f"#{name}")
+
+    def extra_field(self, name):
+        return self.page.locator(f"#extra__imply_polaris__{name}")
+
+    def save(self):
+        self.page.get_by_role("button", name="Save").click()
+        self.page.wait_for_url("**/connection/list/**")
+
+    def answer(self, conn_id):
+        """Press the test button of the form. Return the answer that the page shows."""
+        self.reopen(conn_id)
+        with self.page.expect_response("**/connections/test") as seen:
+            self.page.locator("#test-connection").click()
+        message = seen.value.json()["message"]
+        self.page.get_by_text(message[:60]).wait_for()
+        return message
+
+
+@pytest.fixture
+def form(told, open_page):
+    page = open_page(told.url)
+    return Form3(told, page) if AIRFLOW_3 else Form2(told, page)
+
+
+@pytest.fixture
+def values(told):
+    """The values of a connection to the local Polaris, by the names of the fields."""
+    host, _, port = told.polaris.url.rpartition(":")
+    return {"host": host, "port": port, "password": told.polaris.api_key, "project_id": told.polaris.project_id}
+
+
+def fill(form, values):
+    for name, value in values.items():
+        (form.extra_field if name == "project_id" else form.field)(name).fill(value)
+
+
+def test_the_form_has_these_fields_in_this_order(form):
+    form.add("polaris_shown")
+    assert form.labels() == LABELS
+    assert form.field("password").get_attribute("type") == "password"
+    assert form.field("host").get_attribute("placeholder") == "ORG.REGION.CLOUD.api.imply.io"
+    assert form.field("port").get_attribute("placeholder").startswith("443")
+    for name in ("login", "schema"):
+        assert not form.field(name).is_visible()
+
+
+def test_a_saved_connection_can_be_tested_and_opened_again(form, values):
+    form.add("polaris_saved")
+    fill(form, values)
+    form.save()
+    assert form.answer("polaris_saved") == "Polaris responds, and the API key can read this project's jobs"
+    form.reopen("polaris_saved")
+    assert form.field("host").input_value() == values["host"]
+    assert form.field("port").input_value() == values["port"]
+    assert form.extra_field("project_id").input_value() == values["project_id"]
+    # Airflow never sends a saved key to the browser: 2.11 shows an empty field, 3.x three stars.
+    assert form.field("password").input_value() == ("***" if AIRFLOW_3 else "")
+    form.save()
+    assert form.answer("polaris_saved").startswith("Polaris responds"), "an untouched field keeps the key"
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "answer"),
+    [
+        ("key", {"password": "pok_wrong"}, "Polaris rejects the API key (401)"),
+        ("project", {"project_id": "4bd7330d-cb6d-489b-aa7b-22653f237f9d"}, "This API key can see no project"),
+        ("port", {"port": "9"}, "Polaris cannot be reached"),
+        ("console", {"host": "acme.app.imply.io", "port": "443"}, "its host is the console"),
+    ],
+)
+def test_the_test_button_says_what_is_wrong(form, values, name, changes, answer):
+    form.add(f"polaris_wrong_{name}")
+    fill(form, {**values, **changes})
+    form.save()
+    told = form.answer(f"polaris_wrong_{name}")
+    assert answer in told
+    assert len(told.split()) < 40
