@@ -69,13 +69,13 @@ def declared() -> dict[str, Any]:
     }
 
 
-def field_behaviour(*, hides_extra: bool) -> dict[str, Any]:
+def field_behaviour() -> dict[str, Any]:
     """Return the result of the hook's ``get_ui_field_behaviour``.
 
-    :param hides_extra: whether to hide the raw JSON of the extras, which Airflow 2.11 shows beside their fields.
+    Airflow 2.11 shows the raw JSON of the extras beside their fields. If that box were hidden, the test button of a saved
+    connection would have no effect: the script of the page needs the editor of the box.
     """
-    hidden = [*HIDDEN, "extra"] if hides_extra else list(HIDDEN)
-    return {"hidden_fields": hidden, "relabeling": dict(RELABELING), "placeholders": dict(PLACEHOLDERS)}
+    return {"hidden_fields": list(HIDDEN), "relabeling": dict(RELABELING), "placeholders": dict(PLACEHOLDERS)}
 
 
 def widgets() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from airflow_provider_polaris import connection_form
-from airflow_provider_polaris._compat import AIRFLOW_3, AirflowNotFoundException, BaseHook
+from airflow_provider_polaris._compat import AirflowNotFoundException, BaseHook
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.connection import CONN_TYPE, DEFAULT_CONN_ID, PolarisConnection
 from airflow_provider_polaris.api.connection_check import findings
@@ -64,7 +64,7 @@ class PolarisHook(PolarisClient, BaseHook):
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
         """Return the labels and placeholders of the form's standard fields, for Airflow 2.11 to 3.1."""
-        return connection_form.field_behaviour(hides_extra=not AIRFLOW_3)
+        return connection_form.field_behaviour()
 
     def get_conn(self) -> PolarisClient:
         """Look the connection up, and return this hook, which is the client."""

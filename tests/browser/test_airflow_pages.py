@@ -13,25 +13,26 @@ from tests.support.browser_story import JOBS, story
 
 pytestmark = pytest.mark.browser
 
-#: Returns the box of a text inside the element that clips it, or nothing if no text node has all of the text.
+#: Returns the box of a text, and the right edge of what clips it. Airflow 2.11 puts its pages into a shadow root.
 BOX = """
 (text) => {
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const at = node.textContent.indexOf(text);
-    if (at < 0 || !node.parentElement.checkVisibility()) continue;
-    const range = document.createRange();
-    range.setStart(node, at);
-    range.setEnd(node, at + text.length);
-    const box = range.getBoundingClientRect();
-    let right = innerWidth, bottom = innerHeight;
-    for (let one = node.parentElement; one; one = one.parentElement) {
-      if (getComputedStyle(one).overflowX === "visible") continue;
-      right = Math.min(right, one.getBoundingClientRect().right);
-      bottom = Math.min(bottom, one.getBoundingClientRect().bottom);
+  const roots = [document];
+  for (const root of roots) {
+    for (const one of root.querySelectorAll("*")) if (one.shadowRoot) roots.push(one.shadowRoot);
+    const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+    for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+      const at = node.textContent.indexOf(text);
+      if (at < 0 || !node.parentElement.checkVisibility()) continue;
+      const range = document.createRange();
+      range.setStart(node, at);
+      range.setEnd(node, at + text.length);
+      let edge = innerWidth;
+      for (let one = node.parentElement; one; one = one.parentElement || one.getRootNode().host) {
+        if (getComputedStyle(one).overflowX !== "visible") edge = Math.min(edge, one.getBoundingClientRect().right);
+      }
+      const box = range.getBoundingClientRect();
+      return { left: box.left, right: box.right, edge };
     }
-    return { left: box.left, right: box.right, bottom: box.bottom, lines: Math.round(box.height / 12),
-             edge: right, floor: bottom };
   }
 }
 """
@@ -97,7 +98,7 @@ def test_the_event_of_the_outlet_has_the_counters(told, open_page):
         events = told.airflow.api("GET", f"assets/events?asset_id={asset['id']}")["asset_events"]
     else:
         page = open_page(f"{told.url}/datasets?uri={quote('polaris://orders', safe='')}")
-        page.get_by_text("load_orders_loaded").first.wait_for(timeout=30_000)
+        page.get_by_text("polaris://orders").first.wait_for(timeout=30_000)
         events = told.airflow.api("GET", "datasets/events")["dataset_events"]
     assert [event["extra"]["polaris_job"]["metrics"]["numRowsProcessed"] for event in events] == [23_988]
 
@@ -163,8 +164,9 @@ class Form3:
         self._dialog.get_by_role("button", name="Save").click()
         self._dialog.wait_for(state="hidden")
 
-    def answer(self, conn_id):
-        """Press the test button. Return the answer that the page shows."""
+    def test_and_save(self, conn_id):
+        """Save, and press the test button in the list. Return the answer that the page shows."""
+        self.save()
         self.page.goto(self.url)
         with self.page.expect_response("**/connections/test") as seen:
             self._row(conn_id).get_by_role("button", name="Test Connection").click()
@@ -200,16 +202,16 @@ class Form2:
         return self.page.locator(f"#extra__imply_polaris__{name}")
 
     def save(self):
-        self.page.get_by_role("button", name="Save").click()
-        self.page.wait_for_url("**/connection/list/**")
+        with self.page.expect_navigation():
+            self.page.get_by_role("button", name="Save").click()
 
-    def answer(self, conn_id):
-        """Press the test button of the form. Return the answer that the page shows."""
-        self.reopen(conn_id)
+    def test_and_save(self, conn_id):
+        """Press the test button of the form, and save. Return the answer that the page shows."""
         with self.page.expect_response("**/connections/test") as seen:
             self.page.locator("#test-connection").click()
         message = seen.value.json()["message"]
         self.page.get_by_text(message[:60]).wait_for()
+        self.save()
         return message
 
 
@@ -233,7 +235,8 @@ def fill(form, values):
 
 def test_the_form_has_these_fields_in_this_order(form):
     form.add("polaris_shown")
-    assert form.labels() == LABELS
+    raw = [] if AIRFLOW_3 else ["Extra"]  # 3.x folds the raw JSON of the extras
+    assert form.labels() == [*LABELS[:4], *raw, *LABELS[4:]]
     assert form.field("password").get_attribute("type") == "password"
     assert form.field("host").get_attribute("placeholder") == "ORG.REGION.CLOUD.api.imply.io"
     assert form.field("port").get_attribute("placeholder").startswith("443")
@@ -241,19 +244,24 @@ def test_the_form_has_these_fields_in_this_order(form):
         assert not form.field(name).is_visible()
 
 
-def test_a_saved_connection_can_be_tested_and_opened_again(form, values):
+NO_KEY = "no API key. In an Airflow connection, the API key is the password"
+
+
+def test_a_saved_connection_can_be_tested_and_opened_again(told, form, values):
     form.add("polaris_saved")
     fill(form, values)
-    form.save()
-    assert form.answer("polaris_saved") == "Polaris responds, and the API key can read this project's jobs"
+    good = "Polaris responds, and the API key can read this project's jobs"
+    assert form.test_and_save("polaris_saved") == good
     form.reopen("polaris_saved")
     assert form.field("host").input_value() == values["host"]
     assert form.field("port").input_value() == values["port"]
     assert form.extra_field("project_id").input_value() == values["project_id"]
     # Airflow never sends a saved key to the browser: 2.11 shows an empty field, 3.x three stars.
     assert form.field("password").input_value() == ("***" if AIRFLOW_3 else "")
-    form.save()
-    assert form.answer("polaris_saved").startswith("Polaris responds"), "an untouched field keeps the key"
+    # The test of 2.11 sends the form as it is, without the saved key. Its button needs the box with the raw extras.
+    assert form.test_and_save("polaris_saved") == (good if AIRFLOW_3 else NO_KEY)
+    (saved,) = told.airflow.query("select password from connection where conn_id = 'polaris_saved'")
+    assert saved[0], "an untouched field keeps the key"
 
 
 @pytest.mark.parametrize(
@@ -268,7 +276,6 @@ def test_a_saved_connection_can_be_tested_and_opened_again(form, values):
 def test_the_test_button_says_what_is_wrong(form, values, name, changes, answer):
     form.add(f"polaris_wrong_{name}")
     fill(form, {**values, **changes})
-    form.save()
-    told = form.answer(f"polaris_wrong_{name}")
-    assert answer in told
-    assert len(told.split()) < 40
+    seen = form.test_and_save(f"polaris_wrong_{name}")
+    assert answer in seen
+    assert len(seen.split()) < 25

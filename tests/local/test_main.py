@@ -62,7 +62,7 @@ def test_the_command_prints_the_connection_and_stops_at_a_signal(run_main):
     assert re.search(r"^Project id +given$", printed, re.MULTILINE)
     connection = json.loads(printed.partition("AIRFLOW_CONN_POLARIS_DEFAULT='")[2].rstrip("\n'"))
     assert (connection["password"], connection["extra"]["project_id"]) == ("pok_given", "given")
-    assert connection["extra"]["job_url_template"] == f"{connection['host']}/#{{job_id}}"
+    assert connection["extra"]["job_url_template"] == f"{connection['host']}:{connection['port']}/#{{job_id}}"
 
 
 def test_the_command_names_a_port_that_is_taken(run_main):
