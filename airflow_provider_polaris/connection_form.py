@@ -72,8 +72,8 @@ def declared() -> dict[str, Any]:
 def field_behaviour() -> dict[str, Any]:
     """Return the result of the hook's ``get_ui_field_behaviour``.
 
-    Airflow 2.11 shows the raw JSON of the extras beside their fields. If that box were hidden, the test button of a saved
-    connection would have no effect: the script of the page needs the editor of the box.
+    Airflow 2.11 shows the raw JSON of the extras beside their fields. Without that box, the test button of a saved
+    connection has no effect: the script of the page needs the editor of the box.
     """
     return {"hidden_fields": list(HIDDEN), "relabeling": dict(RELABELING), "placeholders": dict(PLACEHOLDERS)}
 

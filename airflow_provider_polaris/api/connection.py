@@ -24,6 +24,8 @@ MAX_TIMEOUT_SECONDS = 600
 #: How the password is sent: an API key by itself, an API key as the user name of HTTP basic authentication, or an OAuth
 #: access token. A token is accepted for five minutes.
 AUTH_FORMS = ("api_key", "basic", "bearer")
+#: What the form of Airflow 2.11 puts before the name of an extra.
+FORM_PREFIX = "extra__imply_polaris__"
 #: The extras of an Airflow connection that this provider reads.
 EXTRAS = ("project_id", "auth", "timeout", "verify", "allow_http", "job_url_template")
 
@@ -230,7 +232,8 @@ def _extras(conn: Any) -> tuple[Mapping[str, Any], tuple[str, ...]]:
         raise PolarisUsageError("its extra is not JSON") from None
     if not isinstance(extra, Mapping):
         raise PolarisUsageError("its extra must be a JSON object")
-    unknown = tuple(sorted(str(name) for name in extra if name not in EXTRAS))
+    # The form of Airflow 2.11 tests a connection with each extra twice, with and without a prefix.
+    unknown = tuple(sorted(str(name) for name in extra if str(name).removeprefix(FORM_PREFIX) not in EXTRAS))
     if unknown:
         log.warning("Connection %r has extras that this provider does not know: %s", conn.conn_id, ", ".join(unknown))
     # The connection form stores an empty field as null or as an empty text.

@@ -131,17 +131,11 @@ class Form3:
         self.page.keyboard.type("Imply")
         self.page.keyboard.press("Enter")
         self.field("host").wait_for()
-        self.show_extras()
 
     def reopen(self, conn_id):
         self.page.goto(self.url)
         self._row(conn_id).get_by_role("button", name="Edit Connection").click()
         self.field("host").wait_for()
-        self.show_extras()
-
-    def show_extras(self):
-        self._dialog.get_by_role("button", name="Extra Fields", exact=True).click()
-        self.extra_field("project_id").wait_for()
 
     @property
     def _dialog(self):
@@ -158,7 +152,12 @@ class Form3:
         return self._dialog.locator(f"[name={name}]")
 
     def extra_field(self, name):
-        return self.field(f"element_{name}")
+        """Return the field of an extra. Its section is shown, which folds the standard fields."""
+        field = self.field(f"element_{name}")
+        if not field.is_visible():
+            self._dialog.get_by_role("button", name="Extra Fields", exact=True).click()
+            field.wait_for()
+        return field
 
     def save(self):
         self._dialog.get_by_role("button", name="Save").click()
@@ -229,19 +228,20 @@ def values(told):
 
 
 def fill(form, values):
-    for name, value in values.items():
+    for name, value in values.items():  # the extra comes last
         (form.extra_field if name == "project_id" else form.field)(name).fill(value)
 
 
 def test_the_form_has_these_fields_in_this_order(form):
     form.add("polaris_shown")
+    for name in ("login", "schema"):
+        assert not form.field(name).is_visible()
+    form.extra_field("project_id")
     raw = [] if AIRFLOW_3 else ["Extra"]  # 3.x folds the raw JSON of the extras
     assert form.labels() == [*LABELS[:4], *raw, *LABELS[4:]]
     assert form.field("password").get_attribute("type") == "password"
     assert form.field("host").get_attribute("placeholder") == "ORG.REGION.CLOUD.api.imply.io"
     assert form.field("port").get_attribute("placeholder").startswith("443")
-    for name in ("login", "schema"):
-        assert not form.field(name).is_visible()
 
 
 NO_KEY = "no API key. In an Airflow connection, the API key is the password"

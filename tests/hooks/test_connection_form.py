@@ -189,7 +189,9 @@ def test_the_test_button_names_the_fault(polaris, monkeypatch, how, told):
 
 def test_the_test_button_names_extras_that_are_ignored(polaris, monkeypatch):
     connection = json.loads(polaris.connection_json)
-    connection["extra"] |= {"projectid": "x", "Timeout": 5}
+    # The form of Airflow 2.11 tests a connection with each extra twice, with and without this prefix.
+    twice = {"extra__imply_polaris__project_id": polaris.project_id}
+    connection["extra"] |= {"projectid": "x", "Timeout": 5, **twice}
     monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
     ok, message = PolarisHook().test_connection()
     assert ok
