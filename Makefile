@@ -24,7 +24,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants conformance browser lint format constraints docs docs-serve docs-diagram \
+.PHONY: help demo test smoke bench live mutants conformance browser screenshots lint format constraints docs docs-serve docs-diagram \
 	build clean
 
 help:  ## List the commands
@@ -64,7 +64,12 @@ conformance: .venv/$(NEWEST)/.installed  ## Compare the local Polaris with the v
 browser: $(VENV)/.installed  ## Run the tests in a browser; AIRFLOW=2.11: with the oldest Airflow
 	@scripts/chromium.sh
 	@$(UV) pip install --quiet --python $(BIN)/python --constraints constraints/airflow-$(AIRFLOW).txt --group browser
-	@$(BIN)/python -m pytest -m browser tests/browser $(ARGS)
+	@$(BIN)/python -m pytest -m browser $(or $(ARGS),tests/browser)
+
+screenshots: .venv/$(NEWEST)/.installed  ## Take the pictures of README and docs, in docs/pictures/
+	@scripts/chromium.sh
+	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group browser
+	@$(NEWBIN)/python -m scripts.screenshots
 
 lint: .venv/$(NEWEST)/.installed  ## Check style and types
 	$(NEWBIN)/ruff check .

@@ -22,6 +22,8 @@ from tests.support.messages import Messages, quotations, templates
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 SOURCES = [path for path in PACKAGE.rglob("*.py") if "local" not in path.parts]
+#: The pictures of make screenshots. Its script needs a package that these tests do not install.
+SCREENSHOTS = ["refused", "timeout", "outage", "lost", "loaded", "xcom", "connection", "local", "local-phone"]
 QUOTATIONS = list(quotations((DOCS / "reference" / "troubleshooting.md").read_text()))
 
 
@@ -43,6 +45,13 @@ def test_each_link_of_a_page_leads_to_a_file_and_a_heading(page):
         target = page.parent / name if name else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+def test_a_command_makes_each_picture():
+    shown = {name for page in PAGES for name in re.findall(r"!\[[^\]]+\]\((?:\S*/)?(\S+)\)", page.read_text())}
+    made = {"house.svg", "waits.svg"} | {f"{name}.png" for name in SCREENSHOTS}
+    assert shown <= made
+    assert {path.name for path in (DOCS / "pictures").iterdir()} == made
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
