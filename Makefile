@@ -85,6 +85,7 @@ constraints: $(UV)  ## Resolve the tested versions again
 
 docs: .venv/$(NEWEST)/.docs  ## Build the documentation site into site/, and check its links
 	@NO_MKDOCS_2_WARNING=1 $(NEWBIN)/mkdocs build --quiet --clean
+	@! grep -rlE '<(script|link|img)[^>]+(src|stylesheet[^>]+href)="?https?:' site --include='*.html' # nothing from another host
 	@echo "The site is in site/. Open site/index.html"
 
 docs-serve: .venv/$(NEWEST)/.docs  ## Show the documentation while it is written
