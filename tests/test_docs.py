@@ -63,6 +63,19 @@ def test_each_python_example_imports_names_that_exist(page):
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
+def sentences_of(text: str) -> list[str]:
+    """Return the sentences of a page's prose: paragraphs, list items and table cells, without code blocks and links."""
+    text = re.sub(r"^```.*?^```|<!--.*?-->|^#.*?$", "", text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    parts = re.split(r"\n\s*\n|\n(?=- |\d+\. |\|)|\|", text)
+    return [" ".join(one.split()) for part in parts for one in re.split(r"(?<=[.?!:;])\s+(?=[A-Z`*\"])", part)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_sentence_of_a_page_has_more_than_30_words(page):
+    assert [one for one in sentences_of(page.read_text()) if len(one.split()) > 30] == []
+
+
 def options_of(section: str) -> set[str]:
     """Return the options in the tables of a section of docs/reference/tasks.md, up to the next heading."""
     text = (DOCS / "reference" / "tasks.md").read_text().partition(f"\n## {section}\n")[2].partition("\n#")[0]
