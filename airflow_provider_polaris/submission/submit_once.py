@@ -149,7 +149,7 @@ class JobSubmission:
         except PolarisNotFound:
             self._note_best_effort("lost", job_id)
             raise PolarisJobLost(
-                f"An earlier try created job {job_id}, and Polaris no longer has it. {self._next_step()}"
+                f"An earlier try created job {job_id}, and Polaris no longer has it\n{self._next_step()}"
             ) from None
 
     def _leave(self, job: Job) -> None:
@@ -389,7 +389,7 @@ class JobSubmission:
             when = datetime.fromtimestamp(sent_at, timezone.utc)
             what = f"The spec was sent at {when:%Y-%m-%d %H:%M:%S} UTC, and its response was lost"
         which = f" It may be {_ids(possible, 'or')}." if possible else ""
-        return f"{what}. Table {self._table!r} may have a job that no task waits for.{which} {self._next_step()}"
+        return f"{what}\nTable {self._table!r} may have a job that no task waits for.{which}\n{self._next_step()}"
 
     def _next_step(self) -> str:
         return (
