@@ -60,11 +60,7 @@ FIELDS: Mapping[str, dict[str, Any]] = {
 def declared() -> dict[str, Any]:
     """Return the form for the provider's metadata."""
     return {
-        "ui-field-behaviour": {
-            "hidden-fields": list(HIDDEN),
-            "relabeling": dict(RELABELING),
-            "placeholders": dict(PLACEHOLDERS),
-        },
+        "ui-field-behaviour": {name.replace("_", "-"): value for name, value in field_behaviour().items()},
         "conn-fields": {name: dict(field) for name, field in FIELDS.items()},
     }
 

@@ -25,7 +25,7 @@ MAX_TIMEOUT_SECONDS = 600
 #: access token. A token is accepted for five minutes.
 AUTH_FORMS = ("api_key", "basic", "bearer")
 #: What the form of Airflow 2.11 puts before the name of an extra.
-FORM_PREFIX = "extra__imply_polaris__"
+FORM_PREFIX = f"extra__{CONN_TYPE}__"
 #: The extras of an Airflow connection that this provider reads.
 EXTRAS = ("project_id", "auth", "timeout", "verify", "allow_http", "job_url_template")
 

@@ -190,12 +190,13 @@ class LocalPolaris:
     @property
     def connection_json(self) -> str:
         """An Airflow connection to this server, for ``AIRFLOW_CONN_POLARIS_DEFAULT``."""
+        # The button "Test Connection" of Airflow 3.3.1 and 3.3.2 needs the port in its own field.
+        host, _, port = self.url.rpartition(":")
         return json.dumps(
             {
                 "conn_type": "imply_polaris",
-                # The button "Test Connection" of Airflow 3.3.1 and 3.3.2 needs the port in its own field.
-                "host": self.url.rpartition(":")[0],
-                "port": int(self.url.rpartition(":")[2]),
+                "host": host,
+                "port": int(port),
                 "password": self.api_key,
                 "extra": {"project_id": self.project_id, "job_url_template": f"{self.url}/#{{job_id}}"},
             }

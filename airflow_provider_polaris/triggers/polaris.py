@@ -74,10 +74,11 @@ class PolarisJobTrigger(PolarisTrigger):
     async def _report(self, client: SharedClient, progress: ProgressLog) -> None:
         """Log how far the job is, from time to time."""
         read = partial(read_progress, job_id=self.job_id)
-        began = report_at = clock.now()
+        began, due = clock.monotonic(), 0.0
         while True:
-            report_at = next_report(began, max(report_at, clock.now()))
-            await clock.sleep_async(report_at - clock.now())
+            # An event loop may wake a little early.
+            due = next_report(max(due, clock.monotonic() - began))
+            await clock.sleep_async(began + due - clock.monotonic())
             numbers = await client.spare_call(read, lambda: progress.can_report)
             if numbers is not None:
                 progress.report(numbers)

@@ -142,8 +142,8 @@ class JobWait:
         self.loaded: Job | None = None
         self.progress = ProgressLog(job_id, log, logs_end=False)
         self._progress_reader = ProgressReader(hook, job_id)
-        self._began = clock.now()
-        self._report_at = next_report(self._began, self._began)
+        self._began = clock.monotonic()
+        self._report_due = next_report(0.0)
         #: Whether the job's response is too large, so that a cancellation polls only the status.
         self.polls_status = False
         self._readiness: Readiness | None = None
@@ -241,9 +241,9 @@ class JobWait:
         return self._tolerating(partial(self._complete_outcome, job, decision, table_state))
 
     def _report_if_due(self) -> None:
-        now = clock.now()
-        if now >= self._report_at:
-            self._report_at = next_report(self._began, now)
+        waited = clock.monotonic() - self._began
+        if waited >= self._report_due:
+            self._report_due = next_report(waited)
             self.progress.report(self._progress_reader.read())
 
     def _tolerating(self, judge: Callable[[], Outcome | None]) -> Outcome | None:

@@ -12,7 +12,7 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Decision, Verdict
 from airflow_provider_polaris.waiting.crossing import WaitEvent
 
-#: A wait for a table, and an outage, are logged again after so many seconds without news.
+#: An outage, and a wait for a table, are logged again after so many seconds. A job has the lines with its progress.
 REMINDER_SECONDS = 900.0
 
 
@@ -56,8 +56,7 @@ class ProgressLog:
         # How the wait ends is the worker's to say.
         is_waiting = decision.verdict is Verdict.WAIT
         reason = decision.reason if is_waiting else f"is {job.state}"
-        line = f"{job.subject} {reason}. Job {job.id}"
-        self._answered("job", _news(job), line, warn=decision.warn and is_waiting, reminds=False)
+        self._answered("job", _news(job), f"{job.subject} {reason}. Job {job.id}", warn=decision.warn and is_waiting)
 
     def table_polled(self, state: str, decision: Decision) -> None:
         """Record the table of a successful poll. Log it if it has changed, or if nothing was logged for a while.
@@ -131,17 +130,17 @@ class ProgressLog:
         failed = f", {self.failed_polls:,} of them failed" if self.failed_polls else ""
         return f"Polled {polls:,} time{'s' if polls != 1 else ''}{failed}."
 
-    def _answered(self, subject: str, news: Any, line: str, *, warn: bool, reminds: bool = True) -> None:
+    def _answered(self, subject: str, news: Any, line: str, *, warn: bool) -> None:
         again = "Polaris responds again. " if self.trouble else ""
         self.trouble = None
         self._logged.pop("trouble", None)
-        if self._is_due(subject, news, reminds=reminds) or again:
+        if self._is_due(subject, news) or again:
             self.log.log(logging.WARNING if warn else logging.INFO, "%s%s", again, line)
 
-    def _is_due(self, subject: str, news: Any, *, reminds: bool = True) -> bool:
+    def _is_due(self, subject: str, news: Any) -> bool:
         now = clock.now()
         logged, logged_at = self._logged.get(subject, (None, 0.0))
-        is_due = news != logged or (reminds and now - logged_at >= REMINDER_SECONDS)
+        is_due = news != logged or (subject != "job" and now - logged_at >= REMINDER_SECONDS)
         if is_due:
             self._logged[subject] = (news, now)
         return is_due

@@ -19,14 +19,13 @@ INTERVAL_SECONDS = 900.0
 READ_SECONDS = 2.0
 
 
-def next_report(began: float, now: float) -> float:
+def next_report(waited: float) -> float:
     """Return when the next line is due: 1, 2, 5, 10 and 15 minutes after the beginning, then every 15 minutes.
 
-    :param began: when the wait began. All times are seconds of the same clock.
+    Both times are seconds since the wait began. The result is always later than ``waited``.
     """
-    waited = now - began
     early = next((seconds for seconds in EARLY_SECONDS if seconds > waited), None)
-    return began + (early or (waited // INTERVAL_SECONDS + 1) * INTERVAL_SECONDS)
+    return early or (waited // INTERVAL_SECONDS + 1) * INTERVAL_SECONDS
 
 
 def read_progress(client: PolarisClient, job_id: str) -> str:
