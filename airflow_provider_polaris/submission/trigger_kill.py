@@ -16,8 +16,8 @@ from airflow_provider_polaris.waiting.crossing import JobTriggerArgs
 from airflow_provider_polaris.waiting.progress_log import Log
 
 #: The longest time for the requests for the task's state. Airflow gives ``on_kill`` 30 s in all (``[triggerer]
-#: on_kill_timeout``).
-STATE_LIMIT_SECONDS = 10.0
+#: on_kill_timeout``). A busy API server needs more than 10 s at times, and the cancellation needs a second or two.
+STATE_LIMIT_SECONDS = 20.0
 #: The cancellation is tried again for this long.
 CANCEL_LIMIT_SECONDS = 25.0
 CANCEL_PAUSE_SECONDS = 2.0
