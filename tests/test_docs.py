@@ -16,14 +16,13 @@ import pytest
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from scripts.diagram import PICTURE, draw
+from scripts.screenshots import PICTURES
 from tests.support.imports import PACKAGE, ROOT, import_graph
 from tests.support.messages import Messages, quotations, templates
 
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
 SOURCES = [path for path in PACKAGE.rglob("*.py") if "local" not in path.parts]
-#: The pictures of make screenshots. Its script needs a package that these tests do not install.
-SCREENSHOTS = ["refused", "timeout", "outage", "lost", "loaded", "xcom", "connection", "local", "local-phone"]
 QUOTATIONS = list(quotations((DOCS / "reference" / "troubleshooting.md").read_text()))
 
 
@@ -49,7 +48,7 @@ def test_each_link_of_a_page_leads_to_a_file_and_a_heading(page):
 
 def test_a_command_makes_each_picture():
     shown = {name for page in PAGES for name in re.findall(r"!\[[^\]]+\]\((?:\S*/)?(\S+)\)", page.read_text())}
-    made = {"house.svg", "waits.svg"} | {f"{name}.png" for name in SCREENSHOTS}
+    made = {PICTURE.name, "waits.svg", *(picture.path.name for picture in PICTURES)}
     assert shown <= made
     assert {path.name for path in (DOCS / "pictures").iterdir()} == made
 

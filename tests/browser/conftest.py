@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import time
 
 import pytest
 import requests
 
 from airflow_provider_polaris.local import LocalPolaris
+from tests.support.browser import chromium
 from tests.support.specs import SPEC
 
-#: Debian's browser; another path can be named.
-CHROMIUM = os.environ.get("POLARIS_CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 ROW = '{"timestamp": "2026-11-01T10:00:00Z", "city": "Bern"}\n'
 
 
 @pytest.fixture(scope="session")
-def chromium():
-    """Yield a browser without a window."""
-    assert CHROMIUM, "There is no chromium. make browser installs it, or says how to"
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        # Without a sandbox, since root may run the tests. The pages come from loopback only.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+def browser():
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def open_page(chromium):
+def open_page(browser):
     """Return a function that opens an address in a new browser profile, and returns the page."""
     contexts = []
 
     def open_it(address, width=1280, height=900, **options):
-        context = chromium.new_context(viewport={"width": width, "height": height}, **options)
+        context = browser.new_context(viewport={"width": width, "height": height}, **options)
         contexts.append(context)
         page = context.new_page()
         page.goto(address)

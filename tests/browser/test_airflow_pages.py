@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from urllib.parse import quote
 
 import pytest
 
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.browser_story import JOBS, story
+from tests.support.connection_forms import connection_form
 
 pytestmark = pytest.mark.browser
 
@@ -117,107 +117,9 @@ LABELS = [
 ]
 
 
-class Form3:
-    """The connection form of Airflow 3.x, and the button in the list of connections."""
-
-    def __init__(self, told, page):
-        self.url, self.page = f"{told.url}/connections", page
-
-    def add(self, conn_id):
-        self.page.goto(self.url)
-        self.page.get_by_role("button", name="Add Connection").click()
-        self.field("connection_id").fill(conn_id)
-        self._dialog.locator("input[role=combobox]").first.click()
-        self.page.keyboard.type("Imply")
-        self.page.keyboard.press("Enter")
-        self.field("host").wait_for()
-
-    def reopen(self, conn_id):
-        self.page.goto(self.url)
-        self._row(conn_id).get_by_role("button", name="Edit Connection").click()
-        self.field("host").wait_for()
-
-    @property
-    def _dialog(self):
-        return self.page.locator("[role=dialog][data-state=open]")
-
-    def _row(self, conn_id):
-        return self.page.locator("tr", has_text=conn_id)
-
-    def labels(self):
-        texts = [text.strip() for text in self._dialog.locator("label").all_inner_texts()]
-        return [text for text in texts if text and not text.startswith("Connection")]
-
-    def field(self, name):
-        return self._dialog.locator(f"[name={name}]")
-
-    def extra_field(self, name):
-        """Return the field of an extra. Its section is shown, which folds the standard fields."""
-        field = self.field(f"element_{name}")
-        if not field.is_visible():
-            self._dialog.get_by_role("button", name="Extra Fields", exact=True).click()
-            field.wait_for()
-        return field
-
-    def save(self):
-        self._dialog.get_by_role("button", name="Save").click()
-        self._dialog.wait_for(state="hidden")
-
-    def test_and_save(self, conn_id):
-        """Save, and press the test button in the list. Return the answer that the page shows."""
-        self.save()
-        self.page.goto(self.url)
-        with self.page.expect_response("**/connections/test") as seen:
-            self._row(conn_id).get_by_role("button", name="Test Connection").click()
-        self.page.get_by_text(re.compile("Test Connection (Successful|Failed)")).wait_for()
-        return seen.value.json()["message"]
-
-
-class Form2:
-    """The connection form of Airflow 2.11, which has the test button itself."""
-
-    def __init__(self, told, page):
-        self.told, self.page = told, page
-
-    def add(self, conn_id):
-        self.page.goto(f"{self.told.url}/connection/add")
-        self.page.select_option("#conn_type", "imply_polaris")
-        self.page.locator("#conn_id").fill(conn_id)
-        self.extra_field("project_id").wait_for()
-
-    def reopen(self, conn_id):
-        self.page.goto(f"{self.told.url}/connection/list/")
-        self.page.locator("tr", has_text=conn_id).locator("a[href*='/connection/edit/']").click()
-        self.extra_field("project_id").wait_for()
-
-    def labels(self):
-        texts = [text.strip() for text in self.page.locator("form label:visible").all_inner_texts()]
-        return [text for text in texts if text and not text.startswith("Connection")]
-
-    def field(self, name):
-        return self.page.locator(f"#{name}")
-
-    def extra_field(self, name):
-        return self.page.locator(f"#extra__imply_polaris__{name}")
-
-    def save(self):
-        with self.page.expect_navigation():
-            self.page.get_by_role("button", name="Save").click()
-
-    def test_and_save(self, conn_id):
-        """Press the test button of the form, and save. Return the answer that the page shows."""
-        with self.page.expect_response("**/connections/test") as seen:
-            self.page.locator("#test-connection").click()
-        message = seen.value.json()["message"]
-        self.page.get_by_text(message[:60]).wait_for()
-        self.save()
-        return message
-
-
 @pytest.fixture
 def form(told, open_page):
-    page = open_page(told.url)
-    return Form3(told, page) if AIRFLOW_3 else Form2(told, page)
+    return connection_form(told.url, open_page(told.url))
 
 
 @pytest.fixture
@@ -225,11 +127,6 @@ def values(told):
     """The values of a connection to the local Polaris, by the names of the fields."""
     host, _, port = told.polaris.url.rpartition(":")
     return {"host": host, "port": port, "password": told.polaris.api_key, "project_id": told.polaris.project_id}
-
-
-def fill(form, values):
-    for name, value in values.items():  # the extra comes last
-        (form.extra_field if name == "project_id" else form.field)(name).fill(value)
 
 
 def test_the_form_has_these_fields_in_this_order(form):
@@ -249,7 +146,7 @@ NO_KEY = "no API key. In an Airflow connection, the API key is the password"
 
 def test_a_saved_connection_can_be_tested_and_opened_again(told, form, values):
     form.add("polaris_saved")
-    fill(form, values)
+    form.fill(values)
     good = "Polaris responds, and the API key can read this project's jobs"
     assert form.test_and_save("polaris_saved") == good
     form.reopen("polaris_saved")
@@ -275,7 +172,7 @@ def test_a_saved_connection_can_be_tested_and_opened_again(told, form, values):
 )
 def test_the_test_button_says_what_is_wrong(form, values, name, changes, answer):
     form.add(f"polaris_wrong_{name}")
-    fill(form, {**values, **changes})
+    form.fill({**values, **changes})
     seen = form.test_and_save(f"polaris_wrong_{name}")
     assert answer in seen
     assert len(seen.split()) < 25

@@ -110,7 +110,8 @@ def test_the_message_of_a_refusal_has_the_link(with_template):
 
     job_id = with_template.add_job(executionStatus="failed")
     outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=job_id))
-    assert f"https://console.example/{with_template.project_id}/jobs/{job_id}" in str(outcome.error).splitlines()
+    *_, address, _advice = str(outcome.error).splitlines()
+    assert address == f"https://console.example/{with_template.project_id}/jobs/{job_id}"
 
 
 def test_get_link_never_raises():

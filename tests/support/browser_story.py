@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
-from tests.support.real_airflow import RealAirflow, wait_for
+from tests.support.real_airflow import RealAirflow, running_airflow, wait_for
 
 #: The ids of the jobs, by the name of their story. They are fixed, so that two runs give the same pictures.
 JOBS = {
@@ -89,27 +90,23 @@ def _tell(story: Story) -> None:
         ("outage", lambda job_id: polaris.fail_next(10**6, status=503, match=job_id)),
         ("lost", polaris.remove_job),
     ):
-        job_id = JOBS[name]
-        wait_for(lambda: any(seen.path.endswith(job_id) for seen in polaris.requests), f"the first poll of {name}")  # noqa: B023
-        fault(job_id)
+        wait_for(partial(_was_polled, polaris, JOBS[name]), f"the first poll of {name}")
+        fault(JOBS[name])
     for name in JOBS:
         airflow.assert_ends(run_of(name), "success" if name == "loaded" else "failed")
     polaris.clear_faults()
+
+
+def _was_polled(polaris: LocalPolaris, job_id: str) -> bool:
+    return any(request.path.endswith(job_id) for request in polaris.requests)
 
 
 @contextmanager
 def story():
     """Yield the story, and stop its processes at the end."""
     with TemporaryDirectory(prefix="polaris-browser-") as folder, LocalPolaris() as polaris:
-        home = Path(folder)
-        dags = home / "dags"
-        dags.mkdir()
-        (dags / "story.py").write_text(DAG_FILE.format(jobs=JOBS))
-        airflow = RealAirflow(home, dags, with_pages=True)
-        try:
-            airflow.start_all(polaris_default=polaris.connection_json)
+        dag_file, connection = DAG_FILE.format(jobs=JOBS), polaris.connection_json
+        with running_airflow(Path(folder), dag_file, with_pages=True, polaris_default=connection) as airflow:
             told = Story(airflow, polaris)
             _tell(told)
             yield told
-        finally:
-            airflow.stop_all()

@@ -12,8 +12,8 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -153,9 +153,11 @@ class RealAirflow:
         return process
 
     def stop(self, name: str, how: signal.Signals = signal.SIGTERM) -> None:
-        """Stop a process and its children."""
+        """Stop a process and its children. Each of Airflow's own processes must still run."""
         process = self.processes.pop(name)
-        if process.poll() is not None and name == "script":
+        if process.poll() is not None:
+            last_lines = (self.home / f"{name}.log").read_text().splitlines()[-20:]
+            assert name == "script", "\n".join([f"The {name} ended with {process.returncode}:", *last_lines])
             return
         os.killpg(process.pid, how)
         try:
@@ -197,10 +199,11 @@ class RealAirflow:
         return int(row[0])
 
     def stop_all(self) -> None:
-        """Stop all processes and the database."""
-        for name in list(self.processes):
-            self.stop(name)
-        self.database.stop()
+        """Stop all processes and the database, also if one of them has ended by itself."""
+        with ExitStack() as stack:
+            stack.callback(self.database.stop)
+            for name in self.processes:
+                stack.callback(self.stop, name)
 
     def _is_up(self) -> bool:
         try:
@@ -273,6 +276,26 @@ class RealAirflow:
         ended = self.wait_for_state(run_id, "success", "failed", task_id=task_id)
         scheduled = [line for line in (self.home / "scheduler.log").read_text().splitlines() if run_id in line]
         assert ended == expected, "\n".join([f"{run_id}: {ended}", self.log_of(run_id), *scheduled])
+
+
+@contextmanager
+def running_airflow(
+    home: Path, dag_file: str, *, with_pages: bool = False, **connections: str
+) -> Iterator[RealAirflow]:
+    """Yield a real Airflow with one DAG file, and stop its processes at the end.
+
+    :param home: an empty folder.
+    :param connections: connections to store, each as JSON, by their ids.
+    """
+    dags = home / "dags"
+    dags.mkdir()
+    (dags / "dag_file.py").write_text(dag_file)
+    airflow = RealAirflow(home, dags, with_pages=with_pages)
+    try:
+        airflow.start_all(**connections)
+        yield airflow
+    finally:
+        airflow.stop_all()
 
 
 def wait_for(condition: Callable[[], Any], what: str, now: Callable[[], str] = lambda: "") -> None:

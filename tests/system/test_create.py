@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+from contextlib import contextmanager, nullcontext
 
 import psutil
 import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
-from tests.support.real_airflow import RealAirflow, wait_for
+from tests.support.real_airflow import running_airflow, wait_for
 
 DAG_FILE = '''
 import os
@@ -138,21 +139,14 @@ def polaris():
 
 @pytest.fixture(scope="module")
 def airflow(polaris, tmp_path_factory):
+    # A retry waits for the timeout of a request that may still be on its way.
+    connection = json.loads(polaris.connection_json)
+    connection["extra"]["timeout"] = 5
     home = tmp_path_factory.mktemp("airflow")
-    dags = home / "dags"
-    dags.mkdir()
-    (dags / "loads.py").write_text(DAG_FILE)
-    real = RealAirflow(home, dags)
-    try:
-        # A retry waits for the timeout of a request that may still be on its way.
-        connection = json.loads(polaris.connection_json)
-        connection["extra"]["timeout"] = 5
-        real.start_all(polaris_stored=json.dumps(connection))
+    with running_airflow(home, DAG_FILE, polaris_stored=json.dumps(connection)) as airflow:
         # The last test reads the log of this load, whose first report comes after a minute.
-        start_and_wait_for_its_job(real, polaris, "deferred", "reported")
-        yield real
-    finally:
-        real.stop_all()
+        start_and_wait_for_its_job(airflow, polaris, "deferred", "reported")
+        yield airflow
 
 
 def rows_of(polaris, run_id):
@@ -196,10 +190,10 @@ def statuses_of(polaris, run_id):
     return [job.body["executionStatus"] for job in jobs_of(polaris, run_id)]
 
 
-def wait_for_the_cancellation(polaris, run_id):
+def wait_for_the_cancellation(airflow, polaris, run_id):
     """Wait until Polaris has accepted a cancellation of the run's job."""
     wanted = lambda: [job.body["desiredExecutionStatus"] for job in jobs_of(polaris, run_id)]  # noqa: E731
-    wait_for(lambda: wanted() == ["canceled"], f"the job of {run_id} to be canceled")
+    wait_for(lambda: wanted() == ["canceled"], f"the job of {run_id} to be canceled", lambda: airflow.log_of(run_id))
 
 
 def start_and_wait_for_its_job(airflow, polaris, mode, run_id, logical_date=None):
@@ -218,7 +212,7 @@ def test_a_task_that_a_user_marks_failed_cancels_its_job(airflow, polaris, mode)
     run_id = f"marked_{mode}"
     start_and_wait_for_its_job(airflow, polaris, mode, run_id)
     airflow.mark_failed(f"load_{mode}", run_id, "load")
-    wait_for_the_cancellation(polaris, run_id)
+    wait_for_the_cancellation(airflow, polaris, run_id)
     assert airflow.state(run_id, "load") == "failed"
     if mode == "worker":
         wait_for(lambda: "Polaris accepted the cancellation of job" in airflow.log_of(run_id), "the log to say so")
@@ -235,6 +229,16 @@ def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):
     assert statuses_of(polaris, "shut_down") == ["completed"]
 
 
+@contextmanager
+def no_slots(airflow):
+    """Let the scheduler start no task."""
+    airflow.execute("update slot_pool set slots = 0")
+    try:
+        yield
+    finally:
+        airflow.execute("update slot_pool set slots = 128")
+
+
 @pytest.mark.skipif(
     not AIRFLOW_3, reason="the test clears over the 3.x API; for 2.11, see tests/submission/test_worker_kill.py"
 )
@@ -247,13 +251,11 @@ def test_a_task_that_is_cleared_cancels_its_job_and_loads_again(airflow, polaris
     run_id = f"cleared_{mode}{'_dated' if logical_date else ''}"
     start_and_wait_for_its_job(airflow, polaris, mode, run_id, logical_date)
     polaris.next_job("complete", table=run_id)
-    if mode == "deferred":
-        # A next try that starts before on_kill continues with the job. Without slots, the next try starts later.
-        airflow.execute("update slot_pool set slots = 0")
-    airflow.clear(f"load_{mode}", run_id, "load")
-    if mode == "deferred":
-        wait_for_the_cancellation(polaris, run_id)
-        airflow.execute("update slot_pool set slots = 128")
+    # A next try that starts before on_kill continues with the job. Without slots, the next try starts later.
+    with no_slots(airflow) if mode == "deferred" else nullcontext():
+        airflow.clear(f"load_{mode}", run_id, "load")
+        if mode == "deferred":
+            wait_for_the_cancellation(airflow, polaris, run_id)
     wait_for(lambda: len(jobs_of(polaris, run_id)) == 2, "a second job")
     airflow.assert_ends(run_id, "success", task_id="load")
     assert statuses_of(polaris, run_id) == ["canceled", "completed"]

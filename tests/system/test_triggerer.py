@@ -14,7 +14,7 @@ import pytest
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.local_calls import connection_without_page
-from tests.support.real_airflow import RealAirflow, wait_for
+from tests.support.real_airflow import running_airflow, wait_for
 
 DAG_FILE = """
 from datetime import datetime, timedelta, timezone
@@ -65,7 +65,9 @@ with create_session() as session:
     session.add_all(copies)
     session.flush()
     names = [f"copy_{job_id}" for job_id in job_ids]
-    runs = [{**run, "run_id": name, "conf": {"job_id": job_id}} for name, job_id in zip(names, job_ids)]
+    # The scheduler also examines the running runs of a paused DAG, while the test deletes the copies.
+    ended = {**run, "state": "success"}
+    runs = [{**ended, "run_id": name, "conf": {"job_id": job_id}} for name, job_id in zip(names, job_ids)]
     for row in runs:
         del row["id"]
     session.execute(insert(RUN), runs)
@@ -87,16 +89,9 @@ def polaris():
 
 @pytest.fixture(scope="module")
 def airflow(polaris, tmp_path_factory):
-    home = tmp_path_factory.mktemp("airflow")
-    dags = home / "dags"
-    dags.mkdir()
-    (dags / "waits.py").write_text(DAG_FILE)
-    real = RealAirflow(home, dags)
-    try:
-        real.start_all(polaris_stored=connection_without_page(polaris))
-        yield real
-    finally:
-        real.stop_all()
+    home, connection = tmp_path_factory.mktemp("airflow"), connection_without_page(polaris)
+    with running_airflow(home, DAG_FILE, polaris_stored=connection) as airflow:
+        yield airflow
 
 
 @pytest.fixture
