@@ -1,6 +1,7 @@
 """make screenshots: the pictures of README and docs, from a scripted story on a real Airflow, in a browser.
 
 What differs between two runs (ports, times, paths of the machine) is replaced on the page before a picture is taken.
+The parts of the pages have nothing else that differs.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.browser import chromium
-from tests.support.browser_story import Story, story
+from tests.support.browser_story import PROJECT_ID, Story, story
 from tests.support.connection_forms import connection_form
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
@@ -23,7 +24,7 @@ TIDY = r"""
       .replace(/127\.0\.0\.1:\d+/g, "127.0.0.1:8080")
       .replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/g, "2026-11-01 06:00:00")
       .replace(/"[^"]*\/(airflow|airflow_provider_polaris)\//g, '"$1/')
-      .replace(/\d\d:\d\d:\d\d\.\d+/g, "00:00:05.000")
+      .replace(/\d\d:\d\d:\d\d\.[\d.]+/g, "00:00:05.000")
       .replace(/\d\d:\d\d:\d\d(?!\.)/g, "06:00:00");
   }
 }
@@ -54,19 +55,29 @@ class Picture:
 
     def take(self, told: Story, browser: Any) -> None:
         """Take the picture."""
-        context = browser.new_context(viewport={"width": self.width, "height": 900}, color_scheme="light")
+        context = browser.new_context(viewport={"width": self.width, "height": 1400}, color_scheme="light")
         page = context.new_page()
         page.goto(self.address(told))
         page.get_by_text(self.wanted).first.wait_for()
         self.then(told, page)
         page.evaluate(TIDY)
-        page.screenshot(path=self.path, clip=dict(zip(("x", "y", "width", "height"), self.box, strict=True)))
+        clip = dict(zip(("x", "y", "width", "height"), self.box, strict=True))
+        before = None
+        while (shot := page.screenshot(clip=clip)) != before:  # the page still moves its parts
+            before = shot
+            page.wait_for_timeout(1_000)
+        self.path.write_bytes(shot)
         context.close()
 
 
 def _log_of(name: str, wanted: str) -> Picture:
     """Return the picture of the log of a story's task."""
     return Picture(name, lambda told: told.task_page(name), wanted, TASK)
+
+
+def _connections(told: Story) -> str:
+    """Return the address of the list of connections."""
+    return f"{told.url}/connections"
 
 
 def _unfold(_told: Story, page: Any) -> None:
@@ -82,18 +93,25 @@ def _fill_in(told: Story, page: Any) -> None:
     form.fill({"host": "acme.us-east-1.aws.api.imply.io", "password": "pok_of_the_picture", "port": "443"})
 
 
+def _fill_in_extra(told: Story, page: Any) -> None:
+    """Show the extra fields of the same form. Airflow shows one section at a time."""
+    _fill_in(told, page)
+    connection_form(told.url, page).fill({"project_id": PROJECT_ID})
+
+
 #: The part of a page that shows a task.
 TASK = (320, 60, 960, 560)
 PICTURES = (
     _log_of("refused", "Refused: orders lost"),
     _log_of("timeout", "Timeout: orders was"),
     _log_of("outage", "was unreachable for"),
-    _log_of("lost", "Polaris has no such job"),
+    _log_of("lost", "Polaris no longer has the job"),
     _log_of("loaded", "Gate opens"),
-    Picture("xcom", lambda told: told.task_page("loaded", "xcom"), "return_value", TASK, then=_unfold),
-    Picture("connection", lambda told: f"{told.url}/connections", "Add Connection", (180, 40, 920, 800), then=_fill_in),
-    Picture("local", lambda told: told.polaris.page_url, "orders", (0, 0, 1280, 700)),
-    Picture("local-phone", lambda told: told.polaris.page_url, "orders", (0, 0, 400, 700), width=400),
+    Picture("xcom", lambda told: told.task_page("loaded", "xcom"), "return_value", (320, 60, 960, 910), then=_unfold),
+    Picture("connection", _connections, "Add Connection", (180, 40, 920, 800), then=_fill_in),
+    Picture("connection-extra", _connections, "Add Connection", (180, 40, 920, 1240), then=_fill_in_extra),
+    Picture("local", lambda told: told.polaris.page_url, "orders", (0, 0, 1280, 400)),
+    Picture("local-phone", lambda told: told.polaris.page_url, "orders", (0, 0, 400, 660), width=400),
 )
 
 

@@ -163,16 +163,19 @@ class Transport:
             with response:
                 content = _read(response, self.connection.timeout, limit)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
-            raise PolarisConnectionInvalid(f"{what} cannot be sent: {error}") from None
+            raise PolarisConnectionInvalid(f"The request cannot be sent: {error} ({what})") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
             never_sent = not may_have_been_received(error)
             advice = f". Check the host of {self.connection.label}" if never_sent else ""
-            raise PolarisUnreachable(f"{what}: {describe(error)}{advice}", received=not never_sent) from None
+            raise PolarisUnreachable(
+                f"No response from Polaris: {describe(error)}{advice} ({what})", received=not never_sent
+            ) from None
         is_success = 200 <= response.status_code < 300
         if content is None and is_success:
             raise PolarisResponseTooLarge(
-                f"{what} returned more than {limit:,} bytes, and this provider reads no larger response. A job's "
-                "inline data is in its response, twice. Look at the job in the console, and load large data from files",
+                f"The response has more than {limit:,} bytes, and this provider reads no larger one. A job's inline "
+                "data is in its response, twice. Look at the job in the console, and load large data from files "
+                f"({what})",
                 status=response.status_code,
                 location=response.headers.get("Location"),
             )
@@ -186,7 +189,7 @@ class Transport:
         except (ValueError, RecursionError):
             shown = _excerpt(response, self._redact(content))
             raise PolarisInvalidResponse(
-                f"{what} returned {response.status_code} with a body that is not JSON: {shown}",
+                f"HTTP {response.status_code} with a body that is not JSON: {shown} ({what})",
                 status=response.status_code,
             ) from None
 
@@ -239,6 +242,8 @@ def _error(
 ) -> PolarisApiError:
     """Return the error for a response whose status is not 2xx.
 
+    The message ends with the request: a screen shows the beginning of a line, which is for the reason.
+
     :param redacted: the content without the key, for the message.
     """
     status = response.status_code
@@ -246,33 +251,32 @@ def _error(
     shown_code, messages = error_of(redacted)
     code = clean(shown_code or "***")[:100] if has_code else None
     details = messages or _excerpt(response, redacted) or "an empty body"
-    message = clean(f"{what} returned {status}: {details}")
+    reason, request = clean(f"HTTP {status}: {details}"), f" ({what})"
     if is_transient(status):
         return PolarisUnreachable(
-            message,
+            f"{reason}{request}",
             status=status,
             code=code,
             received=status != 429,
             retry_after=asked_pause(response.headers.get("Retry-After", "")),
         )
     if 300 <= status < 400:
-        return PolarisInvalidResponse(
-            f"{what} was redirected ({status}), so this is not the Polaris API", status=status
-        )
+        return PolarisInvalidResponse(f"HTTP {status}, a redirect: this is not the Polaris API{request}", status=status)
     if status == 401:
-        return PolarisUnauthorized(f"{message}. {_advice_on_key(connection)}", status=status, code=code)
+        return PolarisUnauthorized(f"{reason}. {_advice_on_key(connection)}{request}", status=status, code=code)
     if status in {400, 403, 404} and code is None:
         # A filter in between may have forwarded the request before, so that ``received`` stays true.
         otherwise = f". If Polaris sent it: {_permission(what)}" if status == 403 else ""
         return PolarisInvalidResponse(
-            f"{message} (this {status} has no error code of the Polaris API: a gateway may have sent it){otherwise}",
+            f"{reason}. This {status} has no error code of the Polaris API: a gateway may have sent it"
+            f"{otherwise}{request}",
             status=status,
         )
     if status == 403:
-        return PolarisForbidden(f"{message}: {_permission(what)}", status=status, code=code)
+        return PolarisForbidden(f"{reason}: {_permission(what)}{request}", status=status, code=code)
     if status == 404:
-        return PolarisNotFound(f"{message}, in project {connection.project_id}", status=status, code=code)
-    return PolarisBadRequest(f"{message}. Polaris rejects this request", status=status, code=code)
+        return PolarisNotFound(f"{reason}, in project {connection.project_id}{request}", status=status, code=code)
+    return PolarisBadRequest(f"{reason}. Polaris rejects this request{request}", status=status, code=code)
 
 
 def _encodings(key: str) -> list[bytes]:

@@ -100,8 +100,8 @@ class OutageTolerance:
         lasted = now - self.unreachable_since
         if self.max_unreachable is not None and lasted >= self.max_unreachable:
             raise type(error)(
-                f"Polaris was unreachable for {lasted:,.0f} s, and max_unreachable is {self.max_unreachable:,.0f} s\n"
-                f"When Polaris responds again, clear the task to wait for the same job\nThe last error: {error}",
+                f"Polaris was unreachable for {lasted:,.0f} s (max_unreachable {self.max_unreachable:,.0f})\n"
+                f"When Polaris responds again, clear the task to wait for the same job\nThe last error:\n{error}",
                 status=error.status,
                 code=error.code,
             )
@@ -128,8 +128,8 @@ class OutageTolerance:
 def no_such_job(error: PolarisNotFound) -> PolarisJobNotFound:
     """Return the error that explains what a 404 may mean."""
     return PolarisJobNotFound(
-        "Polaris has no such job\nThe id or the project is wrong, or Polaris has removed the job: of more than 5,000 "
-        f"finished batch jobs in a project, it removes those older than 90 days\n{error}",
+        "Polaris has no such job\nThe job id or the project is wrong, or Polaris has removed the job\n"
+        f"Of more than 5,000 finished batch jobs, Polaris removes those older than 90 days\n{error}",
         status=error.status,
         code=error.code,
     )

@@ -102,15 +102,15 @@ class PolarisHook(PolarisClient, BaseHook):
         return True, sentences(works, *short, *findings(connection), *ignored)
 
 
-#: The beginning of a call's message, which names the request.
-_REQUEST = re.compile(r"^[A-Z]+ \S+?:? ")
+#: The end of a call's message, which names the request.
+_REQUEST = re.compile(r" \([A-Z]+ \S+\)$")
 #: The most characters of a failure in the answer of the connection test.
 MAX_FAILURE = 110
 
 
 def _explain(error: PolarisApiError, connection: PolarisConnection) -> str:
     """Return in a sentence or two why the test of a connection failed: the form shows a few lines."""
-    failure = clip(_REQUEST.sub("", str(error)).partition(". ")[0].partition(" (this ")[0], MAX_FAILURE)
+    failure = clip(_REQUEST.sub("", str(error)).partition(". ")[0], MAX_FAILURE)
     if isinstance(error, PolarisUnauthorized):
         if connection.auth == "bearer":
             return "Polaris rejects the access token (401). It may have expired after five minutes: use an API key"
@@ -123,8 +123,8 @@ def _explain(error: PolarisApiError, connection: PolarisConnection) -> str:
     if isinstance(error, PolarisInvalidResponse):
         return f"This host is not the Polaris API, or a gateway responds in its place: {failure}"
     if isinstance(error, PolarisTransientError):
-        return f"Polaris cannot be reached now: {failure}"
-    return f"Polaris {failure}"
+        return failure if error.status is None else f"Polaris is not available now: {failure}"
+    return f"Polaris rejects the request: {failure}"
 
 
 def load_connection(conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None) -> PolarisConnection:

@@ -175,12 +175,9 @@ class JobWait:
         return outcome
 
     @property
-    def awaited(self) -> str:
-        """What a timeout message says that the job is not yet."""
-        if self.progress.is_over:
-            return "its table not available"
-        is_running_enough = isinstance(self.condition, Gate) and self.condition.wait_for == "running"
-        return "not running" if is_running_enough else "not over"
+    def unfinished(self) -> str:
+        """What the first line of a timeout message says of the job. The gate also reads counters and the table."""
+        return f"{self.progress.known}, unchecked" if self.progress.is_over else self.progress.known
 
     def judge(self, job: Job, table_state: str | None = None) -> Outcome | None:
         """Like :meth:`poll`, for a job that the trigger has just seen.

@@ -148,10 +148,10 @@ class ProgressLog:
 
 def _explain_trouble(error: PolarisApiError) -> str:
     if isinstance(error, PolarisNotFound):
-        return "Polaris has no such job. A second request must confirm that before the wait ends"
+        return "Polaris has no such job. A second poll must confirm that"
     if isinstance(error, PolarisUnauthorized):
         return "Polaris rejects the API key. The wait continues for five minutes, in case the key is being rotated"
-    return "No usable response from Polaris. The wait continues"
+    return "The wait continues after a failed poll"
 
 
 def _news(job: Job) -> tuple[Any, ...]:
@@ -161,13 +161,21 @@ def _news(job: Job) -> tuple[Any, ...]:
 def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApiError:
     """Return the error that ends a wait: of the same type, with the job and its last known state.
 
-    The first line of the message stays the first. Airflow 3 shows about 85 characters of a line.
+    Each line has one thought, because Airflow 3 shows about 85 characters of a line.
     """
-    known = [f"{last.subject} was {last.state} when last seen" if last else "The job was not reported to this task yet"]
-    if isinstance(error, PolarisNotFound) and last:
-        known.append("So the job existed: it was deleted, or another project or service responds at this address")
-    elif not isinstance(error, PolarisNotFound) and not (last and last.is_over):
-        known.append("The job may still be running")
     first, *details = str(error).splitlines()
-    message = "\n".join([first, sentences(*known, f"Job {job_id}"), *details])
+    if isinstance(error, PolarisNotFound) and last:
+        lines = [
+            f"{last.subject} was {last.state}, and Polaris no longer has the job",
+            "The job was deleted, or another project or service responds at this address",
+            "Check the table, and the host and the project of the connection",
+            details[-1] if details else first,
+        ]
+    elif isinstance(error, PolarisNotFound):
+        lines = [first, *details]
+    else:
+        seen = f"{last.subject} was {last.state} when last seen" if last else "The job was not reported yet"
+        still = [] if last and last.is_over else ["The job may still be running"]
+        lines = [first, sentences(seen, *still), *details]
+    message = "\n".join([*lines, f"Job {job_id}"])
     return type(error)(message, status=error.status, code=error.code)

@@ -193,9 +193,14 @@ class WaitingTask(LinksToJob, BaseOperator):
         :param option: the option that has ended the wait after ``limit`` seconds.
         """
         progress, left = job_wait.progress, self.leave_job(job_wait)
-        line = f"Timeout: {progress.known}, and {job_wait.awaited} within {limit:,.0f} s ({option})"
-        details = sentences(f"Job {job_wait.job_id}", *progress.known_details, *([left] if left else []))
-        return self.with_url(f"{line}\n{details}")
+        lines = [
+            f"Timeout: {job_wait.unfinished} after {limit:,.0f} s ({option})",
+            *progress.known_details,
+            *([left] if left else []),
+            f"To wait longer, raise {option} and clear the task",
+            f"Job {job_wait.job_id}",
+        ]
+        return self.with_url("\n".join(lines))
 
     def with_url(self, message: str) -> str:
         """Return the message with the address of the job, if that is known."""

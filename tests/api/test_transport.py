@@ -124,7 +124,7 @@ def test_a_404_without_an_error_code_is_an_invalid_response(polaris, transport, 
 @pytest.mark.parametrize("status", [400, 403])
 def test_a_refusal_without_an_error_code_may_be_forwarded_and_temporary(polaris, transport, moved_clock, status, body):
     polaris.answer_next(2, status=status, body=body)
-    with pytest.raises(PolarisInvalidResponse, match=f"this {status} has no error code") as caught:
+    with pytest.raises(PolarisInvalidResponse, match=f"This {status} has no error code") as caught:
         transport.request("POST", "jobs", body={}, retry=Retry.UNSENT)
     assert caught.value.received
     assert ("permission ManageIngestionJobs" in str(caught.value)) == (status == 403)
@@ -311,7 +311,7 @@ def test_a_response_of_the_largest_size_is_read(polaris, transport, monkeypatch)
 def test_an_error_page_that_is_too_large_is_an_error_page(polaris, transport, monkeypatch):
     monkeypatch.setattr("airflow_provider_polaris.api.transport.MAX_BODY", 1000)
     polaris.answer_next(1, body="x" * 5000, status=502)
-    with pytest.raises(PolarisUnreachable, match="returned 502"):
+    with pytest.raises(PolarisUnreachable, match="HTTP 502"):
         transport.request("GET", "jobs", retry=Retry.NEVER)
 
 

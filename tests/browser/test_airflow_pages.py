@@ -57,12 +57,16 @@ def assert_readable(page, text):
     [
         ("refused", ["Refused: orders lost 7 rows, max_rows_skipped_by_error is 0", "23,988 in, 7 lost. Job",
                      "The job is over. To load again, clear the task that created it"]),
-        ("timeout", ["Timeout: orders was running, and not over within 3 s", f"Job {JOBS['timeout']}",
-                     "The job was not canceled"]),
-        ("outage", ["Polaris was unreachable for", "and max_unreachable is 3 s",
-                    "When Polaris responds again, clear the task to wait for the same job"]),
-        ("lost", ["Polaris has no such job", "orders was running when last seen",
-                  "So the job existed: it was deleted"]),
+        ("timeout", ["Timeout: orders was running after 3 s (timeout)", "The job was not canceled",
+                     "To wait longer, raise timeout and clear the task", f"Job {JOBS['timeout']}"]),
+        ("outage", ["Polaris was unreachable for", "(max_unreachable 3)",
+                    "orders was running when last seen. The job may still be running",
+                    "When Polaris responds again, clear the task to wait for the same job",
+                    "HTTP 503: ServiceUnavailable", f"Job {JOBS['outage']}"]),
+        ("lost", ["orders was running, and Polaris no longer has the job",
+                  "The job was deleted, or another project or service responds at this address",
+                  "Check the table, and the host and the project of the connection",
+                  f"Job {JOBS['lost']}"]),
         ("loaded", ["Gate opens with a warning: orders completed, 23,988 in, 7 lost"]),
     ],
 )  # fmt: skip
@@ -166,7 +170,7 @@ def test_a_saved_connection_can_be_tested_and_opened_again(told, form, values):
     [
         ("key", {"password": "pok_wrong"}, "Polaris rejects the API key (401)"),
         ("project", {"project_id": "4bd7330d-cb6d-489b-aa7b-22653f237f9d"}, "This API key can see no project"),
-        ("port", {"port": "9"}, "Polaris cannot be reached"),
+        ("port", {"port": "9"}, "the host could not be reached"),
         ("console", {"host": "acme.app.imply.io", "port": "443"}, "its host is the console"),
     ],
 )

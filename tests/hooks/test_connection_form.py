@@ -164,7 +164,7 @@ BROKEN = {
     "a closed port": (lambda _, conn: conn.update(host="http://127.0.0.1:1"), "the host could not be reached"),
     "an unknown host": (lambda _, conn: conn.update(host="https://polaris.invalid"), "the host could not be reached"),
     "no TLS": (lambda polaris, conn: conn.update(host=polaris.url.replace("http:", "https:")), "TLS failed"),
-    "an outage": (lambda polaris, _: polaris.fail_next(9, status=503), "Polaris cannot be reached now"),
+    "an outage": (lambda polaris, _: polaris.fail_next(9, status=503), "Polaris is not available now: HTTP 503"),
     "a page": (lambda polaris, _: polaris.answer_next(9, body="<html>hello"), "is not the Polaris API"),
     "another API": (lambda polaris, _: polaris.answer_next(9, body="{}"), "is not the Polaris API"),
     "another path": (lambda polaris, _: polaris.answer_next(9, status=404, body="none"), "is not the Polaris API"),

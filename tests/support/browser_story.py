@@ -20,6 +20,7 @@ JOBS = {
     "lost": "c8a1f2d3-90e4-4b5c-a6d7-e8f901234567",
     "loaded": "3f2b8c4e-1d5a-4e6f-8a9b-0c1d2e3f4a5b",
 }
+PROJECT_ID = "24374b3f-e03a-4731-9c4d-0a5a0c0f6b1e"
 DAG_FILE = """
 from datetime import datetime, timezone
 
@@ -104,7 +105,7 @@ def _was_polled(polaris: LocalPolaris, job_id: str) -> bool:
 @contextmanager
 def story():
     """Yield the story, and stop its processes at the end."""
-    with TemporaryDirectory(prefix="polaris-browser-") as folder, LocalPolaris() as polaris:
+    with TemporaryDirectory(prefix="polaris-browser-") as folder, LocalPolaris(project_id=PROJECT_ID) as polaris:
         dag_file, connection = DAG_FILE.format(jobs=JOBS), polaris.connection_json
         with running_airflow(Path(folder), dag_file, with_pages=True, polaris_default=connection) as airflow:
             told = Story(airflow, polaris)

@@ -166,7 +166,7 @@ def test_a_lasting_refusal_of_counters_or_log_is_a_refusal_of_the_gate(stage, ta
         "metrics": "its counters could not be read, and max_rows_skipped_by_error could not be checked",
         "logs": "its logs, which should name the warnings, could not be read",
     }[path]
-    for part in (unchecked, f"/{path} returned {status}", "why"):
+    for part in (unchecked, f"HTTP {status}: ", f"/{path})", "why"):
         assert part in ended.message
     assert len(ended.requests) < MOST_REQUESTS
 
@@ -182,7 +182,8 @@ def test_a_gateway_that_refuses_only_counters_or_log_is_a_refusal_of_the_gate(st
 
     ended = stage.run(task, arm)
     assert ended.kind == "PolarisGateRefused"
-    assert f"/{path} returned {status}" in ended.message
+    assert f"HTTP {status}" in ended.message
+    assert f"/{path})" in ended.message
     assert len(ended.requests) < MOST_REQUESTS
 
 
@@ -206,7 +207,7 @@ def test_a_gateway_that_refuses_the_job_for_hours_is_an_outage(stage, task, stat
     ended = stage.run(task, lambda stage: stage.answer("/jobs/[^/]+", LASTING, status, GATEWAY["HTML"]))
     is_cancel = task.startswith("cancel")
     assert ended.kind == ("PolarisCancelTimeout" if is_cancel else "PolarisInvalidResponse")
-    for part in (stage.job_id, f"returned {status}", "Request blocked"):
+    for part in (stage.job_id, f"HTTP {status}", "Request blocked"):
         assert part in ended.message
     assert "timeout" in ended.message if is_cancel else "was unreachable for 3,6" in ended.message
     assert len(ended.requests) <= 65
@@ -254,7 +255,7 @@ def test_a_401_for_counters_or_log_ends_the_wait_after_five_minutes(stage, task,
     began = stage.clock.time
     ended = stage.run(task, arm)
     assert ended.kind == "PolarisUnauthorized"
-    for part in (stage.job_id, "why", f"/{path} returned 401"):
+    for part in (stage.job_id, "why", "HTTP 401", f"/{path})"):
         assert part in ended.message
     assert len(ended.requests) < MOST_REQUESTS
     assert stage.clock.time - began < 300 + 3 * 60
@@ -408,7 +409,7 @@ def test_the_connection_test_says_what_the_service_refuses(polaris, hook, status
         403: "permission ManageIngestionJobs",
         404: "can see no project",
     }
-    for part in [expected[status]] if status in expected else ["why", f"Polaris returned {status}"]:
+    for part in [expected[status]] if status in expected else ["why", f"HTTP {status}"]:
         assert part in message
     assert len(polaris.requests) <= 3
 

@@ -93,7 +93,7 @@ def test_a_report_leaves_out_what_cannot_be_read(
     assert outcome.xcom["metrics"]["numRowsProcessed"] == 8_876
     (report,) = reports_of(task_log())
     assert line in report
-    assert "No usable response" not in report
+    assert "after a failed poll" not in report
 
 
 @both_modes
