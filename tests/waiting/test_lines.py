@@ -98,3 +98,31 @@ def test_the_traceback_of_an_expected_error_shows_no_code_of_the_wait(
     outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=job_id, timeout=60, deferrable=deferrable))
     assert outcome.kind == expected
     assert [Path(name).name for name in frames_below(outcome.error, PACKAGE)] == ["deferral.py"]
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("how", "name", "first"),
+    [
+        ("slow", "AirflowSensorTimeout", "Timeout: orders was running after 21,600 s (timeout)"),
+        ("unreachable", "PolarisUnreachable", "Polaris was unreachable for 3,6"),
+        ("removed", "PolarisJobNotFound", "orders was running, and Polaris no longer has the job"),
+        ("unknown", "PolarisJobNotFound", "Polaris has no such job"),
+    ],
+)
+def test_each_line_of_a_failed_wait_fits_the_screen(polaris, moved_clock, deferrable, how, name, first):
+    target = {"type": "table", "tableName": "orders"}
+    job_id = ID if how == "unknown" else polaris.add_job(executionStatus="running", target=target)
+    then = {"unreachable": lambda: polaris.fail_next(9999, status=503), "removed": lambda: polaris.remove_job(job_id)}
+
+    def after_the_first_poll():
+        moved_clock.on_sleep = None
+        then[how]()
+
+    moved_clock.on_sleep = after_the_first_poll if how in then else None
+    outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=job_id, timeout=21_600, deferrable=deferrable))
+    lines = f"{name}: {outcome.error}".splitlines()
+    assert lines[0].startswith(f"{name}: {first}")
+    # The last part of an error of a request is for a search: the address, which may be long.
+    assert [line for line in lines if len(line) > SHOWN and not line.startswith(("HTTP ", "http"))] == []
+    assert f"Job {job_id}" in lines
