@@ -20,6 +20,8 @@ BIN    := $(VENV)/bin
 NEWBIN := .venv/$(NEWEST)/bin
 UV     := .venv/tools/bin/uv
 export UV_PYTHON_DOWNLOADS := never
+# Where Python writes no .pyc files, for example in a container, each process of Airflow would compile Airflow again.
+export UV_COMPILE_BYTECODE := 1
 # uv uses the certificates of the system, like pip: a proxy that inspects TLS has its own certificate.
 export UV_SYSTEM_CERTS ?= 1
 

@@ -93,11 +93,11 @@ class Service:
             if "stale for ever" in self.faults or ("stale for a while" in self.faults and now < 400):
                 status = self._frozen.setdefault(job_id, status)
             if status in ACTIVE_STATUSES and not self.has("left out", 0.1):
-                rows.extend([self.row(job_id, status)] * (2 if self.has("twice", 0.1) else 1))
+                rows.extend([(job_id, status)] * (2 if self.has("twice", 0.1) else 1))
         if "any order" in self.faults:
             self.rng.shuffle(rows)
         page = rows[question.offset : question.offset + self.page_size]
-        found = {row["id"]: row for row in page if row["id"] in question.wanted}
+        found = {job_id: self.row(job_id, status) for job_id, status in page if job_id in question.wanted}
         return ActivePage(found, len(page), more=question.offset + len(page) < len(rows))
 
     def has(self, fault: str, probability: float) -> bool:

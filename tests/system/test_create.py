@@ -145,7 +145,7 @@ def airflow(polaris, tmp_path_factory):
     home = tmp_path_factory.mktemp("airflow")
     with running_airflow(home, DAG_FILE, polaris_stored=json.dumps(connection)) as airflow:
         # The last test reads the log of this load, whose first report comes after a minute.
-        start_and_wait_for_its_job(airflow, polaris, "deferred", "reported")
+        start_a_load_that_hangs(airflow, polaris, "deferred", "reported")
         yield airflow
 
 
@@ -196,10 +196,15 @@ def wait_for_the_cancellation(airflow, polaris, run_id):
     wait_for(lambda: wanted() == ["canceled"], f"the job of {run_id} to be canceled", lambda: airflow.log_of(run_id))
 
 
-def start_and_wait_for_its_job(airflow, polaris, mode, run_id, logical_date=None):
-    """Start a load whose job hangs, and wait until its task waits for it."""
+def start_a_load_that_hangs(airflow, polaris, mode, run_id, logical_date=None):
+    """Start a load whose job does not end by itself."""
     polaris.next_job("hang", table=run_id)
     airflow.run(f"load_{mode}", run_id, {"type": "sql", "step": ""}, logical_date)
+
+
+def start_and_wait_for_its_job(airflow, polaris, mode, run_id, logical_date=None):
+    """Start a load whose job hangs, and wait until its task waits for it."""
+    start_a_load_that_hangs(airflow, polaris, mode, run_id, logical_date)
     airflow.wait_for_state(run_id, "deferred" if mode == "deferred" else "running", task_id="load")
     wait_for(lambda: jobs_of(polaris, run_id), f"the job of {run_id}")
     job_id = jobs_of(polaris, run_id)[0].body["id"]
