@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -45,7 +46,18 @@ class TriggerKill:
         self._log = log
 
     async def cancel_if_killed(self) -> None:
-        """Cancel the job if a user has killed its task and no other try waits for it. Best effort, logged."""
+        """Cancel the job if a user has killed its task and no other try waits for it. Best effort, logged.
+
+        The runner of Airflow 3.3 cancels a killed trigger again at each synchronisation, about once a second, until the
+        trigger ends. So the work is a task of its own, which only the end of the event loop cancels.
+        """
+        work = asyncio.ensure_future(self._cancel_if_killed())
+        while not work.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.shield(work)
+        work.result()
+
+    async def _cancel_if_killed(self) -> None:
         give_up_at = clock.now() + CANCEL_LIMIT_SECONDS
         if not await self._is_killed():
             return

@@ -86,6 +86,35 @@ def test_the_try_is_requested_again_while_the_task_changes_its_state(polaris, st
     assert len(puts(polaris)) == 1
 
 
+def test_a_kill_goes_on_while_airflow_cancels_the_trigger_again_and_again(polaris, state, job_id, moved_clock):
+    """The runner of Airflow 3.3 cancels a killed trigger about once a second, until the trigger ends."""
+    state.value, state.current_try = "scheduled", None
+    moved_clock.on_sleep = lambda: setattr(state, "current_try", 2 if state.asked == 2 else None)
+
+    async def kill():
+        killed = asyncio.ensure_future(asyncio.wait_for(waiting(job_id).on_kill(), 30))
+        for _ in range(100):
+            await asyncio.sleep(0.2)
+            killed.cancel("user-action")
+            if puts(polaris):
+                break
+
+    asyncio.run(kill())
+    assert len(puts(polaris)) == 1
+
+
+def test_a_kill_ends_with_the_event_loop(polaris, state, job_id):
+    state.value, state.current_try = "scheduled", None
+
+    async def end_of_the_triggerer():
+        killed = asyncio.ensure_future(waiting(job_id).on_kill())
+        await asyncio.sleep(0.2)
+        assert not killed.done()
+
+    asyncio.run(end_of_the_triggerer())  # cancels all tasks and waits for them
+    assert not puts(polaris)
+
+
 @pytest.mark.parametrize("told", ["deferred", "running"])
 def test_the_job_keeps_running_if_the_task_still_waits(polaris, state, job_id, told):
     state.value = told
