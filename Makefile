@@ -74,10 +74,13 @@ screenshots: .venv/$(NEWEST)/.installed  ## Take the pictures of README and docs
 	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group browser
 	@$(NEWBIN)/python -m scripts.screenshots
 
-lint: .venv/$(NEWEST)/.installed  ## Check style and types
+lint: .venv/$(NEWEST)/.installed  ## Check style, types and workflows
 	$(NEWBIN)/ruff check .
 	$(NEWBIN)/ruff format --check .
 	$(NEWBIN)/mypy
+# Not every machine has shellcheck. The workflows only call make.
+	$(NEWBIN)/jactionlint --strict-exit --shellcheck= --pyflakes=
+	$(NEWBIN)/zizmor --offline --pedantic --strict-collection --quiet .github
 
 format: .venv/$(NEWEST)/.installed  ## Fix the style where a tool can
 	$(NEWBIN)/ruff check --fix .
@@ -115,6 +118,6 @@ $(UV):
 	@python="$$(scripts/python.sh $*)" && echo "Setting up Airflow $(AIRFLOW_VERSION_$*) with $$python" \
 		&& "$$python" -m venv --clear .venv/$*
 	@$(UV) pip install --quiet --python .venv/$*/bin/python --constraints constraints/airflow-$*.txt \
-		"apache-airflow==$(AIRFLOW_VERSION_$*)" --editable ".[local]" --group test --group lint \
-		$(if $(filter $*,$(TESTED)),--group system)
+		"apache-airflow==$(AIRFLOW_VERSION_$*)" --editable ".[local]" --group test \
+		$(if $(filter $*,$(TESTED)),--group system) $(if $(filter $*,$(NEWEST)),--group lint)
 	@touch $@
