@@ -27,7 +27,7 @@ export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test smoke bench live mutants conformance browser screenshots lint format constraints docs docs-serve docs-diagram \
-	build clean
+	build release-check clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -106,6 +106,10 @@ docs-diagram: .venv/$(NEWEST)/.installed  ## Draw docs/pictures/house.svg from t
 
 build: $(UV)  ## Build the wheel and the sdist into dist/
 	$(UV) build --quiet
+
+release-check: .venv/$(NEWEST)/.installed  ## Check the files of a release, and run example DAGs from the installed wheel
+	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group release
+	@$(NEWBIN)/python -m scripts.release_check $(foreach series,$(TESTED),$(series)=$(AIRFLOW_VERSION_$(series)))
 
 clean:  ## Remove everything that the commands set up
 	rm -rf .venv .demo dist mutants site

@@ -3,7 +3,8 @@
 ``create_job`` creates the job, ``gate`` waits for it in the triggerer, and ``report`` runs when the gate opens. A retry
 of ``create_job`` would load again, so the task has no retries. The gate can be retried and cleared at any time.
 
-``polaris_create`` does both in one task. The project needs the files of ``example_dags/data``.
+``polaris_create`` does both in one task. The project needs the files of ``example_dags/data`` in the repository of the
+provider.
 """
 
 from __future__ import annotations
