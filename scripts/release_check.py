@@ -1,4 +1,4 @@
-"""make release-check: build the files of a release, and run example DAGs from the installed wheel on each tested Airflow.
+"""make release-check: build the files of a release, and run example DAGs of the wheel on each tested Airflow.
 
     python -m scripts.release_check 2.11=2.11.2 3.3=3.3.2
 
@@ -38,7 +38,7 @@ from pathlib import Path
 import airflow_provider_polaris
 print(Path(airflow_provider_polaris.__file__).parent / "example_dags")
 """
-#: Run in the environment of the wheel, on Airflow 3.3 and later. Fails if Airflow does not find the example DAGs itself.
+#: Run in the environment of the wheel, on Airflow 3.3 and later. Fails if Airflow does not find the example DAGs.
 FIND_BUNDLE = """
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 names = list(DagBundlesManager().get_all_bundle_names())
@@ -79,7 +79,7 @@ def build() -> Path:
 
 
 def install(wheel: Path, series: str, version: str) -> Path:
-    """Install the wheel and its dependencies, and nothing else, into a new environment. Return its folder of programs."""
+    """Install only the wheel and its dependencies into a new environment. Return the folder of its programs."""
     environment = ROOT / ".venv" / f"release-{series}"
     python = run("sh", "scripts/python.sh", series).strip()
     run(UV, "venv", "--quiet", "--clear", "--python", python, environment)
@@ -107,8 +107,9 @@ def run_examples(programs: Path, series: str) -> None:
         env["AIRFLOW__CORE__DAGS_FOLDER"] = str(examples)
         run(programs / "airflow", "db", "migrate", env=env, cwd=home)
         providers = json.loads(run(programs / "airflow", "providers", "list", "-o", "json", env=env, cwd=home))
-        if ("airflow-provider-polaris", __version__) not in {(row["package_name"], row["version"]) for row in providers}:
-            raise ReleaseError("airflow providers list does not have airflow-provider-polaris")
+        found = [row["version"] for row in providers if row["package_name"] == "airflow-provider-polaris"]
+        if found != [__version__]:
+            raise ReleaseError(f"airflow providers list has these versions, and should have {__version__}: {found}")
         if series not in {"2.11", "3.0", "3.1", "3.2"}:
             env_with_examples = env | {"AIRFLOW__CORE__LOAD_EXAMPLES": "True"}
             run(programs / "python", "-c", FIND_BUNDLE, env=env_with_examples, cwd=home)
@@ -120,9 +121,7 @@ def run_examples(programs: Path, series: str) -> None:
 
 def rows_by_table(polaris: LocalPolaris) -> dict[str, int]:
     """Return the rows that completed jobs have loaded into each table."""
-    connection = PolarisConnection.from_values(
-        host=polaris.url, project_id=polaris.project_id, api_key=polaris.api_key
-    )
+    connection = PolarisConnection.from_values(host=polaris.url, project_id=polaris.project_id, api_key=polaris.api_key)
     client = PolarisClient(connection)
     rows: Counter[str] = Counter()
     for job in client.list_jobs(execution_status=["completed"]):
