@@ -281,6 +281,8 @@ def test_the_wheel_contains_only_the_package(tmp_path):
     assert {"airflow_provider_polaris/py.typed", "airflow_provider_polaris/local/server.py"} <= set(names)
     assert {f"airflow_provider_polaris/local/http/page.{kind}" for kind in ("html", "css", "js")} <= set(names)
     assert not [name for name in names if "/test" in name or name.endswith(".pyc")]
+    in_wheel = {name for name in names if name.startswith("airflow_provider_polaris/example_dags/")}
+    assert in_wheel == {f"airflow_provider_polaris/{path.relative_to(ROOT)}" for path in ROOT.glob("example_dags/*.py")}
     assert "[apache_airflow_provider]" in entry_points
     assert "[pytest11]\npolaris_local = airflow_provider_polaris.pytest_plugin\n" in entry_points
     for requirement in ("apache-airflow>=2.11", "requests", "pendulum", "tenacity", "starlette"):
