@@ -14,6 +14,8 @@ import pytest
 if TYPE_CHECKING:
     from airflow_provider_polaris.local import LocalPolaris
 
+__all__ = ["local_polaris", "local_polaris_connection"]
+
 #: The default connection of the hook, the sensor and the operators.
 CONN_ID = "polaris_default"
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_polaris import exceptions
+from airflow_provider_polaris._compat import AirflowFailException
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from scripts.diagram import PICTURE, draw
@@ -102,6 +104,46 @@ def test_the_page_on_tasks_lists_every_option_of_a_task(task, sections):
     listed = set().union(*map(options_of, sections))
     shared = {"polaris_conn_id", "project_id"}  # the tables of options of the gate list them for all tasks
     assert listed - shared == own_options(task) - shared
+
+
+#: The modules from which users import.
+FACES = [
+    f"airflow_provider_polaris.{name}"
+    for name in (
+        "hooks.polaris", "sensors.polaris", "operators.polaris", "triggers.polaris", "links.polaris",
+        "exceptions", "models", "local", "pytest_plugin",
+    )
+]  # fmt: skip
+
+
+def public_names(module_name: str) -> set[str]:
+    """Return ``__all__``, or else the classes that the module defines."""
+    module = importlib.import_module(module_name)
+    classes = {name for name, value in inspect.getmembers(module, inspect.isclass) if value.__module__ == module_name}
+    return set(getattr(module, "__all__", classes))
+
+
+@pytest.mark.parametrize("module", FACES)
+def test_the_site_documents_every_public_name(module):
+    shown = {name for page in PAGES for name in re.findall(r"^::: (\S+)$", page.read_text(), re.MULTILINE)}
+    names = public_names(module)
+    assert names
+    assert {f"{module}.{name}" for name in names} <= shown
+
+
+def test_the_page_of_exceptions_says_what_the_module_and_its_classes_say():
+    page = (DOCS / "reference" / "exceptions.md").read_text()
+    on_the_page = re.findall(r"^\| `(\w+)`(?:, base of .*)? \| (.*) \| (yes|no) \|$", page, re.MULTILINE)
+    row = r"^[:`a-z]*(\w+)`+(?:, base of:)?  +(\S.*?)  +(yes|no)$"
+    in_the_module = re.findall(row, str(exceptions.__doc__), re.MULTILINE)
+    assert [(name, text, retried) for name, text, retried in on_the_page] == [
+        (name, text.replace("``", "`"), retried) for name, text, retried in in_the_module
+    ]
+    bases = {"PolarisError", "PolarisApiError"}  # no task raises one of these
+    assert {name for name, *_ in on_the_page if name.startswith("Polaris")} == set(exceptions.__all__) - bases
+    for name, _, retried in on_the_page:
+        if name.startswith("Polaris"):
+            assert (retried == "no") == issubclass(getattr(exceptions, name), AirflowFailException), name
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.hooks.polaris import PolarisHook
 
+__all__ = ["PolarisConsoleLink"]
+
 #: The XCom key of the address, for Airflow 2.11's web server. Airflow 3 has its own key for each link.
 XCOM_KEY = "polaris_job_url"
 
