@@ -77,6 +77,19 @@ def test_no_sentence_of_a_page_has_more_than_30_words(page):
     assert [one for one in sentences_of(page.read_text()) if len(one.split()) > 30] == []
 
 
+#: Idioms and metaphors that a reader of English as a second language may not know.
+IDIOMS = re.compile(
+    r"\b(but for|in vain|put up with|held up|comes of|likewise|patience|witness|heed|bear in mind|keep in mind"
+    r"|as it were|out of the box|under the hood|boils down|on the fly|rule of thumb|at the end of the day)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("text", [*PAGES, *sorted(PACKAGE.rglob("*.py"))], ids=lambda path: str(path.relative_to(ROOT)))
+def test_docs_and_code_use_no_idiom(text):
+    assert IDIOMS.findall(text.read_text()) == []
+
+
 def options_of(section: str) -> set[str]:
     """Return the options in the tables of a section of docs/reference/tasks.md, up to the next heading."""
     text = (DOCS / "reference" / "tasks.md").read_text().partition(f"\n## {section}\n")[2].partition("\n#")[0]
