@@ -39,11 +39,11 @@ smoke:  ## Run the demo on Airflow 3.0, 3.1 and 3.2
 	@for series in 3.0 3.1 3.2; do $(MAKE) --no-print-directory demo AIRFLOW=$$series ARGS=--quick || exit 1; done
 
 # The branch coverage of the package, for a run of all tests only. pyproject.toml has its limit. The measurement takes a
-# third of the time, so that only .ci/run asks for it.
+# third of the time, so that only .ci/run and the workflow ask for it.
 MEASURE_COVERAGE = --cov --cov-report=json:.venv/coverage-$(AIRFLOW).json -p tests.support.coverage_report
 
 # Three processes on two cores: the tests of real Airflow processes mostly wait.
-test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11: on the oldest Airflow; COVERAGE=1: measure it
+test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11: on the oldest Airflow; COVERAGE=1: with coverage
 	@COVERAGE_FILE=.venv/coverage-$(AIRFLOW) \
 		$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURE_COVERAGE)) $(ARGS)
 

@@ -163,19 +163,17 @@ def explain(error: PolarisApiError, job_id: str, last: Job | None) -> PolarisApi
 
     Each line has one thought, because Airflow 3 shows about 85 characters of a line.
     """
-    first, *details = str(error).splitlines()
-    if isinstance(error, PolarisNotFound) and last:
+    lines = str(error).splitlines()
+    if not isinstance(error, PolarisNotFound):
+        seen = f"{last.subject} was {last.state} when last seen" if last else "The job was not reported yet"
+        still = [] if last and last.is_over else ["The job may still be running"]
+        lines.insert(1, sentences(seen, *still))
+    elif last:
         lines = [
             f"{last.subject} was {last.state}, and Polaris no longer has the job",
             "The job was deleted, or another project or service responds at this address",
             "Check the table, and the host and the project of the connection",
-            details[-1] if details else first,
+            lines[-1],
         ]
-    elif isinstance(error, PolarisNotFound):
-        lines = [first, *details]
-    else:
-        seen = f"{last.subject} was {last.state} when last seen" if last else "The job was not reported yet"
-        still = [] if last and last.is_over else ["The job may still be running"]
-        lines = [first, sentences(seen, *still), *details]
     message = "\n".join([*lines, f"Job {job_id}"])
     return type(error)(message, status=error.status, code=error.code)
