@@ -28,6 +28,8 @@ CONTINUES = frozenset({"running", "queued", "scheduled", "deferred", "up_for_ret
 LIMIT_SECONDS = 4.0 if AIRFLOW_3 else 30.0
 #: The longest wait for the id of a job whose spec has been sent.
 SUBMISSION_SECONDS = 30.0
+#: The name that a thread dump shows for the thread of ``on_kill``.
+THREAD_NAME = "polaris_on_kill"
 
 
 class WorkerKill:
@@ -69,7 +71,7 @@ class WorkerKill:
             # The thread starts before the wait for the thread: a second signal may come at any point here.
             self._may_return.clear()
             context = contextvars.copy_context()  # log handlers find the task in it
-            self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True)
+            self._thread = threading.Thread(target=context.run, args=(self._run,), name=THREAD_NAME, daemon=True)
             self._thread.start()
         self._may_return.wait(LIMIT_SECONDS)
 

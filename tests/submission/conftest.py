@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -25,7 +26,13 @@ def state(monkeypatch):
     monkeypatch.setattr(worker_kill, "task_state", task_state)
     monkeypatch.setattr(trigger_kill, "task_state", task_state)
     monkeypatch.setattr(trigger_kill, "current_try", lambda *_: told.current_try)
-    return told
+    monkeypatch.setattr(worker_kill, "SUBMISSION_SECONDS", 1.0)
+    yield told
+    # A thread that outlives its test would send requests to the local Polaris of the next test.
+    for thread in threading.enumerate():
+        if thread.name == worker_kill.THREAD_NAME:
+            thread.join(10)
+            assert not thread.is_alive(), "the thread of on_kill ends"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -116,6 +117,9 @@ def test_a_second_kill_does_not_cancel_again(running, state):
 
 def test_a_service_that_hangs_does_not_block_the_signal_handler(running, state, monkeypatch):
     monkeypatch.setattr(worker_kill, "LIMIT_SECONDS", 0.2)
+    connection = json.loads(running.polaris.connection_json)
+    connection["extra"]["timeout"] = 1
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
     state.value = "failed"
     running.polaris.hang_next(1, match="PUT")
     try:
