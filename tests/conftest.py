@@ -31,6 +31,7 @@ from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
 from airflow_provider_polaris.submission import job_search  # noqa: E402
 from airflow_provider_polaris.waiting import progress_report  # noqa: E402
+from tests.support import pool_threads  # noqa: E402
 from tests.support.airflow_versions import AIRFLOW_3  # noqa: E402
 from tests.support.local_calls import API_KEY, connection_without_page  # noqa: E402
 from tests.support.virtual_time import VirtualClock  # noqa: E402
@@ -59,6 +60,8 @@ def polaris(_server, monkeypatch):
     job_search._FACTS.clear()
     yield _server
     _server.clear_faults()
+    # A request of a trigger that was cancelled may still be on its way. In the next test it would count.
+    assert pool_threads.are_free(), "a request is sent for longer than its test"
     for job_id in list(_server._store.jobs):  # some jobs are malformed, or have a time in the future (moved_clock)
         _server.remove_job(job_id)
     _server.api_key = API_KEY

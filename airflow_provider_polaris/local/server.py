@@ -338,6 +338,6 @@ class LocalPolaris:
         self._faults.add(Fault(times, match, delay=HANG_SECONDS))
 
     def clear_faults(self) -> None:
-        """Remove all planned faults of requests and behaviours of jobs."""
+        """Remove all planned faults of requests and behaviours of jobs. Requests that wait for a fault are answered."""
         self._faults.clear()
         self._store.behaviours.clear()

@@ -9,7 +9,6 @@ import json
 import logging
 import pkgutil
 import socket
-import threading
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -27,6 +26,7 @@ from airflow_provider_polaris.polling.shared_client import shared_client
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.triggers.polaris import PolarisJobTrigger, PolarisTableTrigger
 from airflow_provider_polaris.waiting.crossing import JobTriggerArgs
+from tests.support import pool_threads
 from tests.support.airflow_versions import (
     FakeTaskInstance,
     context_of,
@@ -270,13 +270,11 @@ class TestTheEventLoop:
     @pytest.fixture
     def hanging(self, polaris, monkeypatch):
         """Let every request hang."""
-        assert all_threads_become_free()
         connection = json.loads(polaris.connection_json)
         connection["extra"]["timeout"] = 4
         monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
         polaris.delay_next(9999, seconds=3)
-        yield polaris
-        assert all_threads_become_free()
+        return polaris
 
     @staticmethod
     async def under_way(polaris, count: int = 2, seconds: float = 10.0) -> None:
@@ -331,7 +329,7 @@ class TestTheEventLoop:
             results, sent = asyncio.run(cancel(), debug=True)
             assert all(isinstance(result, asyncio.CancelledError) for result in results), "every wait is cancelled"
             assert sent == 2, "the list and one job"
-            assert all_threads_become_free(), "a running request ends within its timeout"
+            assert pool_threads.are_free(), "a running request ends within its timeout"
         gc.collect()
         assert len(hanging.requests) == sent
         assert not [record for record in caplog.records if record.name == "asyncio" and record.levelno > logging.INFO]
@@ -455,13 +453,6 @@ class TestTheEventLoop:
         assert one is three
         assert one is not two
         assert asyncio.run(clients())[0] is not one
-
-
-def all_threads_become_free(seconds: float = 10.0) -> bool:
-    """Whether all threads of the pool become free in that time: all must reach one barrier."""
-    barrier = threading.Barrier(client_module._pool._max_workers)
-    reached = [client_module._pool.submit(barrier.wait, seconds) for _ in range(barrier.parties)]
-    return not any(future.exception() for future in reached)
 
 
 def test_a_connection_in_use_shows_no_key():

@@ -46,6 +46,8 @@ class Faults:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.waiting: list[Fault] = []
+        #: How often all faults were removed. A request that waits for its fault then ends its wait.
+        self.cleared = 0
 
     def add(self, fault: Fault) -> None:
         """Add a fault."""
@@ -53,9 +55,10 @@ class Faults:
             self.waiting.append(fault)
 
     def clear(self) -> None:
-        """Remove all faults."""
+        """Remove all faults, also those that a request has and waits for."""
         with self._lock:
             self.waiting.clear()
+            self.cleared += 1
 
     def take(self, method: str, path: str) -> Fault | None:
         """Return the fault of this request, ``None`` if there is none, and count it."""

@@ -17,6 +17,8 @@ from airflow_provider_polaris.local.http.faults import Fault, Faults
 
 #: At least this many of the last requests are kept.
 REMEMBERED = 50_000
+#: How long a request that waits for its fault still waits after all faults were removed, in seconds.
+CLEARED_SECONDS = 0.1
 #: The paths that only the local Polaris has. Their requests have no faults, and are not recorded.
 OWN = ("/", "/local")
 
@@ -66,17 +68,21 @@ class Shell:
         await self._carry_out(self._faults.take(method, path), scope, receive, send_and_note)
 
     async def _carry_out(self, fault: Fault | None, scope: Scope, receive: Receive, send: Send) -> None:
-        if fault is None:
+        if fault is None or not await self._is_due(fault):
             await self._app(scope, receive, send)
-            return
-        if fault.delay:
-            await asyncio.sleep(fault.delay)
-        if fault.cut:
+        elif fault.cut:
             await self._cut(fault.cut, scope, receive, send)
         elif fault.status is not None:
             await _answer(fault, fault.status)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _is_due(self, fault: Fault) -> bool:
+        """Wait for the fault's delay. Return whether the fault still counts after that."""
+        cleared, end = self._faults.cleared, time.monotonic() + fault.delay
+        while cleared == self._faults.cleared and (left := end - time.monotonic()) > 0:  # noqa: ASYNC110 - set by a thread
+            await asyncio.sleep(min(left, CLEARED_SECONDS))
+        return cleared == self._faults.cleared
 
     async def _cut(self, when: str, scope: Scope, receive: Receive, send: Send) -> None:
         line = self._lines.get(tuple(scope["client"]))

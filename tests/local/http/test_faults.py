@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
 
 import pytest
@@ -87,3 +88,16 @@ def test_a_request_that_hangs_does_not_delay_other_requests(own_polaris, ask):
     start = time.monotonic()
     polaris.__exit__()
     assert time.monotonic() - start < 60, "a request that hangs does not delay the end of the server"
+
+
+@REQUESTS
+@pytest.mark.parametrize("asked", [{"hang": True}, {"delay": 60}], ids=str)
+def test_a_request_that_waits_for_its_fault_is_answered_when_all_faults_are_removed(own_polaris, ask, asked):
+    polaris, call = own_polaris
+    ask(polaris, call, match="GET .*/jobs", **asked)
+    timer = threading.Timer(0.2, polaris.clear_faults)
+    timer.start()
+    start = time.monotonic()
+    assert call("GET", "jobs").status_code == 200
+    assert time.monotonic() - start < 5
+    timer.join()
