@@ -1,21 +1,34 @@
 """make screenshots: the pictures of README and docs, from a scripted story on a real Airflow, in a browser.
 
-What differs between two runs (ports, times, paths of the machine) is replaced on the page before a picture is taken.
-The parts of the pages have nothing else that differs.
+The picture of the demo is the text of its run, as a terminal shows it. What differs between two runs (ports, ids,
+times, paths of the machine) is replaced before a picture is taken. The parts of the pages have nothing else that
+differs.
 """
 
 from __future__ import annotations
 
+import io
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.terminal_theme import DEFAULT_TERMINAL_THEME
+
 from tests.support.browser import chromium
-from tests.support.browser_story import PROJECT_ID, Story, story
+from tests.support.browser_story import JOBS, PROJECT_ID, Story, story
 from tests.support.connection_forms import connection_form
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "pictures"
+#: The picture of the demo, and the width of its terminal in characters.
+DEMO = FOLDER / "demo.svg"
+COLUMNS = 100
 TIDY = r"""
 () => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -86,6 +99,17 @@ def _unfold(_told: Story, page: Any) -> None:
     page.get_by_text("23988").first.wait_for()
 
 
+def _unfold_event(_told: Story, page: Any) -> None:
+    """Show the whole extra of an asset's event."""
+    counter = page.get_by_text("numRowsSkippedByError").first
+    folded = page.locator(".codicon-folding-collapsed").last
+    while True:
+        folded.or_(counter).first.wait_for()
+        if counter.count():
+            return
+        folded.click()
+
+
 def _fill_in(told: Story, page: Any) -> None:
     """Show the form with a connection."""
     form = connection_form(told.url, page)
@@ -108,6 +132,13 @@ PICTURES = (
     _log_of("lost", "Polaris no longer has the job"),
     _log_of("loaded", "Gate opens"),
     Picture("xcom", lambda told: told.task_page("loaded", "xcom"), "return_value", (320, 60, 960, 910), then=_unfold),
+    Picture(
+        "asset-event",
+        lambda told: told.task_page("loaded", "asset_events"),
+        "1 Asset Event",
+        (320, 60, 960, 760),
+        then=_unfold_event,
+    ),
     Picture("connection", _connections, "Add Connection", (180, 40, 920, 800), then=_fill_in),
     Picture("connection-extra", _connections, "Add Connection", (180, 40, 920, 1240), then=_fill_in_extra),
     Picture("local", lambda told: told.polaris.page_url, "orders", (0, 0, 1280, 400)),
@@ -121,6 +152,33 @@ def main() -> None:
         for picture in PICTURES:
             picture.take(told, browser)
             print(f"docs/pictures/{picture.path.name}")
+    DEMO.write_text(draw_demo())
+    print(f"docs/pictures/{DEMO.name}")
+
+
+def draw_demo() -> str:
+    """Run the demo, and return its text as a picture of a terminal."""
+    env = {**os.environ, "COLUMNS": str(COLUMNS), "PYTHONUTF8": "1"}
+    program = [sys.executable, str(ROOT / "scripts" / "demo.py")]
+    text = subprocess.run(program, env=env, capture_output=True, check=True).stdout.decode()
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), highlight=False)
+    console.print(f"$ make demo\n{tidy_demo(text)}", markup=False, end="")
+    svg = console.export_svg(title="make demo", theme=DEFAULT_TERMINAL_THEME, unique_id="demo")
+    # Without the fonts, which a browser would load from another host.
+    svg = re.sub(r"@font-face \{.*?\}\s*|<!--.*?-->\s*", "", svg, flags=re.DOTALL)
+    return "\n".join(line.rstrip() for line in svg.splitlines()) + "\n"
+
+
+def tidy_demo(text: str) -> str:
+    """Replace what differs between two runs of the demo: the port, the ids, the times and the number of polls."""
+    ids = dict.fromkeys(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", text))
+    for job_id, fixed in zip(ids, JOBS.values(), strict=False):
+        text = text.replace(job_id, fixed).replace(job_id[:8], fixed[:8])
+    text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8080", text)
+    for line, seconds in (("airflow db", " 7.0"), ("airflow dags", " 6.0"), ("job", "21.0")):
+        text = re.sub(rf" *[\d.]+ s  {line}", f"    {seconds} s  {line}", text)
+    text = re.sub(r"[\d.]+ s, deferred to the triggerer; \d+ polls", "8.0 s, deferred to the triggerer; 6 polls", text)
+    return re.sub(r"after [\d.]+ s", "after 6.0 s", text)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from airflow_provider_polaris._compat import AirflowFailException
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from scripts.diagram import PICTURE, draw
-from scripts.screenshots import PICTURES
+from scripts.screenshots import DEMO, PICTURES
 from tests.support.imports import PACKAGE, ROOT, import_graph
 from tests.support.messages import Messages, quotations, templates
 
@@ -50,7 +50,7 @@ def test_each_link_of_a_page_leads_to_a_file_and_a_heading(page):
 
 def test_a_command_makes_each_picture():
     shown = {name for page in PAGES for name in re.findall(r"!\[[^\]]+\]\((?:\S*/)?(\S+)\)", page.read_text())}
-    made = {PICTURE.name, "waits.svg", *(picture.path.name for picture in PICTURES)}
+    made = {PICTURE.name, DEMO.name, "waits.svg", *(picture.path.name for picture in PICTURES)}
     assert shown == made
     assert {path.name for path in (DOCS / "pictures").iterdir()} == made
 

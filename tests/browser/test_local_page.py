@@ -67,6 +67,19 @@ def test_every_text_is_readable_and_nothing_is_wider_than_the_screen(page_of, wi
     assert [text for text, contrast in shown if contrast < 4.5] == []
 
 
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_text_of_a_job_covers_its_neighbor(story, page_of, width):
+    polaris, _ = story
+    job_id = polaris.add_job(
+        executionStatus="completed", createdTimestamp="2026-11-01T06:00:00Z", completedTimestamp="2026-11-01T06:59:59Z"
+    )
+    page = page_of(width=width)
+    page.locator(".when", has_text="59 min 59 s").wait_for()
+    polaris.remove_job(job_id)
+    wider = "(cells) => cells.filter((cell) => cell.scrollWidth > cell.clientWidth + 1).map((cell) => cell.textContent)"
+    assert page.locator(".job summary > *").evaluate_all(wider) == []
+
+
 def test_a_job_shows_what_happens_and_why(page_of, story):
     _, jobs = story
     page = page_of()

@@ -47,6 +47,14 @@ for name, job_id in JOBS.items():
         PolarisJobSensor(task_id="gate", job_id=job_id, poke_interval=1, **OPTIONS[name])
 """
 COUNTERS = {"numRowsProcessed": 23_988, "numRowsSkippedByError": 7, "numRowsPersisted": 23_988}
+#: A job that is over, with times that are the same in each run.
+COMPLETED = {
+    "executionStatus": "completed",
+    "createdTimestamp": "2026-11-01T06:00:00Z",
+    "startedTimestamp": "2026-11-01T06:00:08Z",
+    "completedTimestamp": "2026-11-01T06:04:20Z",
+    "lastUpdatedTimestamp": "2026-11-01T06:04:20Z",
+}
 LOST_ROWS = {"status": "warn", "code": "invalid_rows_found", "message": "7 rows could not be parsed"}
 
 
@@ -81,7 +89,7 @@ def _tell(story: Story) -> None:
         polaris.add_job(
             id=job_id,
             **body,
-            executionStatus="completed" if is_over else "running",
+            **(COMPLETED if is_over else {"executionStatus": "running"}),
             health=LOST_ROWS if is_over else {"status": "ok"},
             metrics=COUNTERS,
         )
