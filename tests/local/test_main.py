@@ -37,19 +37,14 @@ def run_main(monkeypatch, capsys):
     """Return a function that runs the command in this process for a moment, and returns its output."""
 
     def run(*arguments):
-        handlers = {}
+        def stop_soon(number, handler):
+            """Take the handler of a signal, and stop as soon as the command is ready for the signal."""
+            if number == signal.SIGTERM:
+                threading.Timer(0.1, handler).start()
+
         monkeypatch.setattr(sys, "argv", ["local", *arguments])
-        monkeypatch.setattr(signal, "signal", handlers.__setitem__)
-
-        def stop():
-            handlers[signal.SIGTERM]()
-
-        stopped = threading.Timer(0.3, stop)
-        stopped.start()
-        try:
-            main()
-        finally:
-            stopped.cancel()
+        monkeypatch.setattr(signal, "signal", stop_soon)
+        main()
         return capsys.readouterr().out
 
     return run
