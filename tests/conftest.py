@@ -64,6 +64,8 @@ def polaris(_server, monkeypatch):
     assert pool_threads.are_free(), "a request is sent for longer than its test"
     for job_id in list(_server._store.jobs):  # some jobs are malformed, or have a time in the future (moved_clock)
         _server.remove_job(job_id)
+    for table in _server._store.tables.granularities():
+        _server.remove_table(table)
     _server.api_key = API_KEY
     _server.cancel_checks = 1
 
