@@ -39,7 +39,8 @@ SAMPLES: Mapping[str, Any] = {
     "source.tableName": SOURCE_TABLE,
     "source.data": ROWS,
     "source.fileList": [FILE],
-    "source.inputSchema": [{"name": "timestamp", "dataType": "string"}, {"name": "city", "dataType": "string"}],
+    # The first column gets each type in turn, and no expression uses it.
+    "source.inputSchema": [{"name": name, "dataType": "string"} for name in ("any", "timestamp", "city")],
     "mappings": [
         {"columnName": "__time", "expression": 'TIME_PARSE("timestamp")', "isAggregation": False},
         {"columnName": "city", "expression": '"city"'},

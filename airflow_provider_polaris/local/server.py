@@ -293,9 +293,8 @@ class LocalPolaris:
             self._store.tables[name].script = [dict(change) for change in changes]
 
     def remove_table(self, name: str) -> None:
-        """Remove a table."""
-        with self._store.lock:
-            self._store.tables.drop(name)
+        """Remove a table and its rows."""
+        self._store.drop_table(name)
 
     def fail_next(self, times: int = 1, *, status: int = 503, retry_after: object = None, match: str = "") -> None:
         """Answer the next requests with an error in the service's shape.

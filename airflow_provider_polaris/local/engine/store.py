@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
+from airflow_provider_polaris.local.engine.database import Database
 from airflow_provider_polaris.local.engine.queries import partitioning_of, replaces, target_of
 from airflow_provider_polaris.local.engine.specs import DEFAULT_GRANULARITY, Project, format_read_here
 from airflow_provider_polaris.local.engine.tables import Rows, Tables
@@ -114,20 +115,30 @@ class Store:
         self.jobs: dict[str, StoredJob] = {}
         self.files: dict[str, StoredFile] = {}
         self.tables = Tables(USER, available_after)
+        self.database = Database(self._new_database_folder)
         self.behaviours = Behaviours()
         self.cancel_checks = cancel_checks
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def close(self) -> None:
-        """Remove the uploaded files."""
+        """Remove the rows and the uploaded files."""
+        self.database.close()
         if self._folder:
             self._folder.cleanup()
 
     def new_file_path(self) -> Path:
         """Return a path for a new file. It does not depend on the name under which the file is uploaded."""
+        return self._root() / str(uuid.uuid4())
+
+    def _new_database_folder(self) -> Path:
+        folder = self._root() / "database"
+        folder.mkdir()
+        return folder
+
+    def _root(self) -> Path:
         with self.lock:
             self._folder = self._folder or tempfile.TemporaryDirectory(prefix="local-polaris-")
-        return Path(self._folder.name) / str(uuid.uuid4())
+            return Path(self._folder.name)
 
     def add_job(self, body: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> StoredJob:
         """Store a job as the API would have it. A field that is missing gets the value of a new job."""
@@ -202,6 +213,12 @@ class Store:
         else:
             message = "The local Polaris does not run jobs of this kind: this job stays pending until a test changes it"
             job.logs = [{"timestamp": timestamp(), "healthStatus": "ok", "message": message}]
+
+    def drop_table(self, name: str) -> None:
+        """Remove a table and its rows."""
+        with self.database.writing, self.lock:
+            self.database.drop(name)
+            self.tables.drop(name)
 
     def update(self, job: StoredJob, **changes: Any) -> None:
         """Change fields of a job's body. Only scripts may change a job that is over.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from airflow_provider_polaris.local.engine.intervals import Span, contains, over
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 #: The fields that the summaries in the list of tables lack.
-NOT_IN_SUMMARY = {"schema", "clusteringColumns"}
+NOT_IN_SUMMARY = {"schema", "queryableSchema", "clusteringColumns"}
 
 Rows = Mapping[Span | None, int]
 
@@ -34,6 +34,14 @@ class StoredTable:
     fields: dict[str, Any] = field(default_factory=dict)
     #: Changes of those fields to make, one for each further request for the table.
     script: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_column(self, name: str, kind: str, *, is_measure: bool) -> None:
+        """Add a column to the schema if the table does not have it."""
+        if any(column["name"] == name for column in self.body["queryableSchema"]):
+            return
+        role = {"type": "measure" if is_measure else "dimension"} if self.body["type"] == "aggregate" else {}
+        self.body["schema"].append({**role, "name": name, "dataType": kind})
+        self.body["queryableSchema"].append({"name": name, "dataType": kind, "isDiscovered": False})
 
     @property
     def total(self) -> int | None:
@@ -79,6 +87,7 @@ class Tables:
             "partitioningGranularity": "day",
             "schemaMode": "flexible",
             "schema": [],
+            "queryableSchema": [],
             "clusteringColumns": [],
         }
         table = self._tables[name] = StoredTable(body | fields)
@@ -93,14 +102,25 @@ class Tables:
         field = "partitioningGranularity"
         return {name: table.fields.get(field, table.body[field]) for name, table in self._tables.items()}
 
-    def load(self, name: str, rows: Rows | None, size: int, *, replaced: list[str] | None) -> None:
+    def load(
+        self,
+        name: str,
+        rows: Rows | None,
+        size: int,
+        *,
+        replaced: list[str] | None,
+        columns: Iterable[tuple[str, str, bool]] = (),
+    ) -> None:
         """Add a completed job's rows to a table. They can be queried some time later.
 
         :param rows: the number of rows of each partition; ``None`` if the local Polaris cannot count them.
         :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
+        :param columns: the name and the type of each column that the job writes, and whether it is aggregated.
         """
         table = self.add(name)
         before = table.total
+        for column, kind, is_measure in columns:
+            table.add_column(column, kind, is_measure=is_measure)
         if replaced is not None:
             self._remove(table, replaced, in_whole_partitions=False)
         for partition, count in (rows or {}).items():
@@ -122,6 +142,13 @@ class Tables:
         self._remove(table, intervals, in_whole_partitions=True)
         self._changed(table, before)
         return left - sum(table.rows.values()) if was_counted and table.is_counted else None
+
+    def partitions_in(self, name: str, intervals: list[str]) -> list[Span]:
+        """Return the partitions of a table that overlap these intervals, all of them if there are no intervals."""
+        table = self._tables.get(name)
+        spans = spans_of(intervals)
+        found = table.rows if table else {}
+        return [one for one in found if one is not None and (not intervals or overlap(spans, one))]
 
     def _remove(self, table: StoredTable, intervals: list[str], *, in_whole_partitions: bool) -> None:
         if not intervals:

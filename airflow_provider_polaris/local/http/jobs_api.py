@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from airflow_provider_polaris.local.engine.runner import Runner
-from airflow_provider_polaris.local.engine.specs import form_faults_of, rule_faults_of
+from airflow_provider_polaris.local.engine.specs import SpecFault, expression_faults_of, form_faults_of, rule_faults_of
 from airflow_provider_polaris.local.engine.store import OVER, USER, Store, StoredJob, summary_of
 from airflow_provider_polaris.local.http.answers import (
     ApiError,
@@ -128,11 +128,19 @@ class JobsApi:
 
         return fits
 
+    def _faults_of(self, spec: Any) -> list[SpecFault]:
+        if faults := form_faults_of(spec):
+            return faults
+        with self._store.lock:
+            project = self._store.project()
+            faults = rule_faults_of(spec, project)
+        return faults or expression_faults_of(spec, project, self._store.database)
+
     async def _create(self, request: Request) -> Response:
         spec = await json_of(request)
-        faults = await run_in_threadpool(form_faults_of, spec)
+        faults = await run_in_threadpool(self._faults_of, spec)
         with self._store.lock:
-            if faults := faults or rule_faults_of(spec, self._store.project()):
+            if faults := faults or rule_faults_of(spec, self._store.project()):  # a file may be deleted since
                 first, *more = faults
                 details = [error_body(400, fault.message, fault.target) for fault in faults] if more else None
                 raise ApiError(400, first.message, first.target, details=details)

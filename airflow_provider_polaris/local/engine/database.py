@@ -1,0 +1,156 @@
+"""The DuckDB database behind the local Polaris, which can reach nothing but its own folder."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from airflow_provider_polaris.local.engine.druid_names import physical
+from airflow_provider_polaris.local.engine.druid_time import timestamp_literal
+from airflow_provider_polaris.local.engine.intervals import Span
+
+if TYPE_CHECKING:
+    import duckdb
+
+#: The most memory that the database takes. What needs more is kept in files.
+MEMORY = "512MB"
+#: A moment in ISO 8601 with days, as Druid's TIME_PARSE reads it: a date, a time after ``T`` or a space, an offset.
+_DATE = "[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?"
+_TIME = "[T ][0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?)?"
+_OFFSET = "(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)?"
+#: The most common form, which DuckDB reads as it is, ten times as fast.
+_COMMON = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?Z?"
+#: Of a moment that DuckDB does not read as it is: the missing parts are added.
+_COMPLETE = (
+    "CASE WHEN length(d) = 4 THEN d || '-01-01' WHEN length(d) = 7 THEN d || '-01' ELSE d END || ' ' || "
+    "CASE WHEN t = '' THEN '00:00:00' WHEN length(t) = 3 THEN t[2:] || ':00:00' WHEN length(t) = 6 THEN t[2:] || ':00' "
+    "ELSE replace(t[2:], ',', '.') END"
+)
+
+_MACROS = f"""
+CREATE MACRO druid_complete(d, t, o) AS date_trunc('milliseconds', timezone('UTC', TRY_CAST(
+    {_COMPLETE} || CASE WHEN o = '' THEN 'Z' ELSE o END AS TIMESTAMPTZ)));
+CREATE MACRO druid_time_parse(s) AS CASE
+    WHEN regexp_full_match(s, '{_COMMON}') THEN date_trunc('milliseconds', TRY_CAST(s AS TIMESTAMP))
+    WHEN regexp_full_match(s, '{_DATE}({_TIME}{_OFFSET})?') THEN druid_complete(
+    regexp_extract(s, '^{_DATE}'), regexp_extract(s, '{_TIME}'),
+    regexp_extract(s, '[T ][0-9:.,]*{_OFFSET}$', 1)) END;
+CREATE MACRO druid_to_timestamp(x) AS CASE
+    WHEN typeof(x) IN ('TIMESTAMP', 'DATE', '"NULL"') THEN TRY_CAST(x AS TIMESTAMP)
+    WHEN typeof(x) = 'VARCHAR' THEN druid_time_parse(CAST(x AS VARCHAR))
+    ELSE make_timestamp(TRY_CAST(CAST(x AS VARCHAR) AS BIGINT) * 1000) END;
+CREATE MACRO druid_to_long(x) AS CASE
+    WHEN typeof(x) IN ('TIMESTAMP', 'DATE') THEN epoch_ms(TRY_CAST(CAST(x AS VARCHAR) AS TIMESTAMP))
+    WHEN typeof(x) IN ('DOUBLE', 'FLOAT') THEN TRY_CAST(trunc(TRY_CAST(x AS DOUBLE)) AS BIGINT)
+    WHEN typeof(x) = 'VARCHAR' AND NOT regexp_full_match(CAST(x AS VARCHAR), '[+-]?[0-9]+')
+        THEN TRY_CAST(trunc(TRY_CAST(x AS DOUBLE)) AS BIGINT)
+    ELSE TRY_CAST(x AS BIGINT) END;
+CREATE MACRO druid_mv_to_array(x) AS CASE
+    WHEN x IS NULL THEN NULL
+    WHEN x[1] = '[' AND json_valid(x) THEN from_json(x, '["VARCHAR"]')
+    ELSE [x] END;
+"""
+
+
+class Database:
+    """The rows of all tables. The database is opened when it is first needed: many tests load no row.
+
+    :param folder: returns the folder of its files.
+    :param memory: the most memory that it takes, such as ``512MB``. What needs more is kept in the folder.
+    """
+
+    def __init__(self, folder: Callable[[], Path], memory: str = MEMORY) -> None:
+        self._folder = folder
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
+        #: Held while the rows of a table and their number change.
+        self.writing = threading.RLock()
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        """Return a new connection to the database, with temporary tables of its own."""
+        with self._lock:
+            if self._connection is None:
+                self._connection = _open(self._folder(), self._memory)
+            return self._connection.cursor()
+
+    def close(self) -> None:
+        """Close the database."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def insert(
+        self, cursor: duckdb.DuckDBPyConnection, table: str, columns: Sequence[tuple[str, str]], rows: str
+    ) -> None:
+        """Add rows to a table. The table and its columns are made if they do not exist.
+
+        :param columns: the name of each column, and its type in DuckDB.
+        :param rows: the query that gives the rows.
+        """
+        name = _quoted(table)
+        stored = ", ".join(f"{_quoted(column)} {kind}" for column, kind in columns)
+        cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} ({stored})")
+        for column, kind in columns:
+            cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {_quoted(column)} {kind}")
+        cursor.execute(f"INSERT INTO {name} ({', '.join(_quoted(column) for column, _ in columns)}) {rows}")
+
+    def delete(self, cursor: duckdb.DuckDBPyConnection, table: str, spans: Sequence[Span]) -> None:
+        """Delete the rows of a table in these spans of time, all rows if there are none."""
+        if not self.has(cursor, table):
+            return
+        within = " OR ".join(
+            f"({_quoted('__time')} >= {timestamp_literal(first)} AND {_quoted('__time')} < {timestamp_literal(last)})"
+            for first, last in spans
+        )
+        cursor.execute(f"DELETE FROM {_quoted(table)} WHERE {within or 'true'}")
+
+    def delete_all(self, table: str, spans: Sequence[Span]) -> None:
+        """Delete the rows of a table in these spans of time, if the database is open: otherwise there are none."""
+        if self._connection is not None and spans:
+            with self.cursor() as cursor:
+                self.delete(cursor, table, spans)
+
+    def drop(self, table: str) -> None:
+        """Delete a table with its rows."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.execute(f"DROP TABLE IF EXISTS {_quoted(table)}")
+
+    def has(self, cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
+        """Return whether a table has had rows."""
+        return bool(cursor.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = $1", [physical(table)]).fetchall())
+
+
+def _quoted(name: str) -> str:
+    return f'"{physical(name)}"'
+
+
+def _open(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:
+    """Open the database in a folder, or make it. It reaches no other file, and its settings cannot be changed.
+
+    The import takes a tenth of a second, which only a local Polaris that loads rows needs.
+    """
+    import duckdb
+
+    connection = duckdb.connect(
+        folder / "tables.duckdb",
+        config={
+            "memory_limit": memory,
+            "threads": 2,
+            "temp_directory": str(folder / "tmp"),
+            "allow_community_extensions": False,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+            "python_enable_replacements": False,
+        },
+    )
+    connection.execute("SET GLOBAL TimeZone = 'UTC'")
+    connection.execute("SET GLOBAL integer_division = true")
+    connection.execute(_MACROS.replace("CREATE MACRO", "CREATE OR REPLACE MACRO"))
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection

@@ -1,0 +1,31 @@
+"""Names and texts of Druid as DuckDB writes them.
+
+The name of a column or table is written as its bytes in hexadecimal: DuckDB ignores the case of names, and Druid does
+not.
+"""
+
+from __future__ import annotations
+
+
+class SqlFault(Exception):
+    """An expression or query that Druid rejects."""
+
+
+def physical(name: str) -> str:
+    """Return the name that DuckDB has for a column or table."""
+    return f"n{name.encode().hex()}"
+
+
+def logical(name: str) -> str:
+    """Return the name that :func:`physical` has made a name of."""
+    return bytes.fromhex(name[1:]).decode()
+
+
+def text_literal(text: str) -> str:
+    """Return a text as a literal of DuckDB.
+
+    :raises SqlFault: for a text with a null byte, which no literal can have.
+    """
+    if "\0" in text:
+        raise SqlFault("A literal cannot have a null byte")
+    return "'" + text.replace("'", "''") + "'"

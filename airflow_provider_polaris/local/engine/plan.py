@@ -1,0 +1,245 @@
+"""The plan of a batch job: its columns and its filter as DuckDB writes them, and the faults of its expressions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import duckdb
+
+from airflow_provider_polaris.local.engine.druid_names import SqlFault, physical
+from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut, Translation, translate_expression
+
+#: How DuckDB stores the columns of each type of Druid, of the types that the local Polaris reads.
+STORED_AS: Mapping[str, str] = {
+    "bigint": "BIGINT", "complex<json>": "JSON", "double": "DOUBLE", "doubleArray": "DOUBLE[]", "float": "FLOAT",
+    "floatArray": "FLOAT[]", "json": "JSON", "long": "BIGINT", "longArray": "BIGINT[]", "string": "VARCHAR",
+    "stringArray": "VARCHAR[]", "timestamp": "VARCHAR", "varchar": "VARCHAR",
+}  # fmt: skip
+#: The type of Druid for each type that an expression may have in DuckDB, and how its value is stored.
+_TYPE_OF: Mapping[str, tuple[str, str]] = {
+    "BIGINT": ("long", "{}"),
+    "BIGINT[]": ("longArray", "{}"),
+    "BOOLEAN": ("long", "CAST({} AS BIGINT)"),
+    "DATE": ("long", "epoch_ms(CAST({} AS TIMESTAMP))"),
+    "DOUBLE": ("double", "{}"),
+    "DOUBLE[]": ("doubleArray", "{}"),
+    "FLOAT": ("float", "{}"),
+    "FLOAT[]": ("floatArray", "{}"),
+    "HUGEINT": ("long", "CAST({} AS BIGINT)"),
+    "INTEGER": ("long", "CAST({} AS BIGINT)"),
+    "JSON": ("json", "{}"),
+    "TIMESTAMP": ("long", "epoch_ms({})"),
+    "VARCHAR": ("string", "{}"),
+    "VARCHAR[]": ("stringArray", "{}"),
+    '"NULL"': ("string", "CAST({} AS VARCHAR)"),
+}
+#: How ``__time`` is made of a value of each type: a number is milliseconds, and a text is read like TIME_PARSE does.
+_TIME_FROM: Mapping[str, str] = {
+    "BIGINT": "make_timestamp(CAST({} AS BIGINT) * 1000)",
+    "DATE": "CAST({} AS TIMESTAMP)",
+    "TIMESTAMP": "{}",
+    "VARCHAR": "druid_time_parse({})",
+    '"NULL"': "CAST({} AS TIMESTAMP)",
+}
+#: In a message of DuckDB: the function, which has another name there than in Druid, and the types that it got.
+_TYPES_GIVEN = re.compile(r"given name and argument types '\w+(\(.*?\))'")
+
+
+class PlanFault(NamedTuple):
+    """A message, and the path of the wrong field in the spec.
+
+    :param is_limit: whether only the local Polaris rejects it.
+    """
+
+    path: str
+    message: str
+    is_limit: bool
+
+
+class Column(NamedTuple):
+    """A column that a job writes.
+
+    :param expression: the value as DuckDB writes it.
+    :param kind: the type of Druid.
+    """
+
+    name: str
+    expression: str
+    kind: str
+    is_aggregation: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a batch job makes the rows of its table.
+
+    :param inputs: the type of each input column, by name.
+    :param columns: the columns that the job writes.
+    :param condition: the filter as DuckDB writes it.
+    :param time: the value of ``__time`` as DuckDB writes it, a timestamp.
+    :param time_input: the input column that ``__time`` comes from, ``None`` if there are several or none.
+    :param used: the input columns that the columns of the table and the filter need.
+    :param texts: the input columns of texts that are mapped as they are.
+    """
+
+    inputs: Mapping[str, str]
+    columns: Sequence[Column]
+    condition: str
+    time: str
+    time_input: str | None
+    used: frozenset[str]
+    texts: Sequence[str]
+
+    @property
+    def is_rollup(self) -> bool:
+        """Whether rows with equal dimensions become one row."""
+        return any(column.is_aggregation for column in self.columns)
+
+
+class Planner:
+    """Makes the plan of a batch job, and finds the faults of its expressions.
+
+    :param connection: of the database, which finds out the types of expressions.
+    :param measures: the names of the columns that the table aggregates. A mapping to one needs no ``isAggregation``.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, spec: Mapping[str, Any], measures: Container[str] = ()
+    ) -> None:
+        self._connection = connection
+        self._spec = spec
+        self._measures = measures
+        self.faults: list[PlanFault] = []
+        self._inputs: dict[str, str] = {}
+        #: The columns of types that the local Polaris does not read. Nothing is known about their expressions.
+        self._unread: set[str] = set()
+        for number, column in enumerate(spec["source"]["inputSchema"]):
+            if column["dataType"] in STORED_AS:
+                self._inputs[column["name"]] = column["dataType"]
+            else:
+                self._unread.add(column["name"])
+                self._refuse(f"source.inputSchema[{number}].dataType", SqlNotCarriedOut(f"{column['dataType']!r}"))
+        columns = ", ".join(
+            f'CAST(NULL AS {STORED_AS[kind]}) AS "{physical(name)}"' for name, kind in self._inputs.items()
+        )
+        self._no_rows = f"(SELECT {columns or '1'})"
+
+    def plan(self) -> Plan:
+        """Return the plan. It is complete if ``faults`` is empty."""
+        mappings = self._spec.get("mappings") or []
+        translations = [self._translated(mapping, number) for number, mapping in enumerate(mappings)]
+        kinds = self._types_of(translations)
+        columns: list[Column] = []
+        texts: list[str] = []
+        used: set[str] = set()
+        time, time_input = "NULL", None
+        for number, (mapping, translation) in enumerate(zip(mappings, translations, strict=True)):
+            if translation is None:
+                continue
+            try:
+                column = self._column(mapping["columnName"], translation, kinds.get(translation.sql))
+            except SqlFault as fault:
+                self._refuse(f"mappings[{number}].expression", fault)
+                continue
+            columns.append(column)
+            used |= translation.columns
+            one = next(iter(translation.columns)) if len(translation.columns) == 1 else None
+            if column.name == "__time":
+                time, time_input = column.expression, one
+            elif one and self._inputs[one] in ("string", "varchar") and translation.sql == f'"{physical(one)}"':
+                texts.append(one)
+        condition = "true"
+        if text := self._spec.get("filterExpression"):
+            try:
+                translation = translate_expression(text, self._inputs.keys() | self._unread)
+                if not translation.columns & self._unread:
+                    condition = self._condition(translation)
+                    used |= translation.columns
+            except SqlFault as fault:
+                self._refuse("filterExpression", fault)
+        return Plan(self._inputs, columns, condition, time, time_input, frozenset(used), texts)
+
+    def _translated(self, mapping: Mapping[str, Any], number: int) -> Translation | None:
+        """Return the translation of a mapping, ``None`` if it has a fault."""
+        name, given = mapping["columnName"], mapping.get("isAggregation")
+        is_wanted = name in self._measures if given is None else bool(given)
+        try:
+            translation = translate_expression(mapping["expression"], self._inputs.keys() | self._unread)
+            if translation.is_aggregation and not is_wanted:
+                raise SqlFault("It aggregates, so the mapping needs isAggregation")
+            if is_wanted and not translation.is_aggregation:
+                raise SqlFault("With isAggregation it must have an aggregation function")
+            if name == "__time" and translation.is_aggregation:
+                raise SqlFault("__time cannot be an aggregation")
+        except SqlFault as fault:
+            self._refuse(f"mappings[{number}].expression", fault)
+            return None
+        return None if translation.columns & self._unread else translation
+
+    def _column(self, name: str, translation: Translation, kind: str | None) -> Column:
+        """Return the column of a translation.
+
+        :param kind: the type in DuckDB, ``None`` if it is not known yet.
+        """
+        kind = kind or self._duckdb_type(translation.sql)
+        if name == "__time":
+            if kind not in _TIME_FROM:
+                raise SqlFault(f"__time must be a timestamp, not a {kind}")
+            return Column(name, _TIME_FROM[kind].format(translation.sql), "timestamp", is_aggregation=False)
+        if kind not in _TYPE_OF:
+            raise SqlNotCarriedOut(f"An expression of the type {kind}")
+        druid, stored = _TYPE_OF[kind]
+        return Column(name, stored.format(translation.sql), druid, translation.is_aggregation)
+
+    def _condition(self, translation: Translation) -> str:
+        if translation.is_aggregation:
+            raise SqlFault("A filter cannot aggregate")
+        if self._duckdb_type(translation.sql) not in {"BOOLEAN", '"NULL"'}:
+            raise SqlFault("A filter must be true or false")
+        return translation.sql
+
+    def _refuse(self, path: str, fault: SqlFault) -> None:
+        self.faults.append(PlanFault(path, str(fault), isinstance(fault, SqlNotCarriedOut)))
+
+    def _types_of(self, translations: Sequence[Translation | None]) -> dict[str, str]:
+        """Return the type of each expression in DuckDB; none of a group that has a fault.
+
+        One statement for all takes a second for 30,000 columns. One for each would take hours.
+        """
+        kinds: dict[str, str] = {}
+        for is_aggregation in (False, True):
+            found = [one.sql for one in translations if one and one.is_aggregation is is_aggregation]
+            try:
+                kinds |= dict(zip(found, self._described(found), strict=True))
+            except duckdb.Error:
+                continue  # the types are asked for one by one, to find the fault
+        return kinds
+
+    def _described(self, expressions: Sequence[str]) -> list[str]:
+        if not expressions:
+            return []
+        items = ", ".join(f"{expression} AS x{n}" for n, expression in enumerate(expressions))
+        return [
+            str(row[1]) for row in self._connection.execute(f"DESCRIBE SELECT {items} FROM {self._no_rows}").fetchall()
+        ]
+
+    def _duckdb_type(self, expression: str) -> str:
+        """Return the type of an expression.
+
+        :raises SqlFault: if its parts have types that do not fit.
+        """
+        try:
+            return self._described([expression])[0]
+        except duckdb.Error as error:
+            raise SqlFault(type_message(error)) from None
+
+
+def type_message(error: Exception) -> str:
+    """Return the reason for which DuckDB rejects an expression or a query, in one line."""
+    first = str(error).split("\n", 1)[0]
+    reason = first.partition("Error: ")[2] or first
+    types = _TYPES_GIVEN.search(reason)
+    return f"The SQL has a fault: {f'no function takes {types[1]}' if types else reason}"
