@@ -26,6 +26,7 @@ from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faul
 from airflow_provider_polaris.local.http.files_api import FilesApi
 from airflow_provider_polaris.local.http.jobs_api import JobsApi
 from airflow_provider_polaris.local.http.page import PageApi
+from airflow_provider_polaris.local.http.query_api import QueryApi
 from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protocol
 
 
@@ -77,7 +78,11 @@ class LocalPolaris:
         self._lines: dict[Any, asyncio.Transport] = {}
         self._account = AccountApi(self.project_id, lambda: self.permissions)
         app = self._gatekeeper.app(
-            [*JobsApi(self._store, self._runner).endpoints(), *FilesApi(self._store).endpoints()],
+            [
+                *JobsApi(self._store, self._runner).endpoints(),
+                *FilesApi(self._store).endpoints(),
+                *QueryApi(self._store).endpoints(),
+            ],
             [
                 *self._account.endpoints(),
                 *PageApi(self._store, self._faults, self.requests).endpoints(),

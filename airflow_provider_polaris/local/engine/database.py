@@ -29,6 +29,20 @@ _COMPLETE = (
     "ELSE replace(t[2:], ',', '.') END"
 )
 
+#: The longest text that an expression may make, in characters. DuckDB does not count such a text as its memory, and
+#: cannot be interrupted while it makes the text.
+MAX_TEXT = 4_000_000
+
+
+def _fitting(length: str, argument: str) -> str:
+    """Return an argument of a function, or an error if the function's text would be too long.
+
+    DuckDB evaluates a branch of CASE that it does not need if all its parts are constant. It needs every argument.
+    """
+    message = f"A text would have more than {MAX_TEXT:,} characters"
+    return f"CASE WHEN {length} > {MAX_TEXT} THEN error('{message}') ELSE {argument} END"
+
+
 _MACROS = f"""
 CREATE MACRO druid_complete(d, t, o) AS date_trunc('milliseconds', timezone('UTC', TRY_CAST(
     {_COMPLETE} || CASE WHEN o = '' THEN 'Z' ELSE o END AS TIMESTAMPTZ)));
@@ -47,6 +61,15 @@ CREATE MACRO druid_to_long(x) AS CASE
     WHEN typeof(x) = 'VARCHAR' AND NOT regexp_full_match(CAST(x AS VARCHAR), '[+-]?[0-9]+')
         THEN TRY_CAST(trunc(TRY_CAST(x AS DOUBLE)) AS BIGINT)
     ELSE TRY_CAST(x AS BIGINT) END;
+CREATE MACRO druid_concat(a, b) AS a || {_fitting("length(a) + length(b)", "b")};
+CREATE MACRO druid_repeat(a, n) AS repeat(a, {_fitting("length(a)::HUGEINT * n", "n")});
+CREATE MACRO druid_replace(a, b, c) AS replace(a, b, {
+    _fitting("CASE WHEN contains(a, b) THEN (length(a) + 1)::HUGEINT * (length(c) + 1) ELSE 0 END", "c")
+});
+CREATE MACRO druid_lpad(a, n, b) AS CASE WHEN b = '' THEN left(a, CAST(n AS INTEGER))
+    ELSE lpad(a, CAST({_fitting("n", "n")} AS INTEGER), CASE WHEN b = '' THEN ' ' ELSE b END) END;
+CREATE MACRO druid_rpad(a, n, b) AS CASE WHEN b = '' THEN left(a, CAST(n AS INTEGER))
+    ELSE rpad(a, CAST({_fitting("n", "n")} AS INTEGER), CASE WHEN b = '' THEN ' ' ELSE b END) END;
 CREATE MACRO druid_mv_to_array(x) AS CASE
     WHEN x IS NULL THEN NULL
     WHEN x[1] = '[' AND json_valid(x) THEN from_json(x, '["VARCHAR"]')
@@ -141,6 +164,7 @@ def _open(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:
         config={
             "memory_limit": memory,
             "threads": 2,
+            "max_temp_directory_size": "4GB",
             "temp_directory": str(folder / "tmp"),
             "allow_community_extensions": False,
             "autoinstall_known_extensions": False,

@@ -6,6 +6,9 @@ not.
 
 from __future__ import annotations
 
+#: How much of a faulty text a message has, in characters.
+MAX_SHOWN = 60
+
 
 class SqlFault(Exception):
     """An expression or query that Druid rejects."""
@@ -29,3 +32,9 @@ def text_literal(text: str) -> str:
     if "\0" in text:
         raise SqlFault("A literal cannot have a null byte")
     return "'" + text.replace("'", "''") + "'"
+
+
+def shown(text: str) -> str:
+    """Return a text for a message: one short line in quotes."""
+    text = " ".join(text.split())
+    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")

@@ -24,15 +24,13 @@ from airflow_provider_polaris.local.engine.druid_functions import (
     TAKE_DISTINCT,
     VARIADIC,
 )
-from airflow_provider_polaris.local.engine.druid_names import SqlFault, physical, text_literal
+from airflow_provider_polaris.local.engine.druid_names import SqlFault, physical, shown, text_literal
 from airflow_provider_polaris.local.engine.druid_time import TimeError, duckdb_period, duckdb_time_format, span_as_sql
 
 #: The deepest nesting of an expression. Deeper ones would exhaust Python's stack.
 MAX_DEPTH = 150
 #: The longest expression or query, in characters.
 MAX_LENGTH = 100_000
-#: How much of a faulty text a message has, in characters.
-MAX_SHOWN = 60
 
 
 class SqlNotCarriedOut(SqlFault):
@@ -74,20 +72,24 @@ def translate_expression(text: str, columns: Container[str]) -> Translation:
     :raises SqlNotCarriedOut: if the local Polaris does not carry it out.
     """
     # A space after the text would be in a comment that the text begins.
-    statements = _parsed(f"SELECT {text}\n")
+    statements = parse(f"SELECT {text}\n")
     if len(statements) != 1 or not isinstance(statements[0], exp.Select):
-        raise SqlFault(f"It must be one SQL expression, not {_shown(text)}")
+        raise SqlFault(f"It must be one SQL expression, not {shown(text)}")
     select = statements[0]
     if len(select.expressions) != 1 or any(value for name, value in select.args.items() if name != "expressions"):
-        raise SqlFault(f"It must be one SQL expression, not {_shown(text)}")
+        raise SqlFault(f"It must be one SQL expression, not {shown(text)}")
     (node,) = select.expressions
     if isinstance(node, (exp.Alias, exp.Star)):
-        raise SqlFault(f"It must be one SQL expression, not {_shown(text)}")
+        raise SqlFault(f"It must be one SQL expression, not {shown(text)}")
     writer = ExpressionWriter(columns)
     return Translation(writer.write(node), writer.aggregations > 0, frozenset(writer.used))
 
 
-def _parsed(text: str) -> Sequence[exp.Expr | None]:
+def parse(text: str) -> Sequence[exp.Expr | None]:
+    """Return the statements of a text.
+
+    :raises SqlFault: if it has a syntax error, or is too long or nested too deeply.
+    """
     if len(text) > MAX_LENGTH:
         raise SqlFault(f"It must have at most {MAX_LENGTH:,} characters")
     try:
@@ -114,12 +116,7 @@ def _syntax_error(error: SqlglotError) -> str:
     if not details:
         return f"The SQL has a syntax error: {str(error).splitlines()[0]}"
     near = str(details[0].get("highlight") or "").strip()
-    return f"The SQL has a syntax error near {_shown(near)}" if near else "The SQL has a syntax error at its end"
-
-
-def _shown(text: str) -> str:
-    text = " ".join(text.split())
-    return repr(text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…")
+    return f"The SQL has a syntax error near {shown(near)}" if near else "The SQL has a syntax error at its end"
 
 
 _TYPES = {
@@ -182,7 +179,7 @@ class ExpressionWriter:
         operator = _OPERATORS.get(type(node))
         if operator is not None:
             return f"({self.write(node.this)} {operator} {self.write(node.expression)})"
-        raise SqlNotCarriedOut(_shown(node.sql(dialect="druid")))
+        raise SqlNotCarriedOut(shown(node.sql(dialect="druid")))
 
     def column(self, name: str) -> str:
         """Return a column.
@@ -190,15 +187,26 @@ class ExpressionWriter:
         :raises SqlFault: if there is no such column.
         """
         if name not in self._columns:
-            raise SqlFault(f"There is no column {_shown(name)}")
+            raise SqlFault(f"There is no column {shown(name)}")
         self.used.add(name)
         return f'"{physical(name)}"'
+
+    def column_of(self, table: str, name: str) -> str:  # noqa: ARG002 - a query needs both
+        """Return a column of a table. An expression alone has none.
+
+        :raises SqlFault: if there is no such table or column.
+        """
+        raise SqlFault(f"There is no table {shown(table)} in an expression")
+
+    def subquery(self, node: exp.Expr) -> str:
+        """Return a query in an expression. An expression alone has none."""
+        raise SqlNotCarriedOut(shown(node.sql(dialect="druid")))
 
     # Each method below writes the nodes of one kind.
 
     def _column(self, node: exp.Column) -> str:
-        if node.args.get("table"):
-            raise SqlFault(f"There is no table {_shown(node.args['table'].name)} in an expression")
+        if node.table:
+            return self.column_of(node.table, node.name)
         if node.name.upper() == "PI" and not node.this.quoted:
             return "pi()"
         return self.column(node.name)
@@ -210,7 +218,7 @@ class ExpressionWriter:
         if re.fullmatch(r"\d{1,18}", text):
             return f"CAST({text} AS BIGINT)"
         if not re.fullmatch(r"(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", text):
-            raise SqlFault(f"{_shown(text)} is no number")
+            raise SqlFault(f"{shown(text)} is no number")
         return f"CAST('{text}' AS {'BIGINT' if text.isdigit() else 'DOUBLE'})"
 
     def _constant(self, node: exp.Expr) -> str:
@@ -235,7 +243,10 @@ class ExpressionWriter:
         return self._concatenated([node.this, node.expression])
 
     def _concatenated(self, nodes: Sequence[exp.Expr]) -> str:
-        return "(" + " || ".join(f"CAST({self.write(node)} AS VARCHAR)" for node in nodes) + ")"
+        first, *others = (f"CAST({self.write(node)} AS VARCHAR)" for node in nodes)
+        for other in others:
+            first = f"druid_concat({first}, {other})"
+        return first
 
     def _is(self, node: exp.Is) -> str:
         return f"({self.write(node.this)} IS {self._constant(node.expression)})"
@@ -245,8 +256,8 @@ class ExpressionWriter:
         return f"({value} BETWEEN {low} AND {high})"
 
     def _in(self, node: exp.In) -> str:
-        if not node.expressions:
-            raise SqlNotCarriedOut("IN with a query")
+        if query := node.args.get("query"):
+            return f"({self.write(node.this)} IN {self.subquery(query)})"
         return f"({self.write(node.this)} IN ({self._list(node.expressions)}))"
 
     def _escape(self, node: exp.Escape) -> str:
@@ -291,7 +302,7 @@ class ExpressionWriter:
         unit = node.args.get("unit")
         name, count = str(unit.name if unit else "").upper(), _text(node.this, "INTERVAL")
         if name not in _UNITS or not re.fullmatch(r"[+-]?\d{1,9}", count):
-            raise SqlNotCarriedOut(_shown(node.sql(dialect="druid")))
+            raise SqlNotCarriedOut(shown(node.sql(dialect="druid")))
         return f"INTERVAL '{int(count)}' {name}"
 
     def _trim(self, node: exp.Trim) -> str:
@@ -333,12 +344,12 @@ class ExpressionWriter:
         name = ALIASES.get(call.name.upper(), call.name.upper())
         if not isinstance(call, exp.Anonymous) or name not in AGGREGATES:
             raise SqlFault("FILTER belongs to an aggregation")
-        return self._aggregated(name, call.expressions, f" FILTER (WHERE {self._scalar(node.expression.this)})")
+        return self._aggregated(name, call.expressions, f" FILTER (WHERE {self.scalar(node.expression.this)})")
 
     def _list(self, nodes: Sequence[exp.Expr]) -> str:
         return ", ".join(map(self.write, nodes))
 
-    def _scalar(self, node: exp.Expr) -> str:
+    def scalar(self, node: exp.Expr) -> str:
         """Write an expression that must not aggregate."""
         before = self.aggregations
         written = self.write(node)
@@ -364,7 +375,7 @@ class ExpressionWriter:
             return self._called(name, arguments)
         if given in NOT_CARRIED_OUT:
             raise SqlNotCarriedOut(f"The function {given}")
-        raise SqlFault(f"There is no function {_shown(given)}")
+        raise SqlFault(f"There is no function {shown(given)}")
 
     def _called(self, name: str, arguments: Sequence[exp.Expr]) -> str:
         return _filled(name, SCALARS[name], [self.write(argument) for argument in arguments])
@@ -378,7 +389,7 @@ class ExpressionWriter:
         if name == "COUNT" and not distinct and len(arguments) == 1 and isinstance(arguments[0], exp.Star):
             written = ["*"]
         else:
-            written = [self._scalar(argument) for argument in arguments]
+            written = [self.scalar(argument) for argument in arguments]
         self.aggregations += 1
         if written:
             written[0] = distinct + written[0]
@@ -438,7 +449,7 @@ class ExpressionWriter:
 
     def _unit_period(self, unit: str) -> str:
         if unit.upper() not in _PERIODS:
-            raise SqlNotCarriedOut(f"The unit {_shown(unit)}")
+            raise SqlNotCarriedOut(f"The unit {shown(unit)}")
         return _PERIODS[unit.upper()]
 
     def _bucket(self, name: str, node: exp.Expr, period: str) -> str:
@@ -462,7 +473,7 @@ class ExpressionWriter:
 
     def _part(self, node: exp.Expr, unit: str) -> str:
         if unit.upper() not in _PARTS:
-            raise SqlNotCarriedOut(f"The unit {_shown(unit)}")
+            raise SqlNotCarriedOut(f"The unit {shown(unit)}")
         remainder = " % 1000" if unit.upper() == "MILLISECOND" else ""
         return f"(CAST(floor(date_part('{_PARTS[unit.upper()]}', {self.write(node)})) AS BIGINT){remainder})"
 
@@ -471,7 +482,7 @@ class ExpressionWriter:
         try:
             start, end = span_as_sql(_text(arguments[1], name))
         except ValueError:
-            raise SqlFault(f"{_shown(_text(arguments[1], name))} is no ISO 8601 interval") from None
+            raise SqlFault(f"{shown(_text(arguments[1], name))} is no ISO 8601 interval") from None
         value = self.write(arguments[0])
         return f"({value} >= {start} AND {value} < {end})"
 
@@ -479,7 +490,7 @@ class ExpressionWriter:
         _check_count(name, arguments, (3,))
         unit = arguments[0].name.upper()
         if unit not in _UNITS:
-            raise SqlNotCarriedOut(f"The unit {_shown(unit)}")
+            raise SqlNotCarriedOut(f"The unit {shown(unit)}")
         first, last = self.write(arguments[1]), self.write(arguments[2])
         if name == "TIMESTAMPADD":
             return f"({last} + INTERVAL '1' {unit} * CAST({first} AS INTEGER))"
@@ -524,6 +535,7 @@ _WRITERS: Mapping[type[exp.Expr], Callable[[ExpressionWriter, Any], str]] = {
     exp.Null: ExpressionWriter._constant,
     exp.Paren: ExpressionWriter._paren,
     exp.StrPosition: ExpressionWriter._position,
+    exp.Subquery: lambda writer, node: writer.subquery(node),
     exp.Substring: ExpressionWriter._substring,
     exp.Trim: ExpressionWriter._trim,
 }
@@ -578,14 +590,14 @@ def _json_path(node: exp.Expr) -> str:
         elif isinstance(part, exp.JSONPathSubscript) and isinstance(part.this, int):
             path += f"[{part.this}]"
         else:
-            raise SqlNotCarriedOut(f"The JSON path {_shown(node.sql(dialect='druid'))}")
+            raise SqlNotCarriedOut(f"The JSON path {shown(node.sql(dialect='druid'))}")
     return path
 
 
 def _number(node: exp.Expr, name: str) -> int:
     text = _text(node, name)
     if not re.fullmatch(r"\d{1,3}", text):
-        raise SqlFault(f"{name} takes a whole number, not {_shown(text)}")
+        raise SqlFault(f"{name} takes a whole number, not {shown(text)}")
     return int(text)
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from airflow_provider_polaris.local.engine.druid_names import SqlFault, physical
+from airflow_provider_polaris.local.engine.druid_names import SqlFault, logical, physical
 from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut, Translation, translate_expression
 
 #: How DuckDB stores the columns of each type of Druid, of the types that the local Polaris reads.
@@ -46,6 +46,8 @@ _TIME_FROM: Mapping[str, str] = {
 }
 #: In a message of DuckDB: the function, which has another name there than in Druid, and the types that it got.
 _TYPES_GIVEN = re.compile(r"given name and argument types '\w+(\(.*?\))'")
+#: A name in such a message.
+_NAME = re.compile(r"\b(n(?:[0-9a-f]{2})+)\b")
 
 
 class PlanFault(NamedTuple):
@@ -242,4 +244,5 @@ def type_message(error: Exception) -> str:
     first = str(error).split("\n", 1)[0]
     reason = first.partition("Error: ")[2] or first
     types = _TYPES_GIVEN.search(reason)
-    return f"The SQL has a fault: {f'no function takes {types[1]}' if types else reason}"
+    reason = f"no function takes {types[1]}" if types else _NAME.sub(lambda name: logical(name[1]), reason)
+    return f"The SQL has a fault: {reason}"
