@@ -258,3 +258,16 @@ def test_the_client_does_not_read_the_code_of_a_warning(world, client, wait_unti
     assert wait_until(lambda: call("jobs", "describe_job_status", created.id).execution_status == "completed")
     health = call("jobs", "describe_job", created.id).health
     assert (type(health).__name__, hasattr(health, "code")) == ("JobHealthV2", False)
+
+
+@CLIENTS
+def test_the_client_queries_the_rows_that_it_loaded(world, client, wait_until):
+    call = client(world)
+    spec = spec_of(rows({"timestamp": T, "count": 1}), target={"type": "table", "tableName": "queried"})
+    spec |= {"ingestionMode": "replace", "replaceAll": True}
+    created = call("jobs", "create_job", spec)
+    assert wait_until(lambda: call("jobs", "describe_job_status", created.id).execution_status == "completed")
+    request = models.SqlRequest(query="SELECT __time, ? AS n FROM queried", parameters=[{"type": "BIGINT", "value": 5}])
+    assert call("query", "query_sync", request) == [{"__time": "2026-11-01T00:00:00.000Z", "n": 5}]
+    failure = call("query", "query_sync", models.SqlRequest(query="SELECT typo FROM queried"))
+    assert (failure.category, failure.error_message) == ("INVALID_INPUT", "There is no column 'typo'")
