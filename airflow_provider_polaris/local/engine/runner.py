@@ -182,7 +182,9 @@ class _Ingestion:
         from airflow_provider_polaris.local.engine.plan import STORED_AS, Planner
         from airflow_provider_polaris.local.engine.stage import Stage
 
-        plan = Planner(cursor, spec).plan()
+        with self._store.lock:
+            measures = self._store.tables.measures().get(spec["target"]["tableName"], ())
+        plan = Planner(cursor, spec, measures).plan()
         #: The columns that the job writes: the name, the type of Druid, and whether it is aggregated.
         self.columns = [(one.name, one.kind, one.is_aggregation) for one in plan.columns]
         self._stored = [(name, STORED_AS[kind] if name != "__time" else "TIMESTAMP") for name, kind, _ in self.columns]

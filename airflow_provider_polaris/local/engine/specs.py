@@ -5,7 +5,6 @@ The rules come from the vendor's OpenAPI document of March 2026 and its document
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -24,8 +23,6 @@ _FORMATS_READ_HERE = ("csv", "nd-json")
 _COMPRESSIONS_READ_HERE = ("none", "gz")
 #: The granularity of a table that nobody chose.
 DEFAULT_GRANULARITY = "day"
-_PLAIN_COLUMN = re.compile(r'"([^"]+)"')
-_TIME_PARSE = re.compile(r'TIME_PARSE\(\s*"([^"]+)"\s*\)', re.IGNORECASE)
 _VALIDATOR = Draft202012Validator(JOB)
 _WORDS = {
     "array": "a list",
@@ -54,11 +51,13 @@ class Project(NamedTuple):
 
     :param files: the metadata of each uploaded file, by name.
     :param tables: the granularity of each table, by name.
+    :param measures: the names of the columns that a table aggregates, by the name of the table.
     :param streaming: the names of the tables that a streaming job writes to.
     """
 
     files: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, str]
+    measures: Mapping[str, Container[str]]
     streaming: Container[str]
 
 
@@ -92,7 +91,7 @@ def expression_faults_of(spec: Mapping[str, Any], project: Project, database: Da
     from airflow_provider_polaris.local.engine.plan import Planner
 
     with database.cursor() as cursor:
-        planner = Planner(cursor, spec)
+        planner = Planner(cursor, spec, project.measures.get(spec["target"]["tableName"], ()))
         planner.plan()
     is_run = format_read_here(spec, project.files) is not None
     faults = [fault for fault in planner.faults if is_run or not fault.is_limit]
@@ -117,12 +116,6 @@ def format_read_here(spec: Mapping[str, Any], files: Mapping[str, Mapping[str, A
 
 def _is_plain(file: Mapping[str, Any]) -> bool:
     return file["compressionFormat"] in _COMPRESSIONS_READ_HERE
-
-
-def column_in(expression: str) -> str | None:
-    """Return the input column of an expression that is a plain column or its TIME_PARSE; ``None`` for any other."""
-    match = _TIME_PARSE.fullmatch(expression.strip()) or _PLAIN_COLUMN.fullmatch(expression.strip())
-    return match.group(1) if match else None
 
 
 def _fault_of(error: ValidationError) -> SpecFault:
@@ -172,7 +165,7 @@ def _batch(spec: Mapping[str, Any], project: Project) -> Faults:
     if source["type"] == "table":
         yield from _mappings(spec)
     else:
-        yield from _mappings({"mappings": [], **spec}, {column["name"] for column in source["inputSchema"]})
+        yield from _mappings({"mappings": [], **spec})
 
 
 _OBJECTS = ("uris", "prefixes", "objects", "pattern")
@@ -301,16 +294,8 @@ def _csv(settings: Mapping[str, Any] | None, path: str) -> Faults:
             yield SpecFault(f"{path}.delimiter", r"It must be one character, or \t")
 
 
-def _mappings(spec: Mapping[str, Any], inputs: Container[str] | None = None) -> Faults:
-    """Check the mappings if there are any.
-
-    :param inputs: the names of the input columns, ``None`` if the spec does not have all of them.
-    """
+def _mappings(spec: Mapping[str, Any]) -> Faults:
+    """Check the mappings if there are any."""
     mappings = spec.get("mappings")
-    for number, mapping in enumerate(mappings or []):
-        column = column_in(mapping["expression"])
-        if inputs is not None and column is not None and column not in inputs:
-            message = f"There is no column {_shown(column)} in source.inputSchema"
-            yield SpecFault(f"mappings[{number}].expression", message)
     if mappings is not None and not any(mapping["columnName"] == "__time" for mapping in mappings):
         yield SpecFault("mappings", "A mapping to __time is required")

@@ -169,7 +169,10 @@ class Store:
     def project(self) -> Project:
         """Return what a spec can refer to. A caller holds the lock."""
         return Project(
-            {name: file.metadata for name, file in self.files.items()}, self.tables.granularities(), self._streamed_to()
+            {name: file.metadata for name, file in self.files.items()},
+            self.tables.granularities(),
+            self.tables.measures(),
+            self._streamed_to(),
         )
 
     def _streamed_to(self) -> dict[str, StoredJob]:

@@ -102,6 +102,13 @@ class Tables:
         field = "partitioningGranularity"
         return {name: table.fields.get(field, table.body[field]) for name, table in self._tables.items()}
 
+    def measures(self) -> dict[str, set[str]]:
+        """Return the names of the columns that each table aggregates, by the name of the table."""
+        return {
+            name: {column["name"] for column in table.body["schema"] if column.get("type") == "measure"}
+            for name, table in self._tables.items()
+        }
+
     def load(
         self,
         name: str,

@@ -115,6 +115,17 @@ def test_a_later_job_adds_its_columns_to_the_table(load):
     assert table["totalRows"] == 2
 
 
+def test_a_mapping_to_a_measure_of_the_table_aggregates_without_saying_so(load):
+    load(koalas())
+    spec = koalas()
+    spec["mappings"] = [
+        {name: value for name, value in one.items() if name != "isAggregation"} for one in spec["mappings"]
+    ]
+    totals, table = load(spec)
+    assert totals["numRowsPersisted"] == 4
+    assert table["totalRows"] == 8
+
+
 def test_a_filter_leaves_out_rows_before_anything_else_reads_them(load):
     data = rows({"timestamp": T, "count": 1}, {"timestamp": T, "count": 5}, {"timestamp": "soon", "count": 0}, "{")
     totals, table = load(spec_of(data, filterExpression='"count" > 1'))
