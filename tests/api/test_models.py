@@ -20,13 +20,13 @@ from airflow_provider_polaris.api.models import (
     check_table_name,
     clip,
 )
+from tests.support.specs import DOCUMENTED_SPEC
 
 USER = {"username": "service-account-docs-demo", "userId": "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"}
 #: The sample response of GET /v1/projects/PROJECT_ID/jobs/efb35e3e-… in "View and manage ingestion jobs by API".
 JOB = {
-    "type": "batch",
+    **DOCUMENTED_SPEC,
     "id": "efb35e3e-406e-4127-ad2e-280fede4f431",
-    "target": {"type": "table", "tableName": "Koalas Subset"},
     "desiredExecutionStatus": "running",
     "createdBy": USER,
     "lastModifiedBy": USER,
@@ -34,25 +34,6 @@ JOB = {
     "health": {"status": "ok"},
     "createdTimestamp": "2022-08-09T22:34:46.716017658Z",
     "lastUpdatedTimestamp": "2022-08-09T22:34:46.716017658Z",
-    "source": {
-        "type": "uploaded",
-        "fileList": ["kttm-2019-08-19.json.gz", "kttm-2019-08-20.json.gz"],
-        "inputSchema": [
-            {"dataType": "string", "name": "timestamp"},
-            {"dataType": "string", "name": "city"},
-            {"dataType": "string", "name": "session"},
-            {"dataType": "long", "name": "session_length"},
-        ],
-        "formatSettings": {"format": "nd-json"},
-    },
-    "ingestionMode": "append",
-    "mappings": [
-        {"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'},
-        {"columnName": "city", "expression": '"city"'},
-        {"columnName": "session", "expression": '"session"'},
-        {"columnName": "max_session_length", "expression": 'MAX("session_length")', "isAggregation": True},
-        {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True},
-    ],
 }
 #: The sample response of GET …/jobs/db6a3110-…/metrics: two rows could not be parsed.
 METRICS = {

@@ -41,6 +41,30 @@ S3 = {
 }
 DROP = {"type": "drop_table", "target": SPEC["target"]}
 DELETE = {**DROP, "type": "delete_data", "deleteAll": True}
+#: The part of the documentation's sample job that is its spec, in "View and manage ingestion jobs by API".
+DOCUMENTED_SPEC = {
+    "type": "batch",
+    "target": {"type": "table", "tableName": "Koalas Subset"},
+    "source": {
+        "type": "uploaded",
+        "fileList": ["kttm-2019-08-19.json.gz", "kttm-2019-08-20.json.gz"],
+        "inputSchema": [
+            {"dataType": "string", "name": "timestamp"},
+            {"dataType": "string", "name": "city"},
+            {"dataType": "string", "name": "session"},
+            {"dataType": "long", "name": "session_length"},
+        ],
+        "formatSettings": {"format": "nd-json"},
+    },
+    "ingestionMode": "append",
+    "mappings": [
+        {"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'},
+        {"columnName": "city", "expression": '"city"'},
+        {"columnName": "session", "expression": '"session"'},
+        {"columnName": "max_session_length", "expression": 'MAX("session_length")', "isAggregation": True},
+        {"columnName": "__count", "expression": "COUNT(*)", "isAggregation": True},
+    ],
+}
 #: The time of a row.
 T = "2026-11-01T00:00:00Z"
 

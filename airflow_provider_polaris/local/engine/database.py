@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_polaris.local.engine.druid_names import physical
+from airflow_provider_polaris.local.engine.druid_names import physical, quoted
 from airflow_provider_polaris.local.engine.druid_time import timestamp_literal
 from airflow_provider_polaris.local.engine.intervals import Span
 
@@ -43,34 +43,39 @@ def _fitting(length: str, argument: str) -> str:
     return f"CASE WHEN {length} > {MAX_TEXT} THEN error('{message}') ELSE {argument} END"
 
 
+def _pad(function: str) -> str:
+    """Return the macro of LPAD or RPAD. An empty padding adds nothing."""
+    return f"""
+CREATE OR REPLACE MACRO druid_{function}(a, n, b) AS CASE WHEN b = '' THEN left(a, CAST(n AS INTEGER))
+    ELSE {function}(a, CAST({_fitting("n", "n")} AS INTEGER), CASE WHEN b = '' THEN ' ' ELSE b END) END;"""
+
+
 _MACROS = f"""
-CREATE MACRO druid_complete(d, t, o) AS date_trunc('milliseconds', timezone('UTC', TRY_CAST(
+CREATE OR REPLACE MACRO druid_complete(d, t, o) AS date_trunc('milliseconds', timezone('UTC', TRY_CAST(
     {_COMPLETE} || CASE WHEN o = '' THEN 'Z' ELSE o END AS TIMESTAMPTZ)));
-CREATE MACRO druid_time_parse(s) AS CASE
+CREATE OR REPLACE MACRO druid_time_parse(s) AS CASE
     WHEN regexp_full_match(s, '{_COMMON}') THEN date_trunc('milliseconds', TRY_CAST(s AS TIMESTAMP))
     WHEN regexp_full_match(s, '{_DATE}({_TIME}{_OFFSET})?') THEN druid_complete(
     regexp_extract(s, '^{_DATE}'), regexp_extract(s, '{_TIME}'),
     regexp_extract(s, '[T ][0-9:.,]*{_OFFSET}$', 1)) END;
-CREATE MACRO druid_to_timestamp(x) AS CASE
+CREATE OR REPLACE MACRO druid_to_timestamp(x) AS CASE
     WHEN typeof(x) IN ('TIMESTAMP', 'DATE', '"NULL"') THEN TRY_CAST(x AS TIMESTAMP)
     WHEN typeof(x) = 'VARCHAR' THEN druid_time_parse(CAST(x AS VARCHAR))
     ELSE make_timestamp(TRY_CAST(CAST(x AS VARCHAR) AS BIGINT) * 1000) END;
-CREATE MACRO druid_to_long(x) AS CASE
+CREATE OR REPLACE MACRO druid_to_long(x) AS CASE
     WHEN typeof(x) IN ('TIMESTAMP', 'DATE') THEN epoch_ms(TRY_CAST(CAST(x AS VARCHAR) AS TIMESTAMP))
     WHEN typeof(x) IN ('DOUBLE', 'FLOAT') THEN TRY_CAST(trunc(TRY_CAST(x AS DOUBLE)) AS BIGINT)
     WHEN typeof(x) = 'VARCHAR' AND NOT regexp_full_match(CAST(x AS VARCHAR), '[+-]?[0-9]+')
         THEN TRY_CAST(trunc(TRY_CAST(x AS DOUBLE)) AS BIGINT)
     ELSE TRY_CAST(x AS BIGINT) END;
-CREATE MACRO druid_concat(a, b) AS a || {_fitting("length(a) + length(b)", "b")};
-CREATE MACRO druid_repeat(a, n) AS repeat(a, {_fitting("length(a)::HUGEINT * n", "n")});
-CREATE MACRO druid_replace(a, b, c) AS replace(a, b, {
+CREATE OR REPLACE MACRO druid_concat(a, b) AS a || {_fitting("length(a) + length(b)", "b")};
+CREATE OR REPLACE MACRO druid_repeat(a, n) AS repeat(a, {_fitting("length(a)::HUGEINT * n", "n")});
+CREATE OR REPLACE MACRO druid_replace(a, b, c) AS replace(a, b, {
     _fitting("CASE WHEN contains(a, b) THEN (length(a) + 1)::HUGEINT * (length(c) + 1) ELSE 0 END", "c")
 });
-CREATE MACRO druid_lpad(a, n, b) AS CASE WHEN b = '' THEN left(a, CAST(n AS INTEGER))
-    ELSE lpad(a, CAST({_fitting("n", "n")} AS INTEGER), CASE WHEN b = '' THEN ' ' ELSE b END) END;
-CREATE MACRO druid_rpad(a, n, b) AS CASE WHEN b = '' THEN left(a, CAST(n AS INTEGER))
-    ELSE rpad(a, CAST({_fitting("n", "n")} AS INTEGER), CASE WHEN b = '' THEN ' ' ELSE b END) END;
-CREATE MACRO druid_mv_to_array(x) AS CASE
+{_pad("lpad")}
+{_pad("rpad")}
+CREATE OR REPLACE MACRO druid_mv_to_array(x) AS CASE
     WHEN x IS NULL THEN NULL
     WHEN x[1] = '[' AND json_valid(x) THEN from_json(x, '["VARCHAR"]')
     ELSE [x] END;
@@ -114,42 +119,38 @@ class Database:
         :param columns: the name of each column, and its type in DuckDB.
         :param rows: the query that gives the rows.
         """
-        name = _quoted(table)
-        stored = ", ".join(f"{_quoted(column)} {kind}" for column, kind in columns)
+        name = quoted(table)
+        stored = ", ".join(f"{quoted(column)} {kind}" for column, kind in columns)
         cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} ({stored})")
         for column, kind in columns:
-            cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {_quoted(column)} {kind}")
-        cursor.execute(f"INSERT INTO {name} ({', '.join(_quoted(column) for column, _ in columns)}) {rows}")
+            cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}")
+        cursor.execute(f"INSERT INTO {name} ({', '.join(quoted(column) for column, _ in columns)}) {rows}")
 
     def delete(self, cursor: duckdb.DuckDBPyConnection, table: str, spans: Sequence[Span]) -> None:
         """Delete the rows of a table in these spans of time, all rows if there are none."""
         if not self.has(cursor, table):
             return
         within = " OR ".join(
-            f"({_quoted('__time')} >= {timestamp_literal(first)} AND {_quoted('__time')} < {timestamp_literal(last)})"
+            f"({quoted('__time')} >= {timestamp_literal(first)} AND {quoted('__time')} < {timestamp_literal(last)})"
             for first, last in spans
         )
-        cursor.execute(f"DELETE FROM {_quoted(table)} WHERE {within or 'true'}")
+        cursor.execute(f"DELETE FROM {quoted(table)} WHERE {within or 'true'}")
 
-    def delete_all(self, table: str, spans: Sequence[Span]) -> None:
-        """Delete the rows of a table in these spans of time, if the database is open: otherwise there are none."""
-        if self._connection is not None and spans:
+    def delete_partitions(self, table: str, partitions: Sequence[Span]) -> None:
+        """Delete the rows of some partitions of a table. If the database is not open, there are none."""
+        if self._connection is not None and partitions:
             with self.cursor() as cursor:
-                self.delete(cursor, table, spans)
+                self.delete(cursor, table, partitions)
 
     def drop(self, table: str) -> None:
         """Delete a table with its rows."""
         with self._lock:
             if self._connection is not None:
-                self._connection.execute(f"DROP TABLE IF EXISTS {_quoted(table)}")
+                self._connection.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
 
     def has(self, cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
         """Return whether a table has had rows."""
         return bool(cursor.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = $1", [physical(table)]).fetchall())
-
-
-def _quoted(name: str) -> str:
-    return f'"{physical(name)}"'
 
 
 def _open(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:
@@ -174,7 +175,7 @@ def _open(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:
     )
     connection.execute("SET GLOBAL TimeZone = 'UTC'")
     connection.execute("SET GLOBAL integer_division = true")
-    connection.execute(_MACROS.replace("CREATE MACRO", "CREATE OR REPLACE MACRO"))
+    connection.execute(_MACROS)
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection

@@ -19,6 +19,11 @@ def physical(name: str) -> str:
     return f"n{name.encode().hex()}"
 
 
+def quoted(name: str) -> str:
+    """Return the name of a column or table as it stands in a statement of DuckDB."""
+    return f'"{physical(name)}"'
+
+
 def logical(name: str) -> str:
     """Return the name that :func:`physical` has made a name of."""
     return bytes.fromhex(name[1:]).decode()

@@ -15,7 +15,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType
 from sqlglot.tokens import Tokenizer
 
-from airflow_provider_polaris.local.engine.druid_names import SqlFault, physical, shown
+from airflow_provider_polaris.local.engine.druid_names import SqlFault, quoted, shown, text_literal
 from airflow_provider_polaris.local.engine.druid_sql import ExpressionWriter, SqlNotCarriedOut, parse
 
 #: The parts of a SELECT that are written here. A query with any other part is refused.
@@ -23,7 +23,7 @@ _SELECT_PARTS = {
     "with_", "expressions", "distinct", "from_", "joins", "where", "group", "having", "order", "limit", "offset",
 }  # fmt: skip
 _JOINS = {"": "JOIN", "LEFT": "LEFT JOIN", "RIGHT": "RIGHT JOIN", "FULL": "FULL JOIN"}
-#: The columns of each table, and the rows as DuckDB reads them, by the name of the table.
+#: Returns the source of a table, by its schema and its name; ``None`` if there is no such table.
 Catalog = Callable[[str, str], "Source | None"]
 
 
@@ -47,24 +47,24 @@ class Query:
     columns: Sequence[str]
 
 
-def _quoted(value: Any) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
+def _text(value: Any) -> str:
+    return text_literal(str(value))
 
 
 #: How Druid writes a parameter of each type as a literal.
 _PARAMETERS: Mapping[str, Callable[[Any], str]] = {
     "BIGINT": lambda value: str(int(value)),
     "BOOLEAN": lambda value: "TRUE" if str(value).lower() == "true" else "FALSE",
-    "CHAR": _quoted,
-    "DATE": lambda value: f"CAST({_quoted(value)} AS DATE)",
+    "CHAR": _text,
+    "DATE": lambda value: f"CAST({_text(value)} AS DATE)",
     "DECIMAL": lambda value: f"CAST('{float(value)!r}' AS DOUBLE)",
     "DOUBLE": lambda value: f"CAST('{float(value)!r}' AS DOUBLE)",
     "FLOAT": lambda value: f"CAST('{float(value)!r}' AS FLOAT)",
     "INTEGER": lambda value: str(int(value)),
     "SMALLINT": lambda value: str(int(value)),
-    "TIMESTAMP": lambda value: f"CAST({value if isinstance(value, int) else _quoted(value)} AS TIMESTAMP)",
+    "TIMESTAMP": lambda value: f"CAST({value if isinstance(value, int) else _text(value)} AS TIMESTAMP)",
     "TINYINT": lambda value: str(int(value)),
-    "VARCHAR": _quoted,
+    "VARCHAR": _text,
 }
 
 
@@ -192,14 +192,14 @@ class _Translator:
             else:
                 names.append(item.name if isinstance(item, exp.Column) else f"EXPR${len(names)}")
             items.append(writer.write(inner))
-        named = [f'{item} AS "{physical(name)}"' for name, item in zip(names, items, strict=True)]
+        named = [f"{item} AS {quoted(name)}" for name, item in zip(names, items, strict=True)]
         return names, named
 
     def _ordered(self, node: exp.Ordered, names: Sequence[str], writer: _QueryWriter) -> str:
         """Return a part of ORDER BY. In Druid null is less than any value."""
         key = node.this
         if isinstance(key, exp.Column) and not key.table and key.name in names:
-            written = f'"{physical(key.name)}"'
+            written = quoted(key.name)
         else:
             written = _ordinal(key, len(names)) or writer.write(key)
         nulls = "FIRST" if node.args.get("nulls_first") else "LAST"
@@ -211,7 +211,7 @@ class _Translator:
         if from_ is None:
             return {}, ""
         alias, source = self._table(from_.this)
-        sources, joined = {alias: source.columns}, f'{source.sql} AS "{physical(alias)}"'
+        sources, joined = {alias: source.columns}, f"{source.sql} AS {quoted(alias)}"
         for join in node.args.get("joins") or []:
             alias, source = self._table(join.this)
             if alias in sources:
@@ -224,7 +224,7 @@ class _Translator:
         kind, side, on = str(join.args.get("kind") or ""), str(join.args.get("side") or ""), join.args.get("on")
         if join.args.get("using") or join.args.get("method") or kind not in ("", "INNER", "OUTER", "CROSS"):
             raise SqlNotCarriedOut(f"A {' '.join(filter(None, (side, kind)))} JOIN with USING or a method")
-        right = f'{source.sql} AS "{physical(alias)}"'
+        right = f"{source.sql} AS {quoted(alias)}"
         if on is None:
             return f" CROSS JOIN {right}"
         return f" {_JOINS[side]} {right} ON {_QueryWriter(sources, self).scalar(on)}"
@@ -271,7 +271,7 @@ class _QueryWriter(ExpressionWriter):
 
     def qualified(self, table: str, column: str) -> str:
         """Return a column of a table."""
-        return f'"{physical(table)}"."{physical(column)}"'
+        return f"{quoted(table)}.{quoted(column)}"
 
     def column(self, name: str) -> str:
         """Return a column of any table.

@@ -24,7 +24,7 @@ from airflow_provider_polaris.local.engine.druid_functions import (
     TAKE_DISTINCT,
     VARIADIC,
 )
-from airflow_provider_polaris.local.engine.druid_names import SqlFault, physical, shown, text_literal
+from airflow_provider_polaris.local.engine.druid_names import SqlFault, quoted, shown, text_literal
 from airflow_provider_polaris.local.engine.druid_time import TimeError, duckdb_period, duckdb_time_format, span_as_sql
 
 #: The deepest nesting of an expression. Deeper ones would exhaust Python's stack.
@@ -71,18 +71,14 @@ def translate_expression(text: str, columns: Container[str]) -> Translation:
     :raises SqlFault: if Druid rejects the expression.
     :raises SqlNotCarriedOut: if the local Polaris does not carry it out.
     """
-    # A space after the text would be in a comment that the text begins.
-    statements = parse(f"SELECT {text}\n")
-    if len(statements) != 1 or not isinstance(statements[0], exp.Select):
-        raise SqlFault(f"It must be one SQL expression, not {shown(text)}")
-    select = statements[0]
-    if len(select.expressions) != 1 or any(value for name, value in select.args.items() if name != "expressions"):
-        raise SqlFault(f"It must be one SQL expression, not {shown(text)}")
-    (node,) = select.expressions
-    if isinstance(node, (exp.Alias, exp.Star)):
+    # The line break ends a comment that the text may begin.
+    first, *others = parse(f"SELECT {text}\n")
+    parts = [value for name, value in first.args.items() if value and name != "expressions"] if first else []
+    nodes = first.expressions if isinstance(first, exp.Select) and not others and not parts else []
+    if len(nodes) != 1 or isinstance(nodes[0], (exp.Alias, exp.Star)):
         raise SqlFault(f"It must be one SQL expression, not {shown(text)}")
     writer = ExpressionWriter(columns)
-    return Translation(writer.write(node), writer.aggregations > 0, frozenset(writer.used))
+    return Translation(writer.write(nodes[0]), writer.aggregations > 0, frozenset(writer.used))
 
 
 def parse(text: str) -> Sequence[exp.Expr | None]:
@@ -189,7 +185,7 @@ class ExpressionWriter:
         if name not in self._columns:
             raise SqlFault(f"There is no column {shown(name)}")
         self.used.add(name)
-        return f'"{physical(name)}"'
+        return quoted(name)
 
     def column_of(self, table: str, name: str) -> str:  # noqa: ARG002 - a query needs both
         """Return a column of a table. An expression alone has none.

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from airflow_provider_polaris.local.engine.druid_names import SqlFault, logical, physical
+from airflow_provider_polaris.local.engine.druid_names import SqlFault, logical, quoted
 from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut, Translation, translate_expression
 
 #: How DuckDB stores the columns of each type of Druid, of the types that the local Polaris reads.
@@ -124,9 +124,7 @@ class Planner:
             else:
                 self._unread.add(column["name"])
                 self._refuse(f"source.inputSchema[{number}].dataType", SqlNotCarriedOut(f"{column['dataType']!r}"))
-        columns = ", ".join(
-            f'CAST(NULL AS {STORED_AS[kind]}) AS "{physical(name)}"' for name, kind in self._inputs.items()
-        )
+        columns = ", ".join(f"CAST(NULL AS {STORED_AS[kind]}) AS {quoted(name)}" for name, kind in self._inputs.items())
         self._no_rows = f"(SELECT {columns or '1'})"
 
     def plan(self) -> Plan:
@@ -151,7 +149,7 @@ class Planner:
             one = next(iter(translation.columns)) if len(translation.columns) == 1 else None
             if column.name == "__time":
                 time, time_input = column.expression, one
-            elif one and self._inputs[one] in ("string", "varchar") and translation.sql == f'"{physical(one)}"':
+            elif one and self._inputs[one] in ("string", "varchar") and translation.sql == quoted(one):
                 texts.append(one)
         condition = "true"
         if text := self._spec.get("filterExpression"):

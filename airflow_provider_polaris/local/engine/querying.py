@@ -63,14 +63,11 @@ def run_query(store: Store, text: str, parameters: Sequence[Mapping[str, Any]]) 
         stopped.start()
         rows = _rows(cursor, query.sql, stopped)
         next(rows)  # the query has run, and the types are known
-    except SqlNotCarriedOut as error:
+    except BaseException as error:
         cursor.close()
-        raise QueryFailure("UNSUPPORTED", str(error)) from None
-    except SqlFault as error:
-        cursor.close()
-        raise QueryFailure("INVALID_INPUT", str(error)) from None
-    except BaseException:
-        cursor.close()
+        if isinstance(error, SqlFault):
+            category = "UNSUPPORTED" if isinstance(error, SqlNotCarriedOut) else "INVALID_INPUT"
+            raise QueryFailure(category, str(error)) from None
         raise
     return Result(query.columns, [str(column[1]) for column in cursor.description or []], rows)
 
@@ -110,7 +107,7 @@ def _source(store: Store, cursor: duckdb.DuckDBPyConnection, schema: str, name: 
         return _information(store, name.upper())
     if schema != _SCHEMA:
         return None
-    from airflow_provider_polaris.local.engine.druid_names import physical
+    from airflow_provider_polaris.local.engine.druid_names import quoted
     from airflow_provider_polaris.local.engine.druid_query import Source
     from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut
     from airflow_provider_polaris.local.engine.plan import STORED_AS
@@ -120,16 +117,16 @@ def _source(store: Store, cursor: duckdb.DuckDBPyConnection, schema: str, name: 
             return None
         table = store.tables[name]
         columns = {column["name"]: column["dataType"] for column in table.body["queryableSchema"]}
-        total, quoted = table.total, f'"{physical(name)}"'
+        total, rows = table.total, quoted(name)
         has_rows = store.database.has(cursor, name)
-        count = cursor.execute(f"SELECT count(*) FROM {quoted}").fetchall()[0][0] if has_rows else 0
+        count = cursor.execute(f"SELECT count(*) FROM {rows}").fetchall()[0][0] if has_rows else 0
     if total != count:
         raise SqlNotCarriedOut(f"A query of {name!r}, whose rows a script or a test has counted,")
     if has_rows:
-        return Source(quoted, list(columns))
+        return Source(rows, list(columns))
     columns = columns or {"__time": "timestamp"}
     kinds = {one: "TIMESTAMP" if one == "__time" else STORED_AS.get(kind, "VARCHAR") for one, kind in columns.items()}
-    nothing = ", ".join(f'CAST(NULL AS {kind}) AS "{physical(one)}"' for one, kind in kinds.items())
+    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(one)}" for one, kind in kinds.items())
     return Source(f"(SELECT {nothing} WHERE false)", list(columns))
 
 
@@ -142,7 +139,7 @@ _SQL_TYPES = {
 
 def _information(store: Store, name: str) -> Source | None:
     """Return a table of INFORMATION_SCHEMA, ``None`` if there is no such table."""
-    from airflow_provider_polaris.local.engine.druid_names import physical, text_literal
+    from airflow_provider_polaris.local.engine.druid_names import quoted, text_literal
     from airflow_provider_polaris.local.engine.druid_query import Source
 
     with store.lock:
@@ -162,12 +159,10 @@ def _information(store: Store, name: str) -> Source | None:
         ]
     else:
         return None
-    heads = ", ".join(f'"{physical(one)}"' for one in names)
+    heads = ", ".join(quoted(one) for one in names)
     # A row of nulls that WHERE leaves out: a table needs one row to have columns.
     values = ", ".join(f"({', '.join(map(text_literal, row))})" for row in [*rows, ("",) * len(names)])
     number = "ORDINAL_POSITION" in names
-    position = f'"{physical("ORDINAL_POSITION")}"'
+    position = quoted("ORDINAL_POSITION")
     chosen = f"* REPLACE (TRY_CAST({position} AS BIGINT) AS {position})" if number else "*"
-    return Source(
-        f"(SELECT {chosen} FROM (VALUES {values}) AS given({heads}) WHERE \"{physical(names[0])}\" <> '')", names
-    )
+    return Source(f"(SELECT {chosen} FROM (VALUES {values}) AS given({heads}) WHERE {quoted(names[0])} <> '')", names)

@@ -120,7 +120,7 @@ class Runner:
             if spec["type"] == "drop_table":
                 self.store.drop_table(table)
             else:
-                database.delete_all(table, tables.partitions_in(table, intervals))
+                database.delete_partitions(table, tables.partitions_in(table, intervals))
                 if tables.delete(table, intervals) == 0:
                     health = _warning("no_rows_found", "There was no row to delete")
             self._complete(job, health)
@@ -183,7 +183,7 @@ class _Ingestion:
         from airflow_provider_polaris.local.engine.stage import Stage
 
         with self._store.lock:
-            measures = self._store.tables.measures().get(spec["target"]["tableName"], ())
+            measures = self._store.tables.measures(spec["target"]["tableName"])
         plan = Planner(cursor, spec, measures).plan()
         #: The columns that the job writes: the name, the type of Druid, and whether it is aggregated.
         self.columns = [(one.name, one.kind, one.is_aggregation) for one in plan.columns]

@@ -51,13 +51,11 @@ class Project(NamedTuple):
 
     :param files: the metadata of each uploaded file, by name.
     :param tables: the granularity of each table, by name.
-    :param measures: the names of the columns that a table aggregates, by the name of the table.
     :param streaming: the names of the tables that a streaming job writes to.
     """
 
     files: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, str]
-    measures: Mapping[str, Container[str]]
     streaming: Container[str]
 
 
@@ -79,8 +77,12 @@ def rule_faults_of(spec: Mapping[str, Any], project: Project) -> list[SpecFault]
     return list(islice(_CHECKS[spec["type"]](spec, project), MAX_FAULTS))
 
 
-def expression_faults_of(spec: Mapping[str, Any], project: Project, database: Database) -> list[SpecFault]:
+def expression_faults_of(
+    spec: Mapping[str, Any], project: Project, database: Database, measures: Container[str]
+) -> list[SpecFault]:
     """Return the faults of the expressions of a batch job that reads inputs, none if all of them can be evaluated.
+
+    :param measures: the names of the columns that the job's table aggregates.
 
     Of a job whose data the local Polaris does not read, it evaluates nothing. So such a job may have expressions that
     the local Polaris does not carry out.
@@ -91,7 +93,7 @@ def expression_faults_of(spec: Mapping[str, Any], project: Project, database: Da
     from airflow_provider_polaris.local.engine.plan import Planner
 
     with database.cursor() as cursor:
-        planner = Planner(cursor, spec, project.measures.get(spec["target"]["tableName"], ()))
+        planner = Planner(cursor, spec, measures)
         planner.plan()
     is_run = format_read_here(spec, project.files) is not None
     faults = [fault for fault in planner.faults if is_run or not fault.is_limit]

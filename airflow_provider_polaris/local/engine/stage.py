@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from airflow_provider_polaris.local.engine.druid_names import physical, text_literal
+from airflow_provider_polaris.local.engine.druid_names import quoted, text_literal
 from airflow_provider_polaris.local.engine.druid_time import timestamp_literal
 from airflow_provider_polaris.local.engine.intervals import DAY, EPOCH, WIDTHS, partition_of, spans_of
 from airflow_provider_polaris.local.engine.plan import STORED_AS, Plan
@@ -45,14 +45,15 @@ class Stage:
             connection.execute(f"INSERT INTO bounds VALUES {values}")
         #: The input columns that are read. An unused number still counts: the row has a warning if it is none.
         self._inputs = {name: kind for name, kind in plan.inputs.items() if name in plan.used or _is_number(kind)}
-        used = [f'"{physical(name)}"' for name in plan.inputs if name in plan.used]
+        used = [quoted(name) for name in plan.inputs if name in plan.used]
         self._batch_columns = ", ".join(["n", "ok", "keep", "warns", "t", *used])
+        kept = used
         if not plan.is_rollup:
-            used = [
+            kept = [
                 f'{"t" if column.name == "__time" else column.expression} AS "o{n}"'
                 for n, column in enumerate(plan.columns)
             ]
-        self._kept = ", ".join(used) or "1 AS one"
+        self._kept = ", ".join(kept) or "1 AS one"
         self._has_rows = False
 
     def add(self, batch: Batch, counters: Counters) -> None:
@@ -90,11 +91,11 @@ class Stage:
             given = {name: place for place, name in enumerate(batch.columns, 1)}
             places = {name: given.get(name, 2**31) for name in inputs}  # a place behind the last one has no value
         typed = "".join(
-            f', {_typed(kind, f"v[{places[name]}]", _pointer(name) if is_json else None)} AS "{physical(name)}"'
+            f", {_typed(kind, f'v[{places[name]}]', _pointer(name) if is_json else None)} AS {quoted(name)}"
             for name, kind in inputs.items()
         )
         warns = " OR ".join(
-            f"""(v[{places[name]}] <> '' AND "{physical(name)}" IS NULL)"""
+            f"""(v[{places[name]}] <> '' AND {quoted(name)} IS NULL)"""
             for name, kind in inputs.items()
             if _is_number(kind)
         )
@@ -121,7 +122,7 @@ class Stage:
         if self._bounds:
             faults.append("WHEN NOT EXISTS (SELECT 1 FROM bounds WHERE t >= first AND t < last) THEN 2")
         for place, name in enumerate(self._texts):
-            column = f'"{physical(name)}"'
+            column = quoted(name)
             faults.append(f"WHEN contains({column}, chr(0)) THEN {10 + 2 * place}")
             several = "false"
             if self._list_delimiter:

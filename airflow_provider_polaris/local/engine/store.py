@@ -171,7 +171,6 @@ class Store:
         return Project(
             {name: file.metadata for name, file in self.files.items()},
             self.tables.granularities(),
-            self.tables.measures(),
             self._streamed_to(),
         )
 

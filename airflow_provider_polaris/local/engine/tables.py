@@ -102,12 +102,10 @@ class Tables:
         field = "partitioningGranularity"
         return {name: table.fields.get(field, table.body[field]) for name, table in self._tables.items()}
 
-    def measures(self) -> dict[str, set[str]]:
-        """Return the names of the columns that each table aggregates, by the name of the table."""
-        return {
-            name: {column["name"] for column in table.body["schema"] if column.get("type") == "measure"}
-            for name, table in self._tables.items()
-        }
+    def measures(self, name: str) -> set[str]:
+        """Return the names of the columns that a table aggregates; none if there is no such table."""
+        schema = self._tables[name].body["schema"] if name in self._tables else []
+        return {column["name"] for column in schema if column.get("type") == "measure"}
 
     def load(
         self,

@@ -134,7 +134,8 @@ class JobsApi:
         with self._store.lock:
             project = self._store.project()
             faults = rule_faults_of(spec, project)
-        return faults or expression_faults_of(spec, project, self._store.database)
+            measures = self._store.tables.measures(spec["target"]["tableName"]) if spec["type"] == "batch" else ()
+        return faults or expression_faults_of(spec, project, self._store.database, measures)
 
     async def _create(self, request: Request) -> Response:
         spec = await json_of(request)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from tests.support.local_calls import status_of
-from tests.support.specs import S3, SPEC, T, rows, spec_of
+from tests.support.specs import DOCUMENTED_SPEC, S3, SPEC, T, rows, spec_of
 
 TIME = SPEC["mappings"][0]
 
@@ -51,30 +51,10 @@ def koalas():
         }
         for number in range(40)
     ]
-    return {
-        "type": "batch",
-        "ingestionMode": "append",
-        "createTableIfNotExists": True,
-        "target": {"type": "table", "tableName": "Koalas Subset"},
-        "source": {
-            "type": "inline",
-            "data": rows(*sessions),
-            "inputSchema": [
-                {"dataType": "string", "name": "timestamp"},
-                {"dataType": "string", "name": "city"},
-                {"dataType": "string", "name": "session"},
-                {"dataType": "long", "name": "session_length"},
-            ],
-            "formatSettings": {"format": "nd-json"},
-        },
-        "mappings": [
-            TIME,
-            mapping('"city"', "city"),
-            mapping('"session"', "session"),
-            mapping('MAX("session_length")', "max_session_length", isAggregation=True),
-            mapping("COUNT(*)", "__count", isAggregation=True),
-        ],
-    }
+    spec = copy.deepcopy(DOCUMENTED_SPEC)
+    del spec["source"]["fileList"]
+    spec["source"] |= {"type": "inline", "data": rows(*sessions)}
+    return {**spec, "createTableIfNotExists": True}
 
 
 def test_the_sample_of_the_documentation_is_rolled_up(load):
