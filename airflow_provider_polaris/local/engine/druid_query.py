@@ -225,6 +225,8 @@ class _Translator:
         if join.args.get("using") or join.args.get("method") or kind not in ("", "INNER", "OUTER", "CROSS"):
             raise SqlNotCarriedOut(f"A {' '.join(filter(None, (side, kind)))} JOIN with USING or a method")
         right = f"{source.sql} AS {quoted(alias)}"
+        if on is None and (side or kind not in ("", "CROSS")):
+            raise SqlFault(f"A {side or kind} JOIN needs ON")
         if on is None:
             return f" CROSS JOIN {right}"
         return f" {_JOINS[side]} {right} ON {_QueryWriter(sources, self).scalar(on)}"

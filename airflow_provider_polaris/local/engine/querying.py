@@ -56,6 +56,7 @@ def run_query(store: Store, text: str, parameters: Sequence[Mapping[str, Any]]) 
     from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut
 
     cursor = store.database.cursor()
+    cursor.begin()  # the number of rows is checked, and the rows are read, as of one moment
     try:
         query = translate_query(with_parameters(text, parameters), lambda *name: _source(store, cursor, *name))
         stopped = threading.Timer(LIMIT_SECONDS, cursor.interrupt)

@@ -158,6 +158,8 @@ class BatchReader:
 
 def _decoded(lines: Sequence[bytes]) -> list[str]:
     """Return the lines that are UTF-8."""
+    if not lines:
+        return []  # split() would return one empty line
     try:
         return b"\n".join(lines).decode().split("\n")
     except UnicodeDecodeError:

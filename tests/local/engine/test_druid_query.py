@@ -188,6 +188,8 @@ def test_a_result_without_rows_is_complete_too(query):
         ("SELECT o.typo FROM orders o", "INVALID_INPUT", "no column 'o.typo'"),
         ("SELECT __time FROM orders a JOIN orders b ON a.__time = b.__time", "INVALID_INPUT", "more than one table"),
         ("SELECT 1 FROM orders, orders", "INVALID_INPUT", "Two tables have the name"),
+        ("SELECT 1 FROM orders a LEFT JOIN orders b", "INVALID_INPUT", "needs ON"),
+        ("SELECT 1 FROM orders a INNER JOIN orders b", "INVALID_INPUT", "needs ON"),
         ("SELECT NOW()", "INVALID_INPUT", "no function 'NOW'"),
         ("SELECT *", "INVALID_INPUT", "needs a table"),
         ('SELECT "count", COUNT(*) FROM orders', "INVALID_INPUT", "must appear in the GROUP BY"),
@@ -277,3 +279,16 @@ def test_a_large_result_arrives_in_parts(query):
     assert len(lines) == 3**10 + 2
     assert json.loads(lines[0]).keys() == {"c"}
     assert lines[-2:] == ["", ""]
+
+
+def test_a_table_that_is_dropped_during_a_query_is_still_read(query, own_polaris, monkeypatch):
+    polaris, _ = own_polaris
+    source_of = querying._source
+
+    def drop_then(*args):
+        source = source_of(*args)
+        polaris.remove_table("orders")
+        return source
+
+    monkeypatch.setattr(querying, "_source", drop_then)
+    assert query("SELECT COUNT(*) AS n FROM orders").json() == [{"n": 3}]

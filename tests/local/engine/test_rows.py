@@ -276,3 +276,11 @@ def test_a_row_outside_the_replaced_intervals_fails_the_job(ingest):
 def test_values_in_the_form_of_json_are_not_evaluated(ingest):
     data = "timestamp,count\n" + json.dumps(T) + ",1\n"
     assert ingest(spec_of(data, format_settings={"format": "csv"}))[1].rows_processed == 1
+
+
+@pytest.mark.parametrize("bad", [b"x" * (rows_module.MAX_LINE + 1), b"\xff"], ids=["too long", "no UTF-8"])
+@pytest.mark.parametrize(("settings", "head"), [({"format": "nd-json"}, b""), ({"format": "csv"}, b"timestamp\n")])
+def test_a_batch_of_bad_lines_alone_has_no_row(settings, head, bad):
+    lines = lines_of(io.BytesIO(head + bad + b"\n"), gzipped=False, counters=Counters())
+    batch = rows_module.BatchReader(lines, settings).next(10)
+    assert (batch.lines, batch.bad) == (0, 1)
