@@ -20,8 +20,8 @@ MEMORY = "512MB"
 _DATE = "[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?"
 _TIME = "[T ][0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?)?"
 _OFFSET = "(Z|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)?"
-#: The most common form, which DuckDB reads as it is, ten times as fast.
-_COMMON = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?Z?"
+#: The most common form, which DuckDB reads as it is, ten times as fast. It has no part of a millisecond to cut.
+_COMMON = "[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,3})?Z?"
 #: Of a moment that DuckDB does not read as it is: the missing parts are added.
 _COMPLETE = (
     "CASE WHEN length(d) = 4 THEN d || '-01-01' WHEN length(d) = 7 THEN d || '-01' ELSE d END || ' ' || "
@@ -54,7 +54,7 @@ _MACROS = f"""
 CREATE OR REPLACE MACRO druid_complete(d, t, o) AS date_trunc('milliseconds', timezone('UTC', TRY_CAST(
     {_COMPLETE} || CASE WHEN o = '' THEN 'Z' ELSE o END AS TIMESTAMPTZ)));
 CREATE OR REPLACE MACRO druid_time_parse(s) AS CASE
-    WHEN regexp_full_match(s, '{_COMMON}') THEN date_trunc('milliseconds', TRY_CAST(s AS TIMESTAMP))
+    WHEN regexp_full_match(s, '{_COMMON}') THEN TRY_CAST(s AS TIMESTAMP)
     WHEN regexp_full_match(s, '{_DATE}({_TIME}{_OFFSET})?') THEN druid_complete(
     regexp_extract(s, '^{_DATE}'), regexp_extract(s, '{_TIME}'),
     regexp_extract(s, '[T ][0-9:.,]*{_OFFSET}$', 1)) END;

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO, Any, Literal, NamedTuple, cast, get_args
@@ -79,6 +80,7 @@ class Batch(NamedTuple):
     :param bad: how many further lines are no rows.
     :param columns: the names of the columns of csv, ``None`` for JSON.
     :param separator: between two values of csv.
+    :param is_odd: whether DuckDB may take a line of the text as JSON that is none.
     """
 
     text: str
@@ -86,6 +88,7 @@ class Batch(NamedTuple):
     bad: int
     columns: Sequence[str] | None = None
     separator: str = ","
+    is_odd: bool = False
 
     def shown(self, n: int, name: str) -> str:
         """Return a value for a message.
@@ -107,63 +110,84 @@ class BatchReader:
     As in Druid, a short row of csv lacks its last columns, and further values of a long row are ignored. A quoted value
     cannot hold a line break here: each line is a row.
 
-    :param lines: ``None`` for a line that is too long.
+    :param lines: lists of lines, ``None`` for a line that is too long.
     """
 
-    def __init__(self, lines: Iterator[bytes | None], settings: Mapping[str, Any]) -> None:
-        self._lines = lines
+    def __init__(self, lines: Iterator[list[bytes | None]], settings: Mapping[str, Any]) -> None:
+        self._lists = lines
+        self._next: list[bytes | None] = []  # lines that belong to no batch yet
         self._is_json = settings["format"] == "nd-json"
+        self._blank = None if self._is_json else b"\r"  # of what an empty line consists: any whitespace, for JSON
         delimiter = settings.get("delimiter") or ","
         self._delimiter = "\t" if delimiter == r"\t" else delimiter
         self._columns: list[str] | None = settings.get("columns") or None
-        self._to_skip = settings.get("skipHeaderRows") or 0
+        self._to_skip = 0 if self._is_json else settings.get("skipHeaderRows") or 0
 
     def next(self, most: int) -> Batch | None:
         """Return the next batch, with so many rows at most; ``None`` at the end of the file."""
         lines: list[bytes] = []
         size = bad = 0
-        while len(lines) + bad < most and size < BATCH_BYTES:
-            try:
-                line = next(self._lines)
-            except StopIteration:
+        while (missing := most - len(lines) - bad) > 0 and size < BATCH_BYTES:
+            if not self._next and not self._fill():
                 break
-            if not self._is_json and self._to_skip:
-                self._to_skip -= 1
-            elif line is not None and not (line.strip() if self._is_json else line.strip(b"\r")):
-                continue
-            elif not self._is_json and self._columns is None:
-                self._columns = (None if line is None else _values(line, self._delimiter)) or []
-            elif line is None:
-                bad += 1
-            else:
-                lines.append(line)
-                size += len(line)
+            taken, self._next = self._next[:missing], self._next[missing:]
+            rows = [line for line in taken if line is not None and line.strip(self._blank)]
+            bad += taken.count(None)
+            size += sum(map(len, rows))
+            lines += rows
         if not lines and not bad:
             return None
         return self._batch(lines, bad)
 
+    def _fill(self) -> bool:
+        """Get lines behind the header. Return false at the end of the file."""
+        for lines in self._lists:
+            skipped = min(self._to_skip, len(lines))
+            self._to_skip -= skipped
+            self._next = lines[skipped:]
+            if not self._is_json and self._columns is None:
+                self._read_names()
+            if self._next:
+                return True
+        return False
+
+    def _read_names(self) -> None:
+        """Read the names of the columns from the first line that is not empty."""
+        for place, line in enumerate(self._next, 1):
+            if line is None or line.strip(self._blank):
+                self._columns = (None if line is None else _values(line, self._delimiter)) or []
+                self._next = self._next[place:]
+                return
+        self._next = []
+
     def _batch(self, lines: Sequence[bytes], bad: int) -> Batch:
-        texts = _decoded(lines)
+        data = b"\n".join(lines)
+        count = len(lines)
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            texts = [text for line in lines if (text := _text(line)) is not None]
+            text, count = "\n".join(texts), len(texts)
+            bad += len(lines) - count
         if self._is_json:
-            return Batch("\n".join(texts), len(texts), bad + len(lines) - len(texts))
-        separator = self._delimiter
-        if any('"' in text for text in texts):
-            rows = [row for row in (_split(text, separator) for text in texts) if row is not None]
-            separator = _unused(rows)
-            texts = [separator.join(row) for row in rows]
-        else:
-            texts = [text.removesuffix("\r") for text in texts]
-        return Batch("\n".join(texts), len(texts), bad + len(lines) - len(texts), self._columns, separator)
+            return Batch(text, count, bad, is_odd=_is_odd(data))
+        if b'"' not in data:
+            text = text.replace("\r\n", "\n").removesuffix("\r")
+            return Batch(text, count, bad, self._columns, self._delimiter)
+        rows = [row for row in (_split(line, self._delimiter) for line in text.split("\n")) if row is not None]
+        separator = _unused(rows)
+        bad += count - len(rows)
+        return Batch("\n".join(separator.join(row) for row in rows), len(rows), bad, self._columns, separator)
 
 
-def _decoded(lines: Sequence[bytes]) -> list[str]:
-    """Return the lines that are UTF-8."""
-    if not lines:
-        return []  # split() would return one empty line
-    try:
-        return b"\n".join(lines).decode().split("\n")
-    except UnicodeDecodeError:
-        return [text for line in lines if (text := _text(line)) is not None]
+#: DuckDB takes some lines as JSON that are none: with a comma before a bracket, with NaN or with Infinity.
+_COMMA_AT_THE_END = re.compile(rb",[ \t\r]*[}\]]")
+
+
+def _is_odd(data: bytes) -> bool:
+    """Return whether lines may have what DuckDB takes as JSON and is none. A text in quotes may have it, too."""
+    lower = data.lower()
+    return b"nan" in lower or b"inf" in lower or _COMMA_AT_THE_END.search(data) is not None
 
 
 def _text(line: bytes) -> str | None:
@@ -195,8 +219,8 @@ def _split(text: str, delimiter: str) -> list[str] | None:
 
 def lines_of(
     data: IO[bytes], *, gzipped: bool, counters: Counters, may_continue: Callable[[], bool] = lambda: True
-) -> Iterator[bytes | None]:
-    """Yield the lines of a file, ``None`` for a line that is too long. Count the uncompressed bytes.
+) -> Iterator[list[bytes | None]]:
+    """Yield lists of the next lines of a file, with ``None`` for a line that is too long. Count the uncompressed bytes.
 
     :param may_continue: called before each chunk. Reading ends if it returns false.
     :raises OSError, EOFError, zlib.error: for a file that is no valid gzip.
@@ -208,11 +232,11 @@ def lines_of(
         counters.bytes += len(chunk)
         if first:
             chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False  # a byte order mark is no data
-        head, *tail = chunk.split(b"\n")
-        rest = None if rest is None or len(rest) + len(head) > MAX_LINE else rest + head
-        if tail:
-            yield rest
-            rest = tail.pop()
-            yield from tail
+        lines: list[bytes | None] = [*chunk.split(b"\n")]
+        head = cast("bytes", lines[0])
+        lines[0] = None if rest is None or len(rest) + len(head) > MAX_LINE else rest + head
+        rest = lines.pop()
+        if lines:
+            yield lines
     if rest is None or rest:
-        yield rest
+        yield [rest]

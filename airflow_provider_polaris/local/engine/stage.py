@@ -84,7 +84,8 @@ class Stage:
         inputs, is_json = self._inputs, batch.columns is None
         if batch.columns is None:
             pointers = ", ".join(text_literal(_pointer(name)) for name in inputs)
-            is_row, values = _IS_OBJECT, f"json_extract_string(line, [{pointers}])" if pointers else "['']"
+            is_row = f"{_IS_OBJECT} AND NOT {_IS_ODD}" if batch.is_odd else _IS_OBJECT
+            values = f"json_extract_string(line, [{pointers}])" if pointers else "['']"
             places = {name: place for place, name in enumerate(inputs, 1)}
         else:
             is_row, values = "true", f"string_split(line, {text_literal(batch.separator)})"
@@ -172,16 +173,14 @@ class Stage:
         return f"SELECT * FROM {table}"
 
 
-#: DuckDB takes some lines as JSON that are none: with a comma before a bracket, or with NaN. Texts in quotes may have
-#: both, so they are left out of the search.
+#: The letters that may not be outside of the texts of a line: see :attr:`Batch.is_odd`. A text is in quotes.
 _ODD = r",[ \t\r]*[}\]]|[nN][aA][nN]|[iI][nN][fF]"
 _TEXTS = r'"(?:[^"\\]|\\.)*"'
-_IS_OBJECT = (
-    "CASE WHEN NOT json_valid(line) THEN false "
-    "WHEN NOT starts_with(ltrim(line, E' \\t\\r'), '{') THEN false "
-    f"WHEN NOT regexp_matches(line, {text_literal(_ODD)}) THEN true "
-    f"ELSE NOT regexp_matches(regexp_replace(line, {text_literal(_TEXTS)}, '', 'g'), {text_literal(_ODD)}) END"
+_IS_ODD = (
+    f"CASE WHEN regexp_matches(line, {text_literal(_ODD)}) "
+    f"THEN regexp_matches(regexp_replace(line, {text_literal(_TEXTS)}, '', 'g'), {text_literal(_ODD)}) ELSE false END"
 )
+_IS_OBJECT = "json_valid(line) AND starts_with(ltrim(line, E' \\t\\r'), '{')"
 _NUMBER = r"[+-]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][+-]?[0-9]+)?"
 
 
