@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain
 from typing import Any
 
 #: The type of Druid at run time and in SQL, for each type of DuckDB.
@@ -30,6 +31,8 @@ _TYPES: Mapping[str, tuple[str, str]] = {
 _UNKNOWN = ("COMPLEX", "OTHER")
 LINES = ("objectLines", "arrayLines", "csv")
 FORMATS = ("object", "array", *LINES)
+#: A part of a result is sent when it has so many characters.
+PART = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,7 @@ def value_of(value: Any) -> Any:
 def written(
     rows: Iterable[Sequence[Any]], names: Sequence[str], kinds: Sequence[str], result_format: str, header: Header
 ) -> Iterator[str]:
-    """Yield the text of a result in parts.
+    """Yield the text of a result in parts of about :data:`PART` characters.
 
     The formats of lines end with an empty line, so that a reader can tell whether the result is complete.
 
@@ -77,21 +80,16 @@ def written(
     else:
         heads = [*_array_heads(names, types, header)]
         row_of = lambda row: [value_of(value) for value in row]  # noqa: E731 - one of two
-    lines: tuple[Iterable[Any], ...] = (heads, map(row_of, rows))
-    if result_format == "csv":
-        yield from _csv(*lines)
-    elif result_format in LINES:
-        for part in lines:
-            for line in part:
-                yield f"{_json(line)}\n"
-        yield "\n"
-    else:
-        mark = "["
-        for part in lines:
-            for line in part:
-                yield f"{mark}{_json(line)}"
-                mark = ","
-        yield "[]\n" if mark == "[" else "]\n"
+    write = _csv if result_format == "csv" else _lines if result_format in LINES else _list
+    part: list[str] = []
+    size = 0
+    for text in write(chain(heads, (row_of(row) for row in rows))):
+        part.append(text)
+        size += len(text)
+        if size >= PART:
+            yield "".join(part)
+            part, size = [], 0
+    yield "".join(part)
 
 
 def _object_head(names: Sequence[str], types: Sequence[tuple[str, str]], header: Header) -> dict[str, Any]:
@@ -118,13 +116,26 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _csv(*parts: Iterable[Sequence[Any]]) -> Iterator[str]:
+def _list(rows: Iterable[Any]) -> Iterator[str]:
+    mark = "["
+    for row in rows:
+        yield f"{mark}{_json(row)}"
+        mark = ","
+    yield "[]\n" if mark == "[" else "]\n"
+
+
+def _lines(rows: Iterable[Any]) -> Iterator[str]:
+    for row in rows:
+        yield f"{_json(row)}\n"
+    yield "\n"
+
+
+def _csv(rows: Iterable[Any]) -> Iterator[str]:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    for part in parts:
-        for row in part:
-            writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row])
-            yield text.getvalue()
-            text.seek(0)
-            text.truncate()
+    for row in rows:
+        writer.writerow([str(value).lower() if isinstance(value, bool) else value for value in row])
+        yield text.getvalue()
+        text.seek(0)
+        text.truncate()
     yield "\n"

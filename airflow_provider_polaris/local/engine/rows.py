@@ -166,7 +166,7 @@ class BatchReader:
         try:
             text = data.decode()
         except UnicodeDecodeError:
-            texts = [text for line in lines if (text := _text(line)) is not None]
+            texts = [decoded for line in lines if (decoded := _text(line)) is not None]
             text, count = "\n".join(texts), len(texts)
             bad += len(lines) - count
         if self._is_json:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from airflow_provider_polaris.local.engine import querying
+from airflow_provider_polaris.local.engine import querying, results
 from tests.support.local_calls import status_of
 from tests.support.specs import SPEC, rows, spec_of
 
@@ -272,7 +272,15 @@ def test_a_deletion_deletes_the_rows_of_the_query_too(query, own_polaris, wait_u
     assert query("SELECT COUNT(*) AS n FROM orders").status_code == 400
 
 
-def test_a_large_result_arrives_in_parts(query):
+@pytest.mark.parametrize("result_format", results.FORMATS)
+def test_a_large_result_is_sent_in_parts(result_format):
+    rows = [(number,) for number in range(30_000)]
+    parts = list(results.written(rows, ["n"], ["BIGINT"], result_format, results.Header()))
+    assert 2 < len(parts) < 10
+    assert all(len(part) >= results.PART for part in parts[:-1])
+
+
+def test_a_large_result_arrives_complete(query):
     crossed = ", ".join(f"orders o{number}" for number in range(10))
     answer = query(f'SELECT o0."count" AS c FROM {crossed}', resultFormat="objectLines")  # noqa: S608 - as above
     lines = answer.text.split("\n")
