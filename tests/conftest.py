@@ -118,7 +118,7 @@ def airflow_3() -> bool:
     return AIRFLOW_3
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def wait_until():
     """Return a function that waits in real time, in short steps, until a condition of another thread is true."""
 

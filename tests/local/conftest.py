@@ -40,6 +40,14 @@ def own_polaris():
         yield polaris, caller_of(polaris)
 
 
+@pytest.fixture(scope="module")
+def same_polaris():
+    """Yield the same as ``own_polaris`` to all tests of a file that change nothing. A server takes 0.2 s to stop."""
+    with LocalPolaris() as polaris:
+        polaris.add_table("cities")
+        yield polaris, caller_of(polaris)
+
+
 @pytest.fixture
 def ingest(hook, wait_until):
     """Return a function that runs a job to its end, and returns the job and its counters."""

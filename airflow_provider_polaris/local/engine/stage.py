@@ -202,12 +202,10 @@ def _typed(kind: str, value: str, pointer: str | None) -> str:
     stored = STORED_AS[kind]
     if stored == "BIGINT":
         # A number of JSON is cut. A text must be a whole number, with or without zeros after the point.
+        whole = f"TRY_CAST(split_part({value}, '.', 1) AS BIGINT)"
         cut = f"TRY_CAST(trunc(TRY_CAST({value} AS DOUBLE)) AS BIGINT)"
-        number = f"json_type(line, {text_literal(pointer)}) = 'DOUBLE'" if pointer else "false"
-        return (
-            f"CASE WHEN regexp_full_match({value}, '[+-]?[0-9]+') THEN TRY_CAST({value} AS BIGINT) "
-            f"WHEN {number} OR regexp_full_match({value}, '[+-]?[0-9]+[.]0*') THEN {cut} END"
-        )
+        number = f"WHEN json_type(line, {text_literal(pointer)}) = 'DOUBLE' THEN {cut}" if pointer else ""
+        return f"CASE WHEN regexp_full_match({value}, '[+-]?[0-9]+([.]0*)?') THEN {whole} {number} END"
     if stored in ("DOUBLE", "FLOAT"):
         return f"CASE WHEN regexp_full_match({value}, {text_literal(_NUMBER)}) THEN TRY_CAST({value} AS {stored}) END"
     if stored == "VARCHAR":

@@ -26,10 +26,8 @@ COLUMNS_OF_ORDERS = """
 """
 
 
-@pytest.fixture
-def query(own_polaris, wait_until):
-    """Return a function that sends a query to a Polaris with the tables orders (three rows) and cities (no row)."""
-    _, call = own_polaris
+def loaded(call, wait_until):
+    """Load orders (three rows). Return a function that sends a query."""
     columns = [TIME, *({"columnName": name, "expression": f'"{name}"'} for name in ("count", "amount"))]
     spec = spec_of(ORDERS, mappings=columns, target={"type": "table", "tableName": "orders"})
     job_id = call("POST", "jobs", json=spec).json()["id"]
@@ -41,6 +39,12 @@ def query(own_polaris, wait_until):
         return call("POST", "query/sql", json={"query": text, **body})
 
     return send
+
+
+@pytest.fixture(scope="module")
+def query(same_polaris, wait_until):
+    """Return a function that sends a query to a Polaris with the tables orders (three rows) and cities (no row)."""
+    return loaded(same_polaris[1], wait_until)
 
 
 @pytest.mark.parametrize(
@@ -231,8 +235,8 @@ def test_a_query_without_a_result_says_why(query, text, category, message):
         ({"query": "SELECT ?", "parameters": [{"type": "BIGINT", "value": "x"}]}, "'x' is no BIGINT"),
     ],
 )
-def test_an_invalid_request_is_refused(own_polaris, body, message):
-    _, call = own_polaris
+def test_an_invalid_request_is_refused(same_polaris, body, message):
+    _, call = same_polaris
     answer = call("POST", "query/sql", json=body)
     assert answer.status_code == 400
     assert message in answer.json()["errorMessage"]
@@ -262,8 +266,9 @@ def test_a_query_that_takes_too_long_ends(query, monkeypatch):
     assert query("SELECT 1 AS a").json() == [{"a": 1}]
 
 
-def test_a_deletion_deletes_the_rows_of_the_query_too(query, own_polaris, wait_until):
+def test_a_deletion_deletes_the_rows_of_the_query_too(own_polaris, wait_until):
     polaris, call = own_polaris
+    query = loaded(call, wait_until)
     target = {"type": "table", "tableName": "orders", "intervals": ["2026-11-01/P1D"]}
     job_id = call("POST", "jobs", json={"type": "delete_data", "target": target}).json()["id"]
     assert wait_until(lambda: status_of(call, job_id) == "completed")
@@ -289,8 +294,9 @@ def test_a_large_result_arrives_complete(query):
     assert lines[-2:] == ["", ""]
 
 
-def test_a_table_that_is_dropped_during_a_query_is_still_read(query, own_polaris, monkeypatch):
-    polaris, _ = own_polaris
+def test_a_table_that_is_dropped_during_a_query_is_still_read(own_polaris, wait_until, monkeypatch):
+    polaris, call = own_polaris
+    query = loaded(call, wait_until)
     source_of = querying._source
 
     def drop_then(*args):

@@ -44,6 +44,7 @@ def older_counters(polaris, monkeypatch):
         (f'{{"timestamp": "{T}", "text": "NaN, {{,}} inf"}}', "processed"),
         (f'{{"timestamp": "{T}", "count": 3.7}}', "processed"),
         (f'{{"timestamp": "{T}", "count": "3.0"}}', "processed"),
+        (f'{{"timestamp": "{T}", "count": "9223372036854775807.0"}}', "processed"),
         (f'{{"timestamp": "{T}", "count": "3.7"}}', "warned"),
         (f'{{"timestamp": "{T}", "count": "1_000"}}', "warned"),
         (f'{{"timestamp": "{T}", "count": 12345678901234567890}}', "warned"),
