@@ -64,11 +64,9 @@ class Answers:
         template, responses = self._responses_to(method, path)
         response = responses.get(str(status))
         if response is None:
-            keys = (f"* {status}", f"{method} {template} {status}")
-            if not UNDOCUMENTED_STATUSES.keys() & set(keys):
+            schema: dict[str, Any] | None = self._undocumented(f"{method} {template}", status)
+            if schema is None:
                 return [f"{status} is not documented for {method} {template or path}"]
-            # The error of an expired access token has only a message.
-            schema: dict[str, Any] | None = {**_ERROR, "required": ["message"]} if status == 401 else _ERROR
         else:
             schema = response.get("content", {}).get("application/json", {}).get("schema")
         if schema is None:
@@ -81,6 +79,15 @@ class Answers:
         except ValueError:
             return [*found, "the body is not JSON"]
         return [*found, *self._violations(schema, data)]
+
+    def _undocumented(self, call: str, status: int) -> dict[str, Any] | None:
+        """Return the schema of an answer that the document does not list; ``None`` if there may be no such answer."""
+        if f"{call} {status}" in UNDOCUMENTED_STATUSES:
+            return {"$ref": f"{SCHEMAS}SqlErrorResponse"} if " /query/sql" in call else _ERROR
+        if f"* {status}" not in UNDOCUMENTED_STATUSES:
+            return None
+        # The error of an expired access token has only a message.
+        return {**_ERROR, "required": ["message"]} if status == 401 else _ERROR
 
     def _responses_to(self, method: str, path: str) -> tuple[str | None, Mapping[str, Any]]:
         for its_method, pattern, template, responses in self._routes:

@@ -16,5 +16,7 @@ UNDOCUMENTED_STATUSES: Mapping[str, str] = {
     "* 408": "The body does not arrive in time.",
     "* 413": "The body is too large; the documentation names a limit for files.",
     "POST /jobs/{jobId}/status 400": "The PUT of the same update has it, with the same reasons.",
+    "POST /query/sql 415": "The body of a query is application/json, as that of a job.",
+    "GET /query/sql/statements/{queryId} 404": "The DELETE of the same query has it.",
     "POST /files 409": "The documentation of uploads names it for a name that is taken.",
 }

@@ -29,6 +29,10 @@ SERVED: Mapping[str, tuple[str, ...]] = {
     f"{PROJECT}/files/{{name}}": ("get", "delete"),
     f"{PROJECT}/tables": ("get",),
     f"{PROJECT}/tables/{{tableName}}": ("get",),
+    f"{PROJECT}/query/sql": ("post",),
+    f"{PROJECT}/query/sql/statements": ("post",),
+    f"{PROJECT}/query/sql/statements/{{queryId}}": ("get", "delete"),
+    f"{PROJECT}/query/sql/statements/{{queryId}}/results": ("get",),
     "/v1/projects/{id}": ("get",),
     "/v1/apikeyinfo": ("get",),
 }

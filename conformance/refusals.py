@@ -21,6 +21,7 @@ from conformance.violations import Violation, violations_of, violations_of_param
 
 _SETTINGS = "source.formatSettings"
 _REFUSED = (400, 415)
+_JSON = {"Content-Type": "application/json"}
 
 
 class Refusals:
@@ -50,6 +51,7 @@ class Refusals:
             for violation in violations_of(self._document, "CreateJobRequest", spec, below):
                 self._count(violation, self._post(violation.spec), violation.path)
         self._update()
+        self._parameters()
         self._queries()
         self._bodies()
 
@@ -67,7 +69,7 @@ class Refusals:
 
     def _post(self, spec: Any) -> requests.Response:
         if spec is None:
-            return self._client("POST", "jobs", data="null", headers={"Content-Type": "application/json"})
+            return self._client("POST", "jobs", data="null", headers=_JSON)
         answer: requests.Response = create(self._polaris, self._client, spec)
         if answer.status_code == 201:
             end_stream(self._polaris, answer.json())
@@ -93,9 +95,7 @@ class Refusals:
             for violation in violations_of(self._document, "UpdateJobStatusRequest", valid):
                 job_id = self._stream()
                 body = json.dumps(violation.spec)
-                answer = self._client(
-                    method, path.format(job_id), data=body, headers={"Content-Type": "application/json"}
-                )
+                answer = self._client(method, path.format(job_id), data=body, headers=_JSON)
                 self._count(violation, answer, violation.path)
 
     def _stream(self) -> str:
@@ -104,6 +104,22 @@ class Refusals:
         return str(create(self._polaris, self._client, patched(spec, {"replaceRunning": True})).json()["id"])
 
     def _queries(self) -> None:
+        """Send the violations of queries. Their errors have no field that names the wrong part."""
+        parameters = [{"type": "BIGINT", "value": 1}]
+        request = {"query": "SELECT ? AS n", "context": {"sqlTimeZone": "UTC"}, "parameters": parameters}
+        direct = {**request, "resultFormat": "object", "header": True, "typesHeader": True, "sqlTypesHeader": True}
+        for path, schema, body in (
+            ("query/sql", "SqlRequest", direct),
+            ("query/sql/statements", "SqlRequestAsync", request),
+        ):
+            answer = self._client("POST", path, json=body)
+            if answer.status_code != 200:
+                self.unusable.append(f"POST {path}: {answer.text[:300]}")
+            for violation in violations_of(self._document, schema, Variation(f"POST {path}", body)):
+                answer = self._client("POST", path, data=json.dumps(violation.spec), headers=_JSON)
+                self._count(violation, answer, "")
+
+    def _parameters(self) -> None:
         """Send the violations of query parameters."""
         for key, call, query in violations_of_parameters(self._document):
             method, _, path = call.partition(" ")

@@ -18,6 +18,7 @@ import uvicorn
 from airflow_provider_polaris.local.engine.behaviours import Behaviour, Kind
 from airflow_provider_polaris.local.engine.rows import Edition
 from airflow_provider_polaris.local.engine.runner import Runner
+from airflow_provider_polaris.local.engine.statements import Statements
 from airflow_provider_polaris.local.engine.store import Store
 from airflow_provider_polaris.local.http.account_api import AccountApi
 from airflow_provider_polaris.local.http.admin import AdminApi
@@ -74,6 +75,7 @@ class LocalPolaris:
         self.permissions = permissions
         self._store = Store(cancel_checks=cancel_checks, available_after=available_after)
         self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters)
+        self._statements = Statements(self._store)
         self._faults = Faults()
         self._lines: dict[Any, asyncio.Transport] = {}
         self._account = AccountApi(self.project_id, lambda: self.permissions)
@@ -81,7 +83,7 @@ class LocalPolaris:
             [
                 *JobsApi(self._store, self._runner).endpoints(),
                 *FilesApi(self._store).endpoints(),
-                *QueryApi(self._store).endpoints(),
+                *QueryApi(self._store, self._statements).endpoints(),
             ],
             [
                 *self._account.endpoints(),
@@ -221,6 +223,7 @@ class LocalPolaris:
         self._thread.join(10)
         self._socket.close()
         self._runner.close()
+        self._statements.close()
         self._store.close()
 
     def add_job(self, *, metrics: Mapping[str, Any] | None = None, **body: Any) -> str:

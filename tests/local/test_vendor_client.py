@@ -271,3 +271,17 @@ def test_the_client_queries_the_rows_that_it_loaded(world, client, wait_until):
     assert call("query", "query_sync", request) == [{"__time": "2026-11-01T00:00:00.000Z", "n": 5}]
     failure = call("query", "query_sync", models.SqlRequest(query="SELECT typo FROM queried"))
     assert (failure.category, failure.error_message) == ("INVALID_INPUT", "There is no column 'typo'")
+
+
+@CLIENTS
+def test_the_client_runs_an_asynchronous_query(world, client, wait_until):
+    call = client(world)
+    accepted = call("query", "query_async", models.SqlRequest(query="SELECT COUNT(*) AS n FROM cities"))
+    assert (type(accepted).__name__, accepted.schema[0]["name"]) == ("SqlStatus", "n")
+    assert wait_until(lambda: call("query", "query_async_status", accepted.query_id).state == "SUCCESS")
+    status = call("query", "query_async_status", accepted.query_id, detail=True)
+    assert [(page.id, page.num_rows) for page in status.result.pages] == [(0, 1)]
+    assert list(call("query", "query_async_results", accepted.query_id, page=0)[0]) == ["n"]
+    assert call("query", "query_async_cancel", accepted.query_id) is None
+    assert call("query", "query_async_results", "query-none").category == "INVALID_INPUT"
+    assert call("query", "query_async", models.SqlRequest(query="SELECT typo FROM cities")).state == "FAILED"

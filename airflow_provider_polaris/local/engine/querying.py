@@ -44,48 +44,83 @@ class Result(NamedTuple):
     rows: Iterator[Sequence[Any]]
 
 
-def run_query(store: Store, text: str, parameters: Sequence[Mapping[str, Any]]) -> Result:
-    """Run a query, and return its result as soon as its first rows are known.
+class Query:
+    """A query that is valid. It reads the rows as of the moment at which it is made.
 
     :param parameters: for each question mark of the query, its ``type`` and its ``value``.
-    :raises QueryFailure: if the query has no result.
+    :raises QueryFailure: for an invalid query.
     """
-    # The import takes a fifth of a second, which only a local Polaris that gets a query needs.
-    from airflow_provider_polaris.local.engine.druid_names import SqlFault
-    from airflow_provider_polaris.local.engine.druid_query import translate_query, with_parameters
-    from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut
 
-    cursor = store.database.cursor()
-    cursor.begin()  # the number of rows is checked, and the rows are read, as of one moment
-    try:
-        query = translate_query(with_parameters(text, parameters), lambda *name: _source(store, cursor, *name))
-        stopped = threading.Timer(LIMIT_SECONDS, cursor.interrupt)
-        stopped.daemon = True
-        stopped.start()
-        rows = _rows(cursor, query.sql, stopped)
-        next(rows)  # the query has run, and the types are known
-    except BaseException as error:
-        cursor.close()
-        if isinstance(error, SqlFault):
+    def __init__(self, store: Store, text: str, parameters: Sequence[Mapping[str, Any]]) -> None:
+        # The import takes a fifth of a second, which only a local Polaris that gets a query needs.
+        from airflow_provider_polaris.local.engine.druid_names import SqlFault
+        from airflow_provider_polaris.local.engine.druid_query import translate_query, with_parameters
+        from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut
+
+        self._cursor = store.database.cursor()
+        self._cursor.begin()  # the number of rows is checked, and the rows are read, as of one moment
+        try:
+            query = translate_query(
+                with_parameters(text, parameters), lambda *name: _source(store, self._cursor, *name)
+            )
+        except SqlFault as error:
+            self.close()
             category = "UNSUPPORTED" if isinstance(error, SqlNotCarriedOut) else "INVALID_INPUT"
             raise QueryFailure(category, str(error)) from None
-        raise
-    return Result(query.columns, [str(column[1]) for column in cursor.description or []], rows)
+        except BaseException:
+            self.close()
+            raise
+        self._sql = query.sql
+        #: The names of the columns of the result.
+        self.names = query.columns
 
+    def kinds(self) -> list[str]:
+        """Return the type of each column in DuckDB, and do not run the query.
 
-def _rows(cursor: duckdb.DuckDBPyConnection, sql: str, stopped: threading.Timer) -> Iterator[Sequence[Any]]:
-    """Yield nothing of use once, as soon as the query has run, and then its rows."""
-    try:
-        cursor.execute(sql)
-        yield ()
-        while rows := cursor.fetchmany(FETCHED):
-            yield from rows
-    except Exception as error:  # noqa: BLE001 - the answer has the reason
-        raise _failure_of(error) from None
-    finally:
-        stopped.cancel()
+        :raises QueryFailure: if the types of the query do not fit. The query is closed.
+        """
+        try:
+            rows = self._cursor.execute(f"DESCRIBE {self._sql}").fetchall()
+        except Exception as error:  # noqa: BLE001 - the answer has the reason
+            self.close()
+            raise _failure_of(error) from None
+        return [str(row[1]) for row in rows]
+
+    def run(self, limit_seconds: float | None = None) -> Result:
+        """Run the query, and return its result as soon as its first rows are known.
+
+        :param limit_seconds: the longest time that the query may take, with the reading of its rows.
+        :raises QueryFailure: if the query has no result. Reading the rows can raise it, too.
+        """
+        stopped = threading.Timer(limit_seconds or 0, self.stop)
+        stopped.daemon = True
+        if limit_seconds is not None:
+            stopped.start()
+        rows = self._rows(stopped)
+        next(rows)  # the query has run, and the types are known
+        return Result(self.names, [str(column[1]) for column in self._cursor.description or []], rows)
+
+    def _rows(self, stopped: threading.Timer) -> Iterator[Sequence[Any]]:
+        """Yield nothing of use once, as soon as the query has run, and then its rows."""
+        try:
+            self._cursor.execute(self._sql)
+            yield ()
+            while rows := self._cursor.fetchmany(FETCHED):
+                yield from rows
+        except Exception as error:  # noqa: BLE001 - the answer has the reason
+            raise _failure_of(error) from None
+        finally:
+            stopped.cancel()
+            self.close()
+
+    def stop(self) -> None:
+        """End a query that runs, from another thread."""
+        self._cursor.interrupt()
+
+    def close(self) -> None:
+        """Release what the query holds, also if it has not run."""
         with suppress(Exception):
-            cursor.close()
+            self._cursor.close()
 
 
 def _failure_of(error: Exception) -> QueryFailure:

@@ -62,6 +62,11 @@ def value_of(value: Any) -> Any:
     return value
 
 
+def types_of(kinds: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the type of Druid at run time and in SQL, for each type of DuckDB."""
+    return [_TYPES.get(kind, _UNKNOWN) for kind in kinds]
+
+
 def written(
     rows: Iterable[Sequence[Any]], names: Sequence[str], kinds: Sequence[str], result_format: str, header: Header
 ) -> Iterator[str]:
@@ -72,7 +77,7 @@ def written(
     :param rows: the rows, each with a value for each column.
     :param kinds: the type of each column in DuckDB.
     """
-    types = [_TYPES.get(kind, _UNKNOWN) for kind in kinds]
+    types = types_of(kinds)
     row_of: Callable[[Sequence[Any]], Any]
     if result_format.startswith("object"):
         heads: list[Any] = [_object_head(names, types, header)] if header.names else []

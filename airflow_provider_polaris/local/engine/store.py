@@ -115,7 +115,7 @@ class Store:
         self.jobs: dict[str, StoredJob] = {}
         self.files: dict[str, StoredFile] = {}
         self.tables = Tables(USER, available_after)
-        self.database = Database(self._new_database_folder)
+        self.database = Database(lambda: self._folder_of("database"))
         self.behaviours = Behaviours()
         self.cancel_checks = cancel_checks
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -130,9 +130,13 @@ class Store:
         """Return a path for a new file. It does not depend on the name under which the file is uploaded."""
         return self._root() / str(uuid.uuid4())
 
-    def _new_database_folder(self) -> Path:
-        folder = self._root() / "database"
-        folder.mkdir()
+    def statement_folder(self) -> Path:
+        """Return the folder for the results of asynchronous queries."""
+        return self._folder_of("statements")
+
+    def _folder_of(self, name: str) -> Path:
+        folder = self._root() / name
+        folder.mkdir(exist_ok=True)
         return folder
 
     def _root(self) -> Path:

@@ -39,6 +39,7 @@ _CODES = {
 class Endpoint(NamedTuple):
     """A call of the API: its method and path, its function, and the permissions of which the key needs one.
 
+    :param needs_all: whether the key needs all of the permissions.
     :param needs_key: whether a request needs the key. Only the page itself needs none: it has no data in it.
     """
 
@@ -46,6 +47,7 @@ class Endpoint(NamedTuple):
     path: str
     answer: Callable[[Request], Awaitable[Response]]
     permissions: tuple[str, ...] = ()
+    needs_all: bool = False
     needs_key: bool = True
 
 

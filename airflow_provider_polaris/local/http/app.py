@@ -75,11 +75,18 @@ class Gatekeeper:
                 self._authenticate(request)
             if request.path_params.get("project", self.project_id) != self.project_id:
                 raise ApiError(404, "There is no such project", "projectId")
-            if endpoint.permissions and not self.permissions.intersection(endpoint.permissions):
-                raise ApiError(403, f"The API key lacks the permission {' or '.join(endpoint.permissions)}")
+            if lacks := self._lacks(endpoint):
+                raise ApiError(403, f"The API key lacks the permission {lacks}")
             return await endpoint.answer(request)
 
         return checked
+
+    def _lacks(self, endpoint: Endpoint) -> str:
+        """Return the permissions that the key lacks for a call; an empty text if it has all that the call needs."""
+        missing = [one for one in endpoint.permissions if one not in self.permissions]
+        if endpoint.needs_all:
+            return " and ".join(missing)
+        return " or ".join(missing) if len(missing) == len(endpoint.permissions) else ""
 
     def _authenticate(self, request: Request) -> None:
         """Accept the plain key, as documented, the key as a user name, as the client and the page do, or a token."""
