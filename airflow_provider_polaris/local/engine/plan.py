@@ -184,15 +184,7 @@ class Planner:
 
         :param kind: the type in DuckDB, ``None`` if it is not known yet.
         """
-        kind = kind or self._duckdb_type(translation.sql)
-        if name == "__time":
-            if kind not in _TIME_FROM:
-                raise SqlFault(f"__time must be a timestamp, not a {kind}")
-            return Column(name, _TIME_FROM[kind].format(translation.sql), "timestamp", is_aggregation=False)
-        if kind not in _TYPE_OF:
-            raise SqlNotCarriedOut(f"An expression of the type {kind}")
-        druid, stored = _TYPE_OF[kind]
-        return Column(name, stored.format(translation.sql), druid, translation.is_aggregation)
+        return column_of(name, translation.sql, kind or self._duckdb_type(translation.sql), translation.is_aggregation)
 
     def _condition(self, translation: Translation) -> str:
         if translation.is_aggregation:
@@ -235,6 +227,27 @@ class Planner:
             return self._described([expression])[0]
         except duckdb.Error as error:
             raise SqlFault(type_message(error)) from None
+
+
+def column_of(name: str, expression: str, kind: str, is_aggregation: bool = False) -> Column:
+    """Return the column that a job writes, for an expression of this type in DuckDB.
+
+    :raises SqlFault: if the type is wrong for ``__time``.
+    :raises SqlNotCarriedOut: if the local Polaris does not store values of the type.
+    """
+    if name == "__time":
+        if kind not in _TIME_FROM:
+            raise SqlFault(f"__time must be a timestamp, not a {kind}")
+        return Column(name, _TIME_FROM[kind].format(expression), "timestamp", is_aggregation=False)
+    if kind not in _TYPE_OF:
+        raise SqlNotCarriedOut(f"An expression of the type {kind}")
+    druid, stored = _TYPE_OF[kind]
+    return Column(name, stored.format(expression), druid, is_aggregation)
+
+
+def stored_as(column: Column) -> str:
+    """Return the type of a column of a table in DuckDB."""
+    return "TIMESTAMP" if column.name == "__time" else STORED_AS[column.kind]
 
 
 def type_message(error: Exception) -> str:

@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
-import io
 import math
 import threading
-import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_polaris.local.engine.intervals import spans_of
-from airflow_provider_polaris.local.engine.rows import EDITIONS, BatchReader, Counters, JobFailure, lines_of
+from airflow_provider_polaris.local.engine.reading import SourceReader, failure
+from airflow_provider_polaris.local.engine.rows import EDITIONS, Counters
 from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 if TYPE_CHECKING:
     import duckdb
 
-#: How many rows a worker reads at most between two checks for a cancellation.
-BATCH = 20_000
-#: How often per second a job with a limited speed reads some rows.
-STEPS_PER_SECOND = 5
+    from airflow_provider_polaris.local.engine.plan import Column
+
+#: How many rows may fail to be parsed if a batch job does not say it.
+ANY_NUMBER = 2147483647
+
+
+class Loaded(NamedTuple):
+    """What a job has made of its data.
+
+    :param rows: the query that gives the rows, ``None`` if there are none.
+    :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
+    """
+
+    columns: Sequence[Column]
+    rows: str | None
+    replaced: list[str] | None
 
 
 class Runner:
@@ -88,23 +98,56 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a job must end after any error
             with self.store.lock:
                 if job.status not in OVER:
-                    self._fail(job, _failure("internal_error", f"{type(error).__name__}: {error}"))
+                    self._fail(job, failure("internal_error", f"{type(error).__name__}: {error}"))
 
     def _load(self, job: StoredJob, spec: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> None:
         """Read the data of a batch job, and add the rows to the table if the job completes."""
-        counters, table = Counters(), spec["target"]["tableName"]
-        ingestion = _Ingestion(self, job, spec, counters, cursor)
-        failure = ingestion.read()
+        # The imports take a fifth of a second, which only a local Polaris that loads rows needs.
+        from airflow_provider_polaris.local.engine.plan import Planner
+        from airflow_provider_polaris.local.engine.stage import Stage
+
+        counters, table, settings = Counters(), spec["target"]["tableName"], job.settings or {}
+        with self.store.lock:
+            measures = self.store.tables.measures(table)
+        plan = Planner(cursor, spec, measures).plan()
+        stage = Stage(cursor, plan, spec, settings)
+        most_errors = spec.get("maxParseExceptions", ANY_NUMBER)
+        reader = SourceReader(
+            self.store, job, self, spec["source"], settings, add=stage.add, counters=counters, most_errors=most_errors
+        )
+        failed = reader.read()
         replaced = (spec["target"].get("intervals") or []) if spec.get("ingestionMode") == "replace" else None
-        with self.store.database.writing:
-            if not failure and not self._is_stopped(job):
-                ingestion.store(table, replaced)
+        rows = None if failed or self._is_stopped(job) else stage.roll_up(job.granularity, counters)
+        self._end_load(job, cursor, counters, Loaded(plan.columns, rows, replaced), failed)
+
+    def _end_load(
+        self,
+        job: StoredJob,
+        cursor: duckdb.DuckDBPyConnection,
+        counters: Counters,
+        loaded: Loaded,
+        failed: dict[str, Any] | None,
+    ) -> None:
+        """End a job that has read its data. Its rows are in the table if it completes."""
+        from airflow_provider_polaris.local.engine.plan import stored_as
+
+        database, columns, replaced = self.store.database, loaded.columns, loaded.replaced
+        with database.writing:
+            cursor.begin()
+            if not failed and replaced is not None:
+                database.delete(cursor, job.table, spans_of(replaced))
+            if not failed and loaded.rows is not None:
+                database.insert(cursor, job.table, [(one.name, stored_as(one)) for one in columns], loaded.rows)
             with self.store.lock:
                 job.metrics = {"totals": counters.totals(self.counters)}
-                if self._may_complete(job, failure):
+                if self._may_complete(job, failed):
                     cursor.commit()
                     self.store.tables.load(
-                        table, counters.partitions, counters.bytes, replaced=replaced, columns=ingestion.columns
+                        job.table,
+                        counters.partitions,
+                        counters.bytes,
+                        replaced=replaced,
+                        columns=[(one.name, one.kind, one.is_aggregation) for one in columns],
                     )
                     self._complete(job, _health_of(counters))
 
@@ -160,118 +203,6 @@ class Runner:
         return not job.canceled.wait(max(0.0, seconds)) and not self._stopping.is_set()
 
 
-class _Ingestion:
-    """Reads one job's data, until the data or the job ends, and stores the rows."""
-
-    def __init__(
-        self,
-        runner: Runner,
-        job: StoredJob,
-        spec: Mapping[str, Any],
-        counters: Counters,
-        cursor: duckdb.DuckDBPyConnection,
-    ) -> None:
-        self._runner = runner
-        self._store = runner.store
-        self._job = job
-        self._spec = spec
-        self._counters = counters
-        self._cursor = cursor
-        self._settings = job.settings or {}
-        # The imports take a fifth of a second, which only a local Polaris that loads rows needs.
-        from airflow_provider_polaris.local.engine.plan import STORED_AS, Planner
-        from airflow_provider_polaris.local.engine.stage import Stage
-
-        with self._store.lock:
-            measures = self._store.tables.measures(spec["target"]["tableName"])
-        plan = Planner(cursor, spec, measures).plan()
-        #: The columns that the job writes: the name, the type of Druid, and whether it is aggregated.
-        self.columns = [(one.name, one.kind, one.is_aggregation) for one in plan.columns]
-        self._stored = [(name, STORED_AS[kind] if name != "__time" else "TIMESTAMP") for name, kind, _ in self.columns]
-        self._stage = Stage(cursor, plan, spec, self._settings)
-        self._position = 0.0  # the share of the bytes that is read
-
-    def read(self) -> dict[str, Any] | None:
-        """Read all rows. Return the health of a failed job, ``None`` if the job does not fail."""
-        try:
-            return self._read()
-        except JobFailure as error:
-            return _failure(error.code, str(error))
-        except (OSError, EOFError, ValueError, zlib.error) as error:  # an invalid gzip, or a file that was deleted
-            return _failure("cannot_parse_source", f"{type(error).__name__}: {error}")
-
-    def _read(self) -> dict[str, Any] | None:
-        behaviour, counters, speed = self._job.behaviour, self._counters, self._runner.rows_per_second
-        ends_early = behaviour is not None and behaviour.kind in ("fail", "hang")
-        # Counting reads the data twice. Otherwise progress is the share of bytes, which grows in large steps.
-        total = self._count() if ends_early or speed else None
-        last = math.ceil(round(behaviour.at * (total or 0), 9)) if behaviour and ends_early else math.inf
-        most = self._spec.get("maxParseExceptions", 2147483647)
-        started = time.monotonic()
-        step = max(1, min(BATCH, int(speed / STEPS_PER_SECOND))) if speed else BATCH
-        for reader in self._readers(counters):
-            while (limit := int(min(step, last - counters.read))) > 0 and (batch := reader.next(limit)) is not None:
-                self._stage.add(batch, counters)
-                if counters.skipped_by_error > most:
-                    many = f"{counters.skipped_by_error} rows could not be parsed, and maxParseExceptions is {most}"
-                    return _failure("cannot_parse_source", many)
-                self._job.metrics = {"totals": counters.totals(self._runner.counters)}
-                self._job.progress = min(0.99, counters.read / total if total else self._position)
-                ahead = counters.read / speed - (time.monotonic() - started) if speed else 0.0
-                if not self._runner.may_continue(self._job, ahead):
-                    return None
-        if behaviour and behaviour.kind == "fail":
-            return behaviour.final_health
-        return None
-
-    def store(self, table: str, replaced: list[str] | None) -> None:
-        """Change the rows of the table, in a transaction that the caller ends.
-
-        :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
-        """
-        rows = self._stage.roll_up(self._job.granularity, self._counters)
-        self._cursor.begin()
-        database = self._store.database
-        if replaced is not None:
-            database.delete(self._cursor, table, spans_of(replaced))
-        if rows is not None:
-            database.insert(self._cursor, table, self._stored, rows)
-
-    def _count(self) -> int:
-        total = 0
-        for reader in self._readers(Counters()):
-            while (batch := reader.next(BATCH)) is not None:
-                total += batch.lines + batch.bad
-        return total
-
-    def _readers(self, counters: Counters) -> Iterator[BatchReader]:
-        """Yield a reader for each file, one after the other."""
-        source = self._spec["source"]
-        if source["type"] == "inline":
-            data = source["data"].encode()
-            yield self._reader(io.BytesIO(data), len(data), 0, gzipped=False, counters=counters)
-            return
-        with self._store.lock:
-            if missing := [name for name in source["fileList"] if name not in self._store.files]:
-                raise FileNotFoundError(f"{missing[0]} was deleted")
-            files = [self._store.files[name] for name in source["fileList"]]
-        size = sum(file.metadata["sizeBytes"] for file in files)
-        before = 0
-        for file in files:
-            gzipped = file.metadata["compressionFormat"] == "gz"
-            with file.path.open("rb") as data_file:
-                yield self._reader(data_file, size, before, gzipped=gzipped, counters=counters)
-            before += file.metadata["sizeBytes"]
-
-    def _reader(self, data: IO[bytes], size: int, before: int, *, gzipped: bool, counters: Counters) -> BatchReader:
-        def may_continue() -> bool:
-            self._position = (before + data.tell()) / size if size else 0.0
-            return self._runner.may_continue(self._job)
-
-        lines = lines_of(data, gzipped=gzipped, counters=counters, may_continue=may_continue)
-        return BatchReader(lines, self._settings)
-
-
 def _health_of(counters: Counters) -> dict[str, Any]:
     """Return the health of a job that read all its data."""
     if counters.processed + counters.with_warning == 0:
@@ -287,11 +218,6 @@ def _health_of(counters: Counters) -> dict[str, Any]:
 def _warning(code: str, message: str) -> dict[str, Any]:
     """Return the health of a job that completes with a warning."""
     return {"status": "warn", "code": code, "log": _log_entry("warn", code, message)}
-
-
-def _failure(code: str, message: str) -> dict[str, Any]:
-    """Return the health of a job that fails."""
-    return {"status": "error", "code": code, "message": message}
 
 
 def _log_entry(status: str, code: str | None, message: str) -> dict[str, Any]:
