@@ -174,7 +174,9 @@ class TestAServiceThatDropsTheMarker:
     def _drops(self, polaris, monkeypatch):
         right = polaris._store.submit
         monkeypatch.setattr(
-            polaris._store, "submit", lambda spec: right({key: spec[key] for key in spec if key != "context"})
+            polaris._store,
+            "submit",
+            lambda spec, **how: right({key: spec[key] for key in spec if key != "context"}, **how),
         )
 
     def test_the_job_is_found_by_its_spec(self, polaris, hook):

@@ -63,6 +63,11 @@ def partitioning_of(query: str) -> str | None:
     return granularity if granularity in GRANULARITIES else None
 
 
+def reads_data(query: str) -> bool:
+    """Return whether a query has a FROM."""
+    return any(_keyword(token) == "FROM" for token in _tokens(query))
+
+
 def _tokens(query: str) -> Iterator[_Token]:
     """Yield the parts of a query in order, without blanks and comments."""
     for match in _TOKEN.finditer(query):

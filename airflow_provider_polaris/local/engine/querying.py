@@ -61,7 +61,7 @@ class Query:
         self._cursor.begin()  # the number of rows is checked, and the rows are read, as of one moment
         try:
             query = translate_query(
-                with_parameters(text, parameters), lambda *name: _source(store, self._cursor, *name)
+                with_parameters(text, parameters), lambda *name: source_of(store, self._cursor, *name)
             )
         except SqlFault as error:
             self.close()
@@ -137,7 +137,7 @@ def _failure_of(error: Exception) -> QueryFailure:
     return QueryFailure("RUNTIME_FAILURE", type_message(error))
 
 
-def _source(store: Store, cursor: duckdb.DuckDBPyConnection, schema: str, name: str) -> Source | None:
+def source_of(store: Store, cursor: duckdb.DuckDBPyConnection, schema: str, name: str) -> Source | None:
     """Return the rows of a table for a query, ``None`` if there is no such table."""
     if schema.upper() == "INFORMATION_SCHEMA":
         return _information(store, name.upper())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_polaris.local.engine.intervals import spans_of
 from airflow_provider_polaris.local.engine.reading import SourceReader, failure
-from airflow_provider_polaris.local.engine.rows import EDITIONS, Counters
+from airflow_provider_polaris.local.engine.rows import EDITIONS, Counters, JobFailure
 from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
@@ -90,9 +90,9 @@ class Runner:
         try:
             if not job.canceled.is_set():
                 self.store.update(job, executionStatus="running")
-            if spec["type"] == "batch":
+            if spec["type"] in ("batch", "sql"):
                 with self.store.database.cursor() as cursor:
-                    self._load(job, spec, cursor)
+                    (self._load if spec["type"] == "batch" else self._query)(job, spec, cursor)
             else:
                 self._delete(job, spec)
         except Exception as error:  # noqa: BLE001 - a job must end after any error
@@ -119,6 +119,34 @@ class Runner:
         replaced = (spec["target"].get("intervals") or []) if spec.get("ingestionMode") == "replace" else None
         rows = None if failed or self._is_stopped(job) else stage.roll_up(job.granularity, counters)
         self._end_load(job, cursor, counters, Loaded(plan.columns, rows, replaced), failed)
+
+    def _query(self, job: StoredJob, spec: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> None:
+        """Run the query of an SQL job, and add its rows to the table if the job completes."""
+        from airflow_provider_polaris.local.engine.sql_jobs import RESULT, SqlJob, interrupted_by
+
+        counters, failed = Counters(), None
+        loaded = Loaded([], None, None)
+        sql = SqlJob(self.store, cursor, spec)
+        errors = (spec.get("context") or {}).get("maxParseExceptions", 0)  # the default of Druid
+        most_errors = errors if isinstance(errors, int) and errors >= 0 else ANY_NUMBER
+        for source, settings, stage in sql.external:
+            reader = SourceReader(
+                self.store, job, self, source, settings, add=stage.add, counters=counters, most_errors=most_errors
+            )
+            failed = failed or reader.read()
+        if not failed and not self._is_stopped(job):
+            try:
+                with interrupted_by(job.canceled, cursor):
+                    columns = sql.make_rows(counters)
+                rows = f"SELECT * FROM {RESULT}" if counters.persisted else None  # noqa: S608 - a name of ours
+                loaded = Loaded(columns, rows, sql.replaced)
+            except JobFailure as error:
+                failed = failure(error.code, str(error))
+            except Exception:
+                if not self._is_stopped(job):
+                    raise
+                cursor.rollback()
+        self._end_load(job, cursor, counters, loaded, failed)
 
     def _end_load(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import duckdb
@@ -28,12 +28,19 @@ class Stage:
 
     :param connection: of the database. Its temporary tables belong to this job alone.
     :param settings: the ``formatSettings``.
+    :param name: of the temporary table that holds the rows.
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, plan: Plan, spec: Mapping[str, Any], settings: Mapping[str, Any]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        plan: Plan,
+        spec: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        name: str = "stage",
     ) -> None:
         self._connection = connection
+        self._name = name
         self._plan = plan
         lists = settings.get("listDelimiter") or "\x01"
         self._list_delimiter = lists if plan.is_rollup and settings["format"] == "csv" else None
@@ -76,7 +83,7 @@ class Stage:
         if first is not None:
             raise self._failure(batch, first, counters.read + 1)
         kept = f"SELECT {self._kept} FROM batch WHERE keep"
-        execute(f"INSERT INTO stage {kept}" if self._has_rows else f"CREATE TEMP TABLE stage AS {kept}")
+        execute(f"INSERT INTO {self._name} {kept}" if self._has_rows else f"CREATE TEMP TABLE {self._name} AS {kept}")
         self._has_rows = True
 
     def _rows(self, batch: Batch) -> str:
@@ -161,16 +168,41 @@ class Stage:
         if plan.is_rollup:
             columns = ", ".join(f'{column.expression} AS "o{n}"' for n, column in enumerate(plan.columns))
             groups = ", ".join(str(n) for n, column in enumerate(plan.columns, 1) if not column.is_aggregation)
-            self._connection.execute(f"CREATE TEMP TABLE rolled AS SELECT {columns} FROM stage GROUP BY {groups}")
-        table = "rolled" if plan.is_rollup else "stage"
-        width = WIDTHS.get(granularity, DAY)
-        time = f'epoch_ms("o{[column.name for column in plan.columns].index("__time")}") + {EPOCH}'
-        periods = f"SELECT ({time}) // {width} * {width} AS period, count(*) FROM {table} GROUP BY period"
-        for period, count in self._connection.execute(periods).fetchall():
-            partition = partition_of(period, granularity)
-            counters.partitions[partition] = counters.partitions.get(partition, 0) + count
-            counters.persisted += count
+            self._connection.execute(
+                f"CREATE TEMP TABLE rolled AS SELECT {columns} FROM {self._name} GROUP BY {groups}"
+            )
+        table = "rolled" if plan.is_rollup else self._name
+        time = f'"o{[column.name for column in plan.columns].index("__time")}"'
+        count_partitions(self._connection, table, time, granularity, counters)
         return f"SELECT * FROM {table}"
+
+    def as_table(self, names: Sequence[str]) -> str:
+        """Return the query that gives the rows that were added, under these names. A job that aggregates has none."""
+        columns = self._plan.columns
+        if self._has_rows:
+            values = ", ".join(f'"o{n}" AS {quoted(name)}' for n, name in enumerate(names))
+            return f"SELECT {values} FROM {self._name}"
+        values = ", ".join(
+            f"CAST(NULL AS {STORED_AS[column.kind]}) AS {quoted(name)}"
+            for name, column in zip(names, columns, strict=True)
+        )
+        return f"SELECT {values} WHERE false"
+
+
+def count_partitions(
+    connection: duckdb.DuckDBPyConnection, table: str, time: str, granularity: str, counters: Counters
+) -> None:
+    """Count the rows of a temporary table, and those of each partition that they belong to.
+
+    :param time: the column with the time of a row.
+    """
+    width = WIDTHS.get(granularity, DAY)
+    moment = f"epoch_ms({time}) + {EPOCH}"
+    periods = f"SELECT ({moment}) // {width} * {width} AS period, count(*) FROM {table} GROUP BY period"
+    for period, count in connection.execute(periods).fetchall():
+        partition = partition_of(period, granularity)
+        counters.partitions[partition] = counters.partitions.get(partition, 0) + count
+        counters.persisted = (counters.persisted or 0) + count
 
 
 #: The letters that may not be outside of the texts of a line: see :attr:`Batch.is_odd`. A text is in quotes.

@@ -152,18 +152,19 @@ class Statements:
         self._by_id: dict[str, Statement] = {}
         self._workers: ThreadPoolExecutor | None = None
 
-    def submit(self, text: str, parameters: Sequence[Mapping[str, Any]]) -> Statement:
-        """Accept a query.
+    def submit(self, text: str, parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Accept a query. Return it as the API has it, before it runs.
 
         :raises QueryFailure: for an invalid query.
         """
         query = Query(self._store, text, parameters)
         statement = Statement(query, self._store.statement_folder(), query.names, query.kinds())
+        accepted = statement.status()
         self._by_id[statement.id] = statement
         with self._store.lock:
             self._workers = self._workers or ThreadPoolExecutor(WORKERS, thread_name_prefix="polaris-statement")
             self._workers.submit(statement.run)
-        return statement
+        return accepted
 
     def get(self, query_id: str) -> Statement:
         """Return a query by its id.

@@ -186,8 +186,11 @@ class Store:
             if job.body.get("type") == "streaming" and job.status not in OVER and not job.canceled.is_set()
         }
 
-    def submit(self, spec: Mapping[str, Any]) -> StoredJob:
-        """Store the job of a spec, and the job's table if the job creates one."""
+    def submit(self, spec: Mapping[str, Any], *, not_run_because: str | None = None) -> StoredJob:
+        """Store the job of a spec, and the job's table if the job creates one.
+
+        :param not_run_because: why the local Polaris does not run the query of an SQL job; ``None`` if it does.
+        """
         is_sql = spec["type"] == "sql"
         target: Any = {"type": "table", "tableName": target_of(spec["query"])} if is_sql else spec["target"]
         table = target["tableName"]
@@ -203,12 +206,13 @@ class Store:
             job = self.add_job({**shown, "target": target, "spec": dict(spec)})
             job.granularity = chosen or self.tables.granularities()[table]
             job.settings = format_read_here(spec, {name: file.metadata for name, file in self.files.items()})
-            job.is_run = spec["type"] in ("delete_data", "drop_table") or job.settings is not None
             job.behaviour = self.behaviours.take(table)
-            self._prepare(job)
+            is_query = is_sql and not not_run_because and not job.behaviour
+            job.is_run = spec["type"] in ("delete_data", "drop_table") or job.settings is not None or is_query
+            self._prepare(job, not_run_because or "its data is elsewhere")
         return job
 
-    def _prepare(self, job: StoredJob) -> None:
+    def _prepare(self, job: StoredJob, not_run_because: str) -> None:
         if job.behaviour and job.behaviour.kind == "flap":
             job.masks = list(FLAPPING)
         if job.is_run:
@@ -217,7 +221,7 @@ class Store:
             job.metrics = {"totals": dict(job.behaviour.metrics)}
             job.script = job.behaviour.states(job.body["type"])
         else:
-            message = "The local Polaris does not run jobs of this kind: this job stays pending until a test changes it"
+            message = f"Waits for a test to change it. The local Polaris does not run it: {not_run_because}"
             job.logs = [{"timestamp": timestamp(), "healthStatus": "ok", "message": message}]
 
     def drop_table(self, name: str) -> None:

@@ -11,6 +11,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from airflow_provider_polaris.local.engine.queries import reads_data
 from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.specs import SpecFault, expression_faults_of, form_faults_of, rule_faults_of
 from airflow_provider_polaris.local.engine.store import OVER, USER, Store, StoredJob, summary_of
@@ -137,15 +138,27 @@ class JobsApi:
             measures = self._store.tables.measures(spec["target"]["tableName"]) if spec["type"] == "batch" else ()
         return faults or expression_faults_of(spec, project, self._store.database, measures)
 
+    def _reason_not_run(self, spec: Mapping[str, Any]) -> str | None:
+        """Return why the local Polaris does not run the query of an SQL job, ``None`` for any other job."""
+        if spec["type"] != "sql":
+            return None
+        if not reads_data(spec["query"]):
+            return "The query reads no data"
+        # The import takes a fifth of a second, which only a local Polaris that gets such a job needs.
+        from airflow_provider_polaris.local.engine.sql_jobs import reason_not_run
+
+        return reason_not_run(self._store, spec)
+
     async def _create(self, request: Request) -> Response:
         spec = await json_of(request)
         faults = await run_in_threadpool(self._faults_of, spec)
+        reason = None if faults else await run_in_threadpool(self._reason_not_run, spec)
         with self._store.lock:
             if faults := faults or rule_faults_of(spec, self._store.project()):  # a file may be deleted since
                 first, *more = faults
                 details = [error_body(400, fault.message, fault.target) for fault in faults] if more else None
                 raise ApiError(400, first.message, first.target, details=details)
-            job = self._store.submit(spec)
+            job = self._store.submit(spec, not_run_because=reason)
             body = dict(job.body)
         self._runner.start(job)
         return JSONResponse(body, 201, headers={"Location": f"{request.url.path}/{body['id']}"})

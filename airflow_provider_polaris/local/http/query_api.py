@@ -66,10 +66,10 @@ class QueryApi:
     async def _submit(self, request: Request) -> Response:
         body = await json_of(request)
         try:
-            statement = await run_in_threadpool(self._statements.submit, *_checked(body))
+            accepted = await run_in_threadpool(self._statements.submit, *_checked(body))
         except QueryFailure as failure:
             return JSONResponse({"state": "FAILED", "error": _error_of(failure)[1]}, 400)
-        return JSONResponse(statement.status())
+        return JSONResponse(accepted)
 
     async def _show(self, request: Request) -> Response:
         detail = one_of(request.query_params, "detail", "false", ("true", "false"))

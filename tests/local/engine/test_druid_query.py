@@ -297,12 +297,12 @@ def test_a_large_result_arrives_complete(query):
 def test_a_table_that_is_dropped_during_a_query_is_still_read(own_polaris, wait_until, monkeypatch):
     polaris, call = own_polaris
     query = loaded(call, wait_until)
-    source_of = querying._source
+    source_of = querying.source_of
 
     def drop_then(*args):
         source = source_of(*args)
         polaris.remove_table("orders")
         return source
 
-    monkeypatch.setattr(querying, "_source", drop_then)
+    monkeypatch.setattr(querying, "source_of", drop_then)
     assert query("SELECT COUNT(*) AS n FROM orders").json() == [{"n": 3}]

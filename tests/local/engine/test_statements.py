@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
@@ -48,7 +47,7 @@ def test_a_status_describes_the_result(call, run):
         {"name": "__time", "type": "TIMESTAMP", "nativeType": "LONG"},
         {"name": "count", "type": "BIGINT", "nativeType": "LONG"},
     ]
-    assert answer["schema"] == schema
+    assert (answer["state"], answer["schema"], answer["durationMs"]) == ("ACCEPTED", schema, -1)
     assert "result" not in answer
     status = run('SELECT __time, "count" FROM cities ORDER BY 2 LIMIT ?', parameters=[{"type": "BIGINT", "value": 2}])
     assert (status["state"], status["schema"]) == ("SUCCESS", schema)
@@ -191,7 +190,5 @@ def test_a_server_that_stops_ends_its_queries(busy):
     polaris, call, _ = busy
     call("POST", PATH, json={"query": SLOW})
     threads = polaris._statements._workers._threads
-    started = time.monotonic()
     polaris._statements.close()
-    assert time.monotonic() - started < 2
     assert not any(thread.is_alive() for thread in threads)

@@ -88,7 +88,7 @@ def test_a_job_whose_files_cannot_be_read_here_stays_pending(call, name):
     del spec["source"]["formatSettings"]
     job = call("POST", "jobs", json=spec).json()
     assert status_of(call, job["id"]) == "pending"
-    assert "stays pending until a test changes it" in call("GET", f"jobs/{job['id']}/logs").json()["logs"][0]["message"]
+    assert "Waits for a test to change it" in call("GET", f"jobs/{job['id']}/logs").json()["logs"][0]["message"]
 
 
 @pytest.mark.parametrize("query", ["partitioningGranularity=Day", "segmentCount=-1", "segmentCount=x"])

@@ -11,7 +11,7 @@ from tests.support.specs import S3, SPEC, SQL, STREAMING, T, rows, spec_of
 def test_a_job_that_nothing_runs_waits_and_can_be_canceled(hook, spec):
     job_id = hook.create_job(spec).id
     assert hook.get_job(job_id).execution_status == "pending"
-    assert "stays pending until a test changes it" in hook.get_job_logs(job_id)[0].message
+    assert "Waits for a test to change it" in hook.get_job_logs(job_id)[0].message
     hook.cancel_job(job_id)
     assert [hook.get_job(job_id).execution_status for _ in range(2)] == ["pending", "canceled"]
 
