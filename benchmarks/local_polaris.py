@@ -49,9 +49,9 @@ class Server(NamedTuple):
         return int(match[1]) / 1000 if match else 0.0
 
 
-def start() -> Server:
+def start(memory: str) -> Server:
     """Start a server, and wait until it listens."""
-    command = [sys.executable, "-m", "airflow_provider_polaris.local", "--port", "0"]
+    command = [sys.executable, "-m", "airflow_provider_polaris.local", "--port", "0", "--memory", memory]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     head = "".join(process.stdout.readline() for _ in range(3)) if process.stdout else ""
     url, key, project = (line.split()[-1] for line in head.splitlines())
@@ -135,9 +135,9 @@ def answer_requests(server: Server) -> dict[str, float]:
     }
 
 
-def measure(rows: int) -> dict[str, float]:
+def measure(rows: int, memory: str) -> dict[str, float]:
     """Return all figures."""
-    server = start()
+    server = start(memory)
     try:
         return {"mb_idle": server.memory("VmRSS"), **read_rows(server, rows), **answer_requests(server)}
     finally:
@@ -150,9 +150,10 @@ def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--memory", default="512MB", help="of the local Polaris (default: %(default)s)")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    figures = measure(options.rows)
+    figures = measure(options.rows, options.memory)
     if options.json:
         print(json.dumps(figures))
         return

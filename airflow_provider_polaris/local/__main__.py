@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_provider_polaris.local.engine.database import MEMORY
 from airflow_provider_polaris.local.engine.rows import EDITIONS
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.local.server import LocalPolaris
@@ -32,6 +33,7 @@ def main() -> None:
             rows_per_second=options.rows_per_second,
             available_after=options.available_after,
             counters=options.counters,
+            memory=options.memory,
         ) as polaris,
     ):
         print(f"URL         {polaris.url}")
@@ -79,6 +81,11 @@ def _options() -> argparse.Namespace:
         choices=EDITIONS,
         default="newer",
         help="the edition of the documentation whose counters batch jobs report (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--memory",
+        default=MEMORY,
+        help="the most memory that rows and queries take, such as 512MB or 2GB (default: %(default)s)",
     )
     parser.add_argument(
         "--without",

@@ -16,6 +16,7 @@ from urllib.parse import quote
 import uvicorn
 
 from airflow_provider_polaris.local.engine.behaviours import Behaviour, Kind
+from airflow_provider_polaris.local.engine.database import MEMORY
 from airflow_provider_polaris.local.engine.rows import Edition
 from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.statements import Statements
@@ -50,6 +51,8 @@ class LocalPolaris:
     :param counters: the counters of batch jobs: ``newer`` for those that the newer documentation lists (rows processed,
         skipped by error, persisted), ``older`` for the four of its older sample (rows processed, processed with a
         warning, skipped by filter, skipped by error).
+    :param memory: the most memory that rows and queries take, such as ``512MB`` or ``2GB``. What needs more is kept in
+        files of a temporary folder.
     :param certfile: the certificate with which to serve https; ``keyfile`` holds its key.
     """
 
@@ -65,6 +68,7 @@ class LocalPolaris:
         cancel_checks: int = 1,
         available_after: float = 0.0,
         counters: Edition = "newer",
+        memory: str = MEMORY,
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> None:
@@ -73,7 +77,7 @@ class LocalPolaris:
         self.requests: list[SeenRequest] = []
         self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
         self.permissions = permissions
-        self._store = Store(cancel_checks=cancel_checks, available_after=available_after)
+        self._store = Store(cancel_checks=cancel_checks, available_after=available_after, memory=memory)
         self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters)
         self._statements = Statements(self._store)
         self._faults = Faults()

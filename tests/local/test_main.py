@@ -32,6 +32,13 @@ def test_the_command_warns_if_it_listens_to_other_machines(host, warns):
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("memory", ["512", "lots", "1 GB", "-5MB", ""])
+def test_a_memory_that_is_no_size_is_refused(monkeypatch, memory):
+    monkeypatch.setattr(sys, "argv", ["local", "--port", "0", f"--memory={memory}"])
+    with pytest.raises(ValueError, match="memory must be a number of MB or GB, such as 512MB"):
+        main()
+
+
 @pytest.fixture
 def run_main(monkeypatch, capsys):
     """Return a function that runs the command in this process for a moment, and returns its output."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,8 +15,9 @@ from airflow_provider_polaris.local.engine.intervals import Span
 if TYPE_CHECKING:
     import duckdb
 
-#: The most memory that the database takes. What needs more is kept in files.
+#: The most memory that the database takes if nothing else is said. What needs more is kept in files.
 MEMORY = "512MB"
+_MEMORY = re.compile(r"\d{1,6}(\.\d+)?(MB|GB)")
 #: A moment in ISO 8601 with days, as Druid's TIME_PARSE reads it: a date, a time after ``T`` or a space, an offset.
 _DATE = "[0-9]{4}(-[0-9]{2}(-[0-9]{2})?)?"
 _TIME = "[T ][0-9]{2}(:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?)?"
@@ -87,9 +89,12 @@ class Database:
 
     :param folder: returns the folder of its files.
     :param memory: the most memory that it takes, such as ``512MB``. What needs more is kept in the folder.
+    :raises ValueError: for a memory that is no number of MB or GB.
     """
 
     def __init__(self, folder: Callable[[], Path], memory: str = MEMORY) -> None:
+        if not _MEMORY.fullmatch(memory):
+            raise ValueError(f"memory must be a number of MB or GB, such as {MEMORY}, not {memory!r}")
         self._folder = folder
         self._memory = memory
         self._lock = threading.Lock()

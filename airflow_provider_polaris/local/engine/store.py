@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
-from airflow_provider_polaris.local.engine.database import Database
+from airflow_provider_polaris.local.engine.database import MEMORY, Database
 from airflow_provider_polaris.local.engine.queries import partitioning_of, replaces, target_of
 from airflow_provider_polaris.local.engine.specs import DEFAULT_GRANULARITY, Project, format_read_here
 from airflow_provider_polaris.local.engine.tables import Rows, Tables
@@ -108,14 +108,15 @@ class Store:
 
     :param cancel_checks: how many requests still see a scripted job running after its cancellation was accepted.
     :param available_after: seconds from a job's end until its rows can be queried.
+    :param memory: the most memory that the rows take.
     """
 
-    def __init__(self, *, cancel_checks: int = 1, available_after: float = 0.0) -> None:
+    def __init__(self, *, cancel_checks: int = 1, available_after: float = 0.0, memory: str = MEMORY) -> None:
         self.lock = threading.RLock()
         self.jobs: dict[str, StoredJob] = {}
         self.files: dict[str, StoredFile] = {}
         self.tables = Tables(USER, available_after)
-        self.database = Database(lambda: self._folder_of("database"))
+        self.database = Database(lambda: self._folder_of("database"), memory)
         self.behaviours = Behaviours()
         self.cancel_checks = cancel_checks
         self._folder: tempfile.TemporaryDirectory[str] | None = None

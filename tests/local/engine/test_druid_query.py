@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.engine import querying, results
-from tests.support.local_calls import status_of
+from tests.support.local_calls import caller_of, status_of
 from tests.support.specs import SPEC, rows, spec_of
 
 ORDERS = rows(
@@ -306,3 +307,13 @@ def test_a_table_that_is_dropped_during_a_query_is_still_read(own_polaris, wait_
 
     monkeypatch.setattr(querying, "source_of", drop_then)
     assert query("SELECT COUNT(*) AS n FROM orders").json() == [{"n": 3}]
+
+
+def test_a_query_that_needs_more_memory_than_there_is_says_so(wait_until):
+    with LocalPolaris(memory="50MB") as polaris:
+        polaris.add_table("cities")
+        query = loaded(caller_of(polaris), wait_until)
+        crossed = ", ".join(f"orders o{number}" for number in range(14))
+        answer = query(f"SELECT ARRAY_AGG(o0.__time) AS a FROM {crossed}")  # noqa: S608 - a query of the test
+        assert (answer.status_code, answer.json()["category"]) == (429, "CAPACITY_EXCEEDED")
+        assert query("SELECT COUNT(*) AS n FROM orders").json() == [{"n": 3}]
