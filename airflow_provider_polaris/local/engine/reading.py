@@ -7,8 +7,10 @@ import math
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, Any, Protocol
 
+from airflow_provider_polaris.local.engine.parquet import lines_of_parquet
 from airflow_provider_polaris.local.engine.rows import Batch, BatchReader, Counters, JobFailure, lines_of
 from airflow_provider_polaris.local.engine.store import Store, StoredJob
 
@@ -117,6 +119,11 @@ class SourceReader:
         size = sum(file.metadata["sizeBytes"] for file in files)
         before = 0
         for file in files:
+            if self._settings["format"] == "parquet":
+                share = file.metadata["sizeBytes"] / size if size else 0.0
+                yield self._parquet_reader(file.path, before / size if size else 0.0, share, counters)
+                before += file.metadata["sizeBytes"]
+                continue
             gzipped = file.metadata["compressionFormat"] == "gz"
             with file.path.open("rb") as data_file:
                 yield self._reader(data_file, size, before, gzipped=gzipped, counters=counters)
@@ -129,6 +136,19 @@ class SourceReader:
 
         lines = lines_of(data, gzipped=gzipped, counters=counters, may_continue=may_continue)
         return BatchReader(lines, self._settings)
+
+    def _parquet_reader(self, path: Path, before: float, share: float, counters: Counters) -> BatchReader:
+        """Return a reader of a parquet file.
+
+        :param before: the share of the bytes before this file.
+        :param share: the share of its own bytes.
+        """
+
+        def may_continue(read: float) -> bool:
+            self._position = before + share * read
+            return self._pace.may_continue(self._job)
+
+        return BatchReader(lines_of_parquet(path, self._settings, counters, may_continue), {"format": "nd-json"})
 
 
 def failure(code: str, message: str) -> dict[str, Any]:

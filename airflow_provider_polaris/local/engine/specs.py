@@ -19,8 +19,8 @@ from airflow_provider_polaris.local.engine.spec_schemas import JOB
 
 #: The sources and the formats whose rows the local Polaris reads.
 _READ_HERE = ("inline", "uploaded")
-_FORMATS_READ_HERE = ("csv", "nd-json")
-_COMPRESSIONS_READ_HERE = ("none", "gz")
+#: The compressions of files that are read here, by format.
+_COMPRESSIONS_READ_HERE = {"csv": ("none", "gz"), "nd-json": ("none", "gz"), "parquet": ("none",)}
 #: The granularity of a table that nobody chose.
 DEFAULT_GRANULARITY = "day"
 _VALIDATOR = Draft202012Validator(JOB)
@@ -112,12 +112,11 @@ def format_read_here(spec: Mapping[str, Any], files: Mapping[str, Mapping[str, A
     settings: Mapping[str, Any] = source.get("formatSettings") or {
         "format": chosen[0]["dataFormat"] if chosen else "nd-json"
     }
-    is_readable = settings["format"] in _FORMATS_READ_HERE and not settings.get("flattenSpec")
-    return settings if is_readable and all(_is_plain(file) for file in chosen) else None
-
-
-def _is_plain(file: Mapping[str, Any]) -> bool:
-    return file["compressionFormat"] in _COMPRESSIONS_READ_HERE
+    readable = _COMPRESSIONS_READ_HERE.get(settings["format"], ())
+    if source["type"] == "inline" and settings["format"] == "parquet":
+        return None
+    is_plain = all(file["compressionFormat"] in readable for file in chosen)
+    return settings if readable and is_plain and not settings.get("flattenSpec") else None
 
 
 def _fault_of(error: ValidationError) -> SpecFault:
