@@ -100,7 +100,8 @@ for mode in ("worker", "deferred"):
             polaris_conn_id="polaris_stored",
             deferrable=mode == "deferred",
             poll_interval=1,
-            timeout=120,
+            # Longer than all tests: with two runs in the same state, on_kill cannot know the try of a run without a date.
+            timeout=3600,
             retries=5,
             retry_delay=timedelta(seconds=1),
             job_spec={
