@@ -34,6 +34,7 @@ def main() -> None:
             available_after=options.available_after,
             counters=options.counters,
             memory=options.memory,
+            s3_root=options.s3_root,
         ) as polaris,
     ):
         print(f"URL         {polaris.url}")
@@ -86,6 +87,11 @@ def _options() -> argparse.Namespace:
         "--memory",
         default=MEMORY,
         help="the most memory that rows and queries take, such as 512MB or 2GB (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--s3-root",
+        metavar="DIR",
+        help="a folder with one folder for each bucket, from which jobs of s3 and azure read (default: none)",
     )
     parser.add_argument(
         "--without",

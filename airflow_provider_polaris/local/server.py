@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -54,6 +55,8 @@ class LocalPolaris:
         warning, skipped by filter, skipped by error).
     :param memory: the most memory that rows and queries take, such as ``512MB`` or ``2GB``. What needs more is kept in
         files of a temporary folder.
+    :param s3_root: a folder with one folder for each bucket, from which jobs of ``s3`` and ``azure`` read. The name of
+        a connection is that of its bucket.
     :param certfile: the certificate with which to serve https; ``keyfile`` holds its key.
     """
 
@@ -70,6 +73,7 @@ class LocalPolaris:
         available_after: float = 0.0,
         counters: Edition = "newer",
         memory: str = MEMORY,
+        s3_root: str | Path | None = None,
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> None:
@@ -78,7 +82,12 @@ class LocalPolaris:
         self.requests: list[SeenRequest] = []
         self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
         self.permissions = permissions
-        self._store = Store(cancel_checks=cancel_checks, available_after=available_after, memory=memory)
+        self._store = Store(
+            cancel_checks=cancel_checks,
+            available_after=available_after,
+            memory=memory,
+            s3_root=Path(s3_root) if s3_root else None,
+        )
         self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters)
         self._statements = Statements(self._store)
         self._faults = Faults()

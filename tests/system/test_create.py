@@ -100,7 +100,7 @@ for mode in ("worker", "deferred"):
             polaris_conn_id="polaris_stored",
             deferrable=mode == "deferred",
             poll_interval=1,
-            # Longer than all tests: with two runs in the same state, on_kill cannot know the try of a run without a date.
+            # Longer than all tests: a load that times out is in the state of the load that a test clears.
             timeout=3600,
             retries=5,
             retry_delay=timedelta(seconds=1),

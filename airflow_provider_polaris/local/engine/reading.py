@@ -112,10 +112,7 @@ class SourceReader:
             data = source["data"].encode()
             yield self._reader(io.BytesIO(data), len(data), 0, gzipped=False, counters=counters)
             return
-        with self._store.lock:
-            if missing := [name for name in source["fileList"] if name not in self._store.files]:
-                raise FileNotFoundError(f"{missing[0]} was deleted")
-            files = [self._store.files[name] for name in source["fileList"]]
+        files = self._store.files_of(source)
         size = sum(file.metadata["sizeBytes"] for file in files)
         before = 0
         for file in files:

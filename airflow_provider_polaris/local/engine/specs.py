@@ -14,11 +14,11 @@ from jsonschema import Draft202012Validator, ValidationError
 
 from airflow_provider_polaris.local.engine.database import Database
 from airflow_provider_polaris.local.engine.intervals import MAX_INTERVALS, Span, is_aligned, span_of
+from airflow_provider_polaris.local.engine.objects import OBJECT_STORES, ObjectFolder
 from airflow_provider_polaris.local.engine.queries import target_of
 from airflow_provider_polaris.local.engine.spec_schemas import JOB
 
 #: The sources and the formats whose rows the local Polaris reads.
-_READ_HERE = ("inline", "uploaded")
 #: The compressions of files that are read here, by format.
 _COMPRESSIONS_READ_HERE = {"csv": ("none", "gz"), "nd-json": ("none", "gz"), "parquet": ("none",)}
 #: The granularity of a table that nobody chose.
@@ -52,11 +52,13 @@ class Project(NamedTuple):
     :param files: the metadata of each uploaded file, by name.
     :param tables: the granularity of each table, by name.
     :param streaming: the names of the tables that a streaming job writes to.
+    :param objects: the folder in the place of object stores, if there is one.
     """
 
     files: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, str]
     streaming: Container[str]
+    objects: ObjectFolder | None = None
 
 
 Faults = Iterator[SpecFault]
@@ -95,28 +97,39 @@ def expression_faults_of(
     with database.cursor() as cursor:
         planner = Planner(cursor, spec, measures)
         planner.plan()
-    is_run = format_read_here(spec, project.files) is not None
+    is_run = format_read_here(spec, project) is not None
     faults = [fault for fault in planner.faults if is_run or not fault.is_limit]
     return [SpecFault(fault.path, fault.message) for fault in faults[:MAX_FAULTS]]
 
 
-def format_read_here(spec: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def format_read_here(spec: Mapping[str, Any], project: Project) -> Mapping[str, Any] | None:
     """Return the format settings of a job's data; ``None`` if the local Polaris cannot read the data.
 
     Without settings, the service takes the format from the names of the files.
     """
     source = spec.get("source") or {}
-    if spec["type"] != "batch" or source["type"] not in _READ_HERE:
+    if spec["type"] != "batch" or (found := _files_read_here(source, project)) is None:
         return None
-    chosen = [files[name] for name in source.get("fileList", ())]
     settings: Mapping[str, Any] = source.get("formatSettings") or {
-        "format": chosen[0]["dataFormat"] if chosen else "nd-json"
+        "format": found[0]["dataFormat"] if found else "nd-json"
     }
     readable = _COMPRESSIONS_READ_HERE.get(settings["format"], ())
     if source["type"] == "inline" and settings["format"] == "parquet":
         return None
-    is_plain = all(file["compressionFormat"] in readable for file in chosen)
+    is_plain = all(file["compressionFormat"] in readable for file in found)
     return settings if readable and is_plain and not settings.get("flattenSpec") else None
+
+
+def _files_read_here(source: Mapping[str, Any], project: Project) -> list[Mapping[str, Any]] | None:
+    """Return the metadata of the files of a source; ``None`` if the local Polaris cannot read it."""
+    if source["type"] == "uploaded":
+        return [project.files[name] for name in source["fileList"]]
+    if source["type"] in OBJECT_STORES and project.objects:
+        try:
+            return [file.metadata for file in project.objects.files_of(source)]
+        except FileNotFoundError:
+            return []  # the job fails when it reads
+    return [] if source["type"] == "inline" else None
 
 
 def _fault_of(error: ValidationError) -> SpecFault:
@@ -160,7 +173,7 @@ def _batch(spec: Mapping[str, Any], project: Project) -> Faults:
         yield from _files(source, project.files)
     elif source["type"] == "table" and "interval" in source:
         yield from _interval(source["interval"], "source.interval")
-    elif source["type"] in ("s3", "azure") and sum(bool(source.get(name)) for name in _OBJECTS) != 1:
+    elif source["type"] in OBJECT_STORES and sum(bool(source.get(name)) for name in _OBJECTS) != 1:
         yield SpecFault("source", f"It takes one of {', '.join(_OBJECTS)}")
     yield from _csv(source.get("formatSettings"), "source.formatSettings")
     if source["type"] == "table":

@@ -65,11 +65,11 @@ class SqlJob:
         if faults := form_faults_of(spec):
             raise SqlFault(f"{faults[0].target}: {faults[0].message}")
         with self._store.lock:
-            files = {name: file.metadata for name, file in self._store.files.items()}
+            project = self._store.project()
         for name in source.get("fileList", ()):
-            if name not in files:
+            if name not in project.files:
                 raise SqlFault(f"No file named {shown(name)} was uploaded")
-        settings = format_read_here(spec, files)
+        settings = format_read_here(spec, project)
         if settings is None:
             raise SqlNotCarriedOut(f"Data of the source {source['type']!r} in this format")
         inputs = {column["name"]: column["dataType"] for column in source["inputSchema"]}

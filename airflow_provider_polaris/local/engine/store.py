@@ -5,13 +5,14 @@ from __future__ import annotations
 import tempfile
 import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
 from airflow_provider_polaris.local.engine.database import MEMORY, Database
+from airflow_provider_polaris.local.engine.objects import ObjectFile, ObjectFolder
 from airflow_provider_polaris.local.engine.queries import partitioning_of, replaces, target_of
 from airflow_provider_polaris.local.engine.specs import DEFAULT_GRANULARITY, Project, format_read_here
 from airflow_provider_polaris.local.engine.tables import Rows, Tables
@@ -109,15 +110,19 @@ class Store:
     :param cancel_checks: how many requests still see a scripted job running after its cancellation was accepted.
     :param available_after: seconds from a job's end until its rows can be queried.
     :param memory: the most memory that the rows take.
+    :param s3_root: the folder in the place of object stores.
     """
 
-    def __init__(self, *, cancel_checks: int = 1, available_after: float = 0.0, memory: str = MEMORY) -> None:
+    def __init__(
+        self, *, cancel_checks: int = 1, available_after: float = 0.0, memory: str = MEMORY, s3_root: Path | None = None
+    ) -> None:
         self.lock = threading.RLock()
         self.jobs: dict[str, StoredJob] = {}
         self.files: dict[str, StoredFile] = {}
         self.tables = Tables(USER, available_after)
         self.database = Database(lambda: self._folder_of("database"), memory)
         self.behaviours = Behaviours()
+        self.objects = ObjectFolder(s3_root) if s3_root else None
         self.cancel_checks = cancel_checks
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -126,6 +131,18 @@ class Store:
         self.database.close()
         if self._folder:
             self._folder.cleanup()
+
+    def files_of(self, source: Mapping[str, Any]) -> Sequence[StoredFile | ObjectFile]:
+        """Return the files of a source, uploaded or of an object store.
+
+        :raises FileNotFoundError: if there is no such file.
+        """
+        if source["type"] != "uploaded":
+            return self.objects.files_of(source) if self.objects else ()
+        with self.lock:
+            if missing := [name for name in source["fileList"] if name not in self.files]:
+                raise FileNotFoundError(f"{missing[0]} was deleted")
+            return [self.files[name] for name in source["fileList"]]
 
     def new_file_path(self) -> Path:
         """Return a path for a new file. It does not depend on the name under which the file is uploaded."""
@@ -177,6 +194,7 @@ class Store:
             {name: file.metadata for name, file in self.files.items()},
             self.tables.granularities(),
             self._streamed_to(),
+            self.objects,
         )
 
     def _streamed_to(self) -> dict[str, StoredJob]:
@@ -206,7 +224,7 @@ class Store:
                 self.tables.add(table, type=kind, partitioningGranularity=chosen or DEFAULT_GRANULARITY)
             job = self.add_job({**shown, "target": target, "spec": dict(spec)})
             job.granularity = chosen or self.tables.granularities()[table]
-            job.settings = format_read_here(spec, {name: file.metadata for name, file in self.files.items()})
+            job.settings = format_read_here(spec, self.project())
             job.behaviour = self.behaviours.take(table)
             is_query = is_sql and not not_run_because and not job.behaviour
             job.is_run = spec["type"] in ("delete_data", "drop_table") or job.settings is not None or is_query

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from airflow_provider_polaris.local.engine.formats import COMPRESSIONS, DATA_FORMATS, formats_of
 from airflow_provider_polaris.local.engine.intervals import GRANULARITIES
 from airflow_provider_polaris.local.engine.store import USER, Store, StoredFile
 from airflow_provider_polaris.local.engine.timestamps import timestamp
@@ -22,16 +23,8 @@ SEE_TABLES = ("ViewTables", "ManageTables")
 #: The space for uploaded files, in bytes.
 SPACE = 10 * 1024**3
 
-_DATA_FORMATS = {
-    "nd-json": (".json", ".jsonl", ".ndjson"),
-    "csv": (".csv", ".tsv", ".txt"),
-    "parquet": (".parquet",),
-    "orc": (".orc",),
-    "avro_ocf": (".avro",),
-}
 #: A table, unlike a job, can be partitioned by week.
 _GRANULARITIES = (*GRANULARITIES, "week")
-_COMPRESSIONS = {"gz": ".gz", "bz2": ".bz2", "xz": ".xz", "zstd": ".zst", "sz": ".sz"}
 _SORT_KEYS: Mapping[str, tuple[str, ...]] = {
     "compression_format": ("compressionFormat",),
     "data_format": ("dataFormat",),
@@ -69,11 +62,11 @@ class FilesApi:
                 if upload is None or isinstance(upload, str):
                     raise ApiError(400, "A part named 'file', with a file name, is missing", "file")
                 name = _checked(upload.filename or "")
-                data_format, compression = _formats(name)
+                data_format, compression = formats_of(name)
                 metadata: dict[str, Any] = {
                     "name": name,
-                    "dataFormat": one_of(query, "dataFormat", data_format, _DATA_FORMATS),
-                    "compressionFormat": one_of(query, "compressionFormat", compression, ["none", *_COMPRESSIONS]),
+                    "dataFormat": one_of(query, "dataFormat", data_format, DATA_FORMATS),
+                    "compressionFormat": one_of(query, "compressionFormat", compression, ["none", *COMPRESSIONS]),
                     "uploadedBy": USER,
                     "uploadedOnDatetime": timestamp(),
                 }
@@ -153,14 +146,6 @@ def _checked(name: str) -> str:
     if not 1 <= len(name) <= 1024 or not name.isprintable() or {"", ".", ".."} & set(name.split("/")):
         raise ApiError(400, "It must be a name of 1 to 1,024 printable characters that a URL can end with", "file")
     return name
-
-
-def _formats(name: str) -> tuple[str, str]:
-    """Return the data format and the compression of a file, by its name."""
-    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
-    compression = next((word for word, suffix in _COMPRESSIONS.items() if suffix in suffixes[-1:]), "none")
-    data_format = next((word for word, ends in _DATA_FORMATS.items() if set(ends) & set(suffixes[-2:])), "nd-json")
-    return data_format, compression
 
 
 def _copy(source: Any, path: Path) -> tuple[int, str]:
