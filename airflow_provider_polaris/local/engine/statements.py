@@ -73,34 +73,45 @@ class Statement:
             self._query.close()
         if self._is_stopped:
             self.failure = QueryFailure("CANCELED", "The query was canceled")
+        if self.failure:
+            for path in self._folder.glob(f"{self.id}-*"):
+                path.unlink()
         self.duration_ms = round((time.monotonic() - started) * 1000)
         self.state = "FAILED" if self.failure else "SUCCESS"
 
     def _write(self, rows: Iterator[Sequence[Any]]) -> None:
-        total = 0
-        for number in itertools.count():
-            count = self._write_page(self._page(number), itertools.islice(rows, ROWS_PER_PAGE))
-            if count == 0:
-                return
-            size = self._page(number).stat().st_size
-            self._pages.append({"id": number, "numRows": count, "sizeInBytes": size})
-            total += size
-            if total > MAX_RESULT:
-                raise QueryFailure("CAPACITY_EXCEEDED", f"The result has more than {MAX_RESULT:,} bytes")
+        """Write the pages of the result.
 
-    def _write_page(self, path: Path, rows: Iterator[Sequence[Any]]) -> int:
-        """Write the rows of a page, and return their number."""
-        written = 0
-        with path.open("w", encoding="utf-8") as file:
+        :raises QueryFailure: if the result is too large.
+        """
+        left = MAX_RESULT
+        for number in itertools.count():
+            count, size = self._write_page(self._page(number), itertools.islice(rows, ROWS_PER_PAGE), left)
+            if count == 0:
+                self._page(number).unlink()
+                return
+            self._pages.append({"id": number, "numRows": count, "sizeInBytes": size})
+            left -= size
+
+    def _write_page(self, path: Path, rows: Iterator[Sequence[Any]], left: int) -> tuple[int, int]:
+        """Write the rows of a page. Return their number and their size.
+
+        :param left: how many bytes the result may still have.
+        """
+        count = size = 0
+        with path.open("wb") as file:
             for row in rows:
                 if self._is_stopped:
                     break
                 values = [value_of(value) for value in row]
                 if len(self.sample) < SAMPLE:
                     self.sample.append(values)
-                file.write(f"{json.dumps(values, ensure_ascii=False)}\n")
-                written += 1
-        return written
+                line = f"{json.dumps(values, ensure_ascii=False)}\n".encode()
+                count, size = count + 1, size + len(line)
+                if size > left:
+                    raise QueryFailure("CAPACITY_EXCEEDED", f"The result has more than {MAX_RESULT:,} bytes")
+                file.write(line)
+        return count, size
 
     def rows(self, page: int | None) -> Iterator[Sequence[Any]]:
         """Yield the rows of a page, or of all pages, of a query that has succeeded.

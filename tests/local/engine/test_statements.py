@@ -123,9 +123,16 @@ def test_a_query_that_fails_says_why(call, run):
     assert (answer.status_code, answer.json()["category"]) == (404, "INVALID_INPUT")
 
 
-def test_a_result_that_is_too_large_fails(run, monkeypatch):
-    monkeypatch.setattr(statements, "MAX_RESULT", 10)
-    assert run('SELECT "count" FROM cities')["errorDetails"]["category"] == "CAPACITY_EXCEEDED"
+@pytest.mark.parametrize("rows_per_page", [1, 3, 5])
+def test_a_result_that_is_too_large_fails_and_leaves_no_file(same_polaris, run, monkeypatch, rows_per_page):
+    monkeypatch.setattr(statements, "ROWS_PER_PAGE", rows_per_page)
+    monkeypatch.setattr(statements, "MAX_RESULT", len("[1]\n") * 4)
+    status = run('SELECT "count" FROM cities')
+    assert status["errorDetails"]["category"] == "CAPACITY_EXCEEDED"
+    polaris, _ = same_polaris
+    assert not list(polaris._store.statement_folder().glob(f"{status['queryId']}*"))
+    monkeypatch.setattr(statements, "MAX_RESULT", len("[1]\n") * 5)
+    assert run('SELECT "count" FROM cities')["state"] == "SUCCESS"
 
 
 def test_a_query_that_runs_or_waits_can_be_canceled(call, wait_until):
