@@ -16,7 +16,7 @@ from sqlglot.tokenizer_core import TokenType
 from sqlglot.tokens import Tokenizer
 
 from airflow_provider_polaris.local.engine.druid_names import SqlFault, quoted, shown, text_literal
-from airflow_provider_polaris.local.engine.druid_sql import ExpressionWriter, SqlNotCarriedOut, parse
+from airflow_provider_polaris.local.engine.druid_sql import MAX_LENGTH, ExpressionWriter, SqlNotCarriedOut, parse
 
 #: The parts of a SELECT that are written here. A query with any other part is refused.
 _SELECT_PARTS = {
@@ -71,8 +71,10 @@ _PARAMETERS: Mapping[str, Callable[[Any], str]] = {
 def with_parameters(text: str, parameters: Sequence[Mapping[str, Any]]) -> str:
     """Return a query with its parameters in the places of its question marks.
 
-    :raises SqlFault: if there are too few or too many, or a value does not have its type.
+    :raises SqlFault: if the query is too long, there are too few or too many, or a value does not have its type.
     """
+    if len(text) > MAX_LENGTH:
+        raise SqlFault(f"It must have at most {MAX_LENGTH:,} characters")
     try:
         marks = [one for one in Tokenizer().tokenize(text) if one.token_type == TokenType.PLACEHOLDER]
     except SqlglotError:

@@ -16,6 +16,7 @@ _TOKEN = re.compile(
     r'(?P<blank>\s+|--[^\r\n]*|/\*.*?\*/)|(?P<word>[^\W\d]\w*)|"(?P<quoted>(?:[^"]|""){1,255})"|(?P<sign>.)', re.DOTALL
 )
 _PARTITIONED = re.compile(r"\bPARTITIONED\s+BY\s+(\w+)", re.IGNORECASE)
+_FROM = re.compile(r"\bFROM\b", re.IGNORECASE)
 #: Words that can follow ``INTO`` only if the table's name is missing.
 _NO_NAMES = {"SELECT", "WITH", "VALUES"}
 #: The one schema that jobs write to.
@@ -64,8 +65,8 @@ def partitioning_of(query: str) -> str | None:
 
 
 def reads_data(query: str) -> bool:
-    """Return whether a query has a FROM."""
-    return any(_keyword(token) == "FROM" for token in _tokens(query))
+    """Return whether a query may have a FROM. The word may be a part of a text."""
+    return _FROM.search(query) is not None
 
 
 def _tokens(query: str) -> Iterator[_Token]:

@@ -187,6 +187,7 @@ def test_a_line_that_is_no_json_counts_as_a_parse_exception(call, run, context, 
     ("query", "reason"),
     [
         ("INSERT INTO t SELECT 1 PARTITIONED BY ALL", "The query reads no data"),
+        (f"INSERT INTO t SELECT {'(' * 100_001} FROM x PARTITIONED BY ALL", "at most 100,000 characters"),
         (f"INSERT INTO t SELECT {TIME} {DATA}", "PARTITIONED BY"),
         (f"INSERT INTO t SELECT typo AS __time {DATA} PARTITIONED BY DAY", "There is no column 'typo'"),
         (f"INSERT INTO t SELECT {TIME}, 1 {DATA} PARTITIONED BY DAY", "Each column needs a name: EXPR$1"),
