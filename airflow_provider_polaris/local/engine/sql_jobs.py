@@ -107,7 +107,10 @@ class SqlJob:
 
     def _source(self, schema: str, name: str) -> Source | None:
         if schema == EXTERNAL:
-            one = self.external[int(name)]
+            known = {str(number): one for number, one in enumerate(self.external)}
+            if name not in known:
+                return None  # a user has written the name of the schema
+            one = known[name]
             names = [column["name"] for column in one.source["inputSchema"]]
             return Source(f"({one.stage.as_table(names)})", names)
         source = source_of(self._store, self._cursor, schema, name)
