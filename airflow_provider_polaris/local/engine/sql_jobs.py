@@ -73,6 +73,8 @@ class SqlJob:
         if settings is None:
             raise SqlNotCarriedOut(f"Data of the source {source['type']!r} in this format")
         inputs = {column["name"]: column["dataType"] for column in source["inputSchema"]}
+        if len(inputs) != len(source["inputSchema"]):
+            raise SqlFault("The columns of the data must have different names")
         for kind in inputs.values():
             if kind not in STORED_AS:
                 raise SqlNotCarriedOut(f"The type {kind!r} of a column")
