@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_polaris.local.engine.intervals import spans_of
@@ -145,7 +146,8 @@ class Runner:
             except Exception:
                 if not self._is_stopped(job):
                     raise
-                cursor.rollback()
+                with suppress(Exception):  # there is no transaction if the rows were being counted
+                    cursor.rollback()
         self._end_load(job, cursor, counters, loaded, failed)
 
     def _end_load(

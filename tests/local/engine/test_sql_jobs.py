@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from airflow_provider_polaris.local.engine import sql_jobs
 from tests.support.local_calls import status_of
 from tests.support.specs import rows, uploaded
 
@@ -237,3 +238,17 @@ def test_a_query_that_runs_can_be_canceled(call, loaded, wait_until):
     call("PUT", f"jobs/{job_id}", json={"desiredExecutionStatus": "canceled"})
     assert wait_until(lambda: status_of(call, job_id) == "canceled")
     assert call("GET", "tables/t").json()["totalRows"] == 0
+
+
+def test_a_query_can_be_canceled_while_its_rows_are_counted(call, loaded, wait_until, monkeypatch):
+    def count(connection, *_):
+        crossed = ", ".join(f"{sql_jobs.RESULT} r{number}" for number in range(40))
+        connection.execute(f"SELECT count(*) FROM {crossed} WHERE r0.o0 <> r1.o0").fetchall()
+
+    monkeypatch.setattr(sql_jobs, "count_partitions", count)
+    text = "INSERT INTO t SELECT __time, n FROM days PARTITIONED BY DAY"
+    job_id = call("POST", "jobs", json={"type": "sql", "createTableIfNotExists": True, "query": text}).json()["id"]
+    assert wait_until(lambda: status_of(call, job_id) == "running")
+    call("PUT", f"jobs/{job_id}", json={"desiredExecutionStatus": "canceled"})
+    assert wait_until(lambda: status_of(call, job_id) in ("canceled", "failed"))
+    assert status_of(call, job_id) == "canceled"
