@@ -38,8 +38,8 @@ class LocalPolaris:
 
     The server accepts every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json or csv, plain or
     gz, and uploaded parquet) are read row by row. SQL jobs run that read tables or such data. Deletions are carried
-    out. Any other job stays pending until :meth:`next_job`, :meth:`script` or :meth:`set_status` changes it. Its log
-    says why.
+    out. Any other job stays pending until :meth:`next_job`, :meth:`script` or :meth:`set_status` changes it. Its
+    health says why.
 
     :param host: the address to listen on, loopback by default. On any other address, only the key protects the server.
     :param port: the port to listen on; 0 takes a free port.

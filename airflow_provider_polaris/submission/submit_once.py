@@ -97,7 +97,11 @@ class JobSubmission:
             job = None
         if job is None:
             job = self._create()
-            self._log.info("%s: created", job)
+            if job.health is None or job.health.is_ok:
+                self._log.info("%s: created", job)
+            else:
+                # The wait logs only what changes from now on.
+                self._log.warning("%s: created, %s", job, job.health)
         return job
 
     def _job_of_earlier_try(self, note: SubmissionNote) -> Job | None:

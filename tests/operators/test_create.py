@@ -250,3 +250,12 @@ def test_airflow_has_the_task_state_store_under_the_name_that_these_tests_use():
 def test_xcom_stays_small_after_a_large_response(polaris, moved_clock):
     polaris.next_job("complete", table="by_sql", health={"status": "warn", "code": "x" * 300_000})
     assert len(json.dumps(Task().run().xcom)) < 4096
+
+
+@both_modes
+def test_the_log_says_at_once_that_the_local_polaris_does_not_run_a_job(polaris, task_log, deferrable):
+    spec = {"type": "sql", "createTableIfNotExists": True, "query": "INSERT INTO waits SELECT 1 PARTITIONED BY ALL"}
+    Task().run(spec, deferrable=deferrable)
+    reason = "Waits for a test to change it. The local Polaris does not run it: The query reads no data"
+    (created,) = [line for line in task_log() if ": created" in line]
+    assert f"into table 'waits': created, health warn, unable_to_proceed: {reason}" in created

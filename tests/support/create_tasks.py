@@ -92,7 +92,7 @@ def arrived(polaris, spec, /, **fields):
     """Create the job of a spec whose request was lost or delayed. Return its id."""
     with polaris._store.lock:
         job = polaris._store.submit(spec)
-        job.body.update(fields)
+        job.body.update({"health": {"status": "ok"}, **fields})
     return job.body["id"]
 
 

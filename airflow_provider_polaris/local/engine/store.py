@@ -20,6 +20,8 @@ from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
 OVER = ("completed", "failed", "canceled")
+#: The code of the warning of a job that nothing runs.
+WAITS = "unable_to_proceed"
 #: The fields of a source that its summary has. The vendor's client requires them there.
 IN_SOURCE_SUMMARY = ("type", "data", "connectionName", "tableName")
 #: How much of inline data a summary has, in characters.
@@ -241,7 +243,9 @@ class Store:
             job.script = job.behaviour.states(job.body["type"])
         else:
             message = f"Waits for a test to change it. The local Polaris does not run it: {not_run_because}"
-            job.logs = [{"timestamp": timestamp(), "healthStatus": "ok", "message": message}]
+            entry = {"timestamp": timestamp(), "healthStatus": "warn", "code": WAITS, "message": message}
+            job.logs = [entry]
+            job.body["health"] = {"status": "warn", "code": WAITS, "log": entry}
 
     def drop_table(self, name: str) -> None:
         """Remove a table and its rows."""
@@ -259,6 +263,8 @@ class Store:
         with self.lock:
             was, status = job.status, changes.get("executionStatus", job.status)
             is_completed = status == "completed" and was != "completed"
+            if status != was and (job.body.get("health") or {}).get("code") == WAITS:
+                job.body["health"] = {"status": "ok"}
             if status == "running":
                 job.body.setdefault("startedTimestamp", now)
             if "lastModifiedBy" in changes:

@@ -221,6 +221,15 @@ def test_a_query_that_is_not_run_waits_and_says_why_at_once(call, query, reason)
     (entry,) = call("GET", f"jobs/{answer.json()['id']}/logs").json()["logs"]
     assert "Waits for a test to change it" in entry["message"]
     assert reason in entry["message"]
+    assert answer.json()["health"] == {"status": "warn", "code": "unable_to_proceed", "log": entry}
+
+
+def test_the_warning_of_a_job_that_waits_is_gone_when_it_does_not_wait(call, own_polaris):
+    polaris, _ = own_polaris
+    text = "INSERT INTO t SELECT 1 PARTITIONED BY ALL"
+    job_id = call("POST", "jobs", json={"type": "sql", "createTableIfNotExists": True, "query": text}).json()["id"]
+    polaris.set_status(job_id, "running")
+    assert call("GET", f"jobs/{job_id}").json()["health"] == {"status": "ok"}
 
 
 def test_a_test_decides_how_a_query_ends_if_it_wants_to(call, own_polaris, run):
