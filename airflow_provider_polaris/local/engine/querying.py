@@ -114,8 +114,9 @@ class Query:
             self.close()
 
     def stop(self) -> None:
-        """End a query that runs, from another thread."""
-        self._cursor.interrupt()
+        """End a query that runs, from another thread. It has no effect on a query that has ended."""
+        with suppress(Exception):
+            self._cursor.interrupt()
 
     def close(self) -> None:
         """Release what the query holds, also if it has not run."""

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from airflow_provider_polaris.local.engine import statements
+from airflow_provider_polaris.local.engine.querying import Query
 from tests.support.local_calls import status_of
 from tests.support.specs import rows, spec_of
 
@@ -199,3 +200,10 @@ def test_a_server_that_stops_ends_its_queries(busy):
     threads = polaris._statements._workers._threads
     polaris._statements.close()
     assert not any(thread.is_alive() for thread in threads)
+
+
+def test_a_query_that_has_just_ended_can_be_stopped(same_polaris):
+    polaris, _ = same_polaris
+    query = Query(polaris._store, "SELECT 1 AS a", [])
+    list(query.run().rows)
+    query.stop()
