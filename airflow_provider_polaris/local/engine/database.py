@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from airflow_provider_polaris.local.engine.druid_names import physical, quoted
-from airflow_provider_polaris.local.engine.druid_time import timestamp_literal
+from airflow_provider_polaris.local.engine.druid_time import within
 from airflow_provider_polaris.local.engine.intervals import Span
 
 if TYPE_CHECKING:
@@ -135,11 +135,7 @@ class Database:
         """Delete the rows of a table in these spans of time, all rows if there are none."""
         if not self.has(cursor, table):
             return
-        within = " OR ".join(
-            f"({quoted('__time')} >= {timestamp_literal(first)} AND {quoted('__time')} < {timestamp_literal(last)})"
-            for first, last in spans
-        )
-        cursor.execute(f"DELETE FROM {quoted(table)} WHERE {within or 'true'}")
+        cursor.execute(f"DELETE FROM {quoted(table)} WHERE {within(quoted('__time'), spans)}")
 
     def delete_partitions(self, table: str, partitions: Sequence[Span]) -> None:
         """Delete the rows of some partitions of a table. If the database is not open, there are none."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
-from airflow_provider_polaris.local.engine.intervals import BEGIN, END, EPOCH, span_of
+from airflow_provider_polaris.local.engine.intervals import BEGIN, END, EPOCH, Span, span_of
 
 
 class TimeError(ValueError):
@@ -80,6 +81,17 @@ def span_as_sql(interval: str) -> tuple[str, str]:
     """
     start, end = span_of(interval)
     return timestamp_literal(start), timestamp_literal(end)
+
+
+def within(column: str, spans: Iterable[Span]) -> str:
+    """Return the condition of DuckDB that a column of timestamps is in one of these spans; any time without spans."""
+    return (
+        " OR ".join(
+            f"({column} >= {timestamp_literal(first)} AND {column} < {timestamp_literal(last)})"
+            for first, last in spans
+        )
+        or "true"
+    )
 
 
 def timestamp_literal(moment: int) -> str:

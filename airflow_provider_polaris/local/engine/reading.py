@@ -116,15 +116,14 @@ class SourceReader:
         size = sum(file.metadata["sizeBytes"] for file in files)
         before = 0
         for file in files:
+            own = file.metadata["sizeBytes"]
             if self._settings["format"] == "parquet":
-                share = file.metadata["sizeBytes"] / size if size else 0.0
-                yield self._parquet_reader(file.path, before / size if size else 0.0, share, counters)
-                before += file.metadata["sizeBytes"]
-                continue
-            gzipped = file.metadata["compressionFormat"] == "gz"
-            with file.path.open("rb") as data_file:
-                yield self._reader(data_file, size, before, gzipped=gzipped, counters=counters)
-            before += file.metadata["sizeBytes"]
+                yield self._parquet_reader(file.path, size, before, own, counters)
+            else:
+                gzipped = file.metadata["compressionFormat"] == "gz"
+                with file.path.open("rb") as data_file:
+                    yield self._reader(data_file, size, before, gzipped=gzipped, counters=counters)
+            before += own
 
     def _reader(self, data: IO[bytes], size: int, before: int, *, gzipped: bool, counters: Counters) -> BatchReader:
         def may_continue() -> bool:
@@ -134,15 +133,9 @@ class SourceReader:
         lines = lines_of(data, gzipped=gzipped, counters=counters, may_continue=may_continue)
         return BatchReader(lines, self._settings)
 
-    def _parquet_reader(self, path: Path, before: float, share: float, counters: Counters) -> BatchReader:
-        """Return a reader of a parquet file.
-
-        :param before: the share of the bytes before this file.
-        :param share: the share of its own bytes.
-        """
-
+    def _parquet_reader(self, path: Path, size: int, before: int, own: int, counters: Counters) -> BatchReader:
         def may_continue(read: float) -> bool:
-            self._position = before + share * read
+            self._position = (before + own * read) / size if size else 0.0
             return self._pace.may_continue(self._job)
 
         return BatchReader(lines_of_parquet(path, self._settings, counters, may_continue), {"format": "nd-json"})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from airflow_provider_polaris.local.engine.plan import Column
+    from airflow_provider_polaris.local.engine.stage import Stage
 
 #: How many rows may fail to be parsed if a batch job does not say it.
 ANY_NUMBER = 2147483647
@@ -113,13 +114,25 @@ class Runner:
         plan = Planner(cursor, spec, measures).plan()
         stage = Stage(cursor, plan, spec, settings)
         most_errors = spec.get("maxParseExceptions", ANY_NUMBER)
-        reader = SourceReader(
-            self.store, job, self, spec["source"], settings, add=stage.add, counters=counters, most_errors=most_errors
-        )
-        failed = reader.read()
+        failed = self._read(job, spec["source"], settings, stage, counters, most_errors)
         replaced = (spec["target"].get("intervals") or []) if spec.get("ingestionMode") == "replace" else None
         rows = None if failed or self._is_stopped(job) else stage.roll_up(job.granularity, counters)
         self._end_load(job, cursor, counters, Loaded(plan.columns, rows, replaced), failed)
+
+    def _read(
+        self,
+        job: StoredJob,
+        source: Mapping[str, Any],
+        settings: Mapping[str, Any],
+        stage: Stage,
+        counters: Counters,
+        most_errors: int,
+    ) -> dict[str, Any] | None:
+        """Read a source into its stage. Return the health of a failed job, ``None`` if the job does not fail."""
+        reader = SourceReader(
+            self.store, job, self, source, settings, add=stage.add, counters=counters, most_errors=most_errors
+        )
+        return reader.read()
 
     def _query(self, job: StoredJob, spec: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> None:
         """Run the query of an SQL job, and add its rows to the table if the job completes."""
@@ -131,10 +144,7 @@ class Runner:
         errors = (spec.get("context") or {}).get("maxParseExceptions", 0)  # the default of Druid
         most_errors = errors if isinstance(errors, int) and errors >= 0 else ANY_NUMBER
         for source, settings, stage in sql.external:
-            reader = SourceReader(
-                self.store, job, self, source, settings, add=stage.add, counters=counters, most_errors=most_errors
-            )
-            failed = failed or reader.read()
+            failed = failed or self._read(job, source, settings, stage, counters, most_errors)
         if not failed and not self._is_stopped(job):
             try:
                 with interrupted_by(job.canceled, cursor):

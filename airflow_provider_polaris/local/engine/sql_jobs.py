@@ -14,7 +14,7 @@ from airflow_provider_polaris.local.engine.dml import EXTERNAL, parse_dml
 from airflow_provider_polaris.local.engine.druid_names import SqlFault, quoted, shown
 from airflow_provider_polaris.local.engine.druid_query import Source, translate_query, with_parameters
 from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut
-from airflow_provider_polaris.local.engine.druid_time import timestamp_literal
+from airflow_provider_polaris.local.engine.druid_time import within
 from airflow_provider_polaris.local.engine.intervals import spans_of
 from airflow_provider_polaris.local.engine.plan import STORED_AS, Column, Plan, column_of, type_message
 from airflow_provider_polaris.local.engine.querying import source_of
@@ -140,11 +140,8 @@ class SqlJob:
         return columns
 
     def _check(self, time: str) -> None:
-        within = " OR ".join(
-            f"({time} >= {timestamp_literal(first)} AND {time} < {timestamp_literal(last)})"
-            for first, last in spans_of(self.replaced or [])
-        )
-        counts = f"count(*) FILTER ({time} IS NULL), count(*) FILTER (NOT ({within or 'true'}))"
+        inside = within(time, spans_of(self.replaced or []))
+        counts = f"count(*) FILTER ({time} IS NULL), count(*) FILTER (NOT ({inside}))"
         missing, outside = self._cursor.execute(f"SELECT {counts} FROM {RESULT}").fetchall()[0]  # noqa: S608
         if missing:
             raise JobFailure("null_timestamp", f"{missing} rows have no __time")
