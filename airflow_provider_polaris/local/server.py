@@ -31,6 +31,7 @@ from airflow_provider_polaris.local.http.jobs_api import JobsApi
 from airflow_provider_polaris.local.http.page import PageApi
 from airflow_provider_polaris.local.http.query_api import QueryApi
 from airflow_provider_polaris.local.http.shell import SeenRequest, Shell, protocol
+from airflow_provider_polaris.local.http.tables_api import TablesApi
 
 
 class LocalPolaris:
@@ -97,6 +98,7 @@ class LocalPolaris:
             [
                 *JobsApi(self._store, self._runner).endpoints(),
                 *FilesApi(self._store).endpoints(),
+                *TablesApi(self._store).endpoints(),
                 *QueryApi(self._store, self._statements).endpoints(),
             ],
             [

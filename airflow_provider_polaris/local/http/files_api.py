@@ -1,4 +1,4 @@
-"""The calls on files and tables of the local Polaris."""
+"""The calls on files of the local Polaris."""
 
 from __future__ import annotations
 
@@ -13,18 +13,13 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from airflow_provider_polaris.local.engine.formats import COMPRESSIONS, DATA_FORMATS, formats_of
-from airflow_provider_polaris.local.engine.intervals import GRANULARITIES
 from airflow_provider_polaris.local.engine.store import USER, Store, StoredFile
 from airflow_provider_polaris.local.engine.timestamps import timestamp
-from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, all_of, bounded, dig, one_of, whole
+from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, bounded, dig, one_of, whole
 
 MANAGE_FILES = ("ManageFiles",)
-SEE_TABLES = ("ViewTables", "ManageTables")
 #: The space for uploaded files, in bytes.
 SPACE = 10 * 1024**3
-
-#: A table, unlike a job, can be partitioned by week.
-_GRANULARITIES = (*GRANULARITIES, "week")
 _SORT_KEYS: Mapping[str, tuple[str, ...]] = {
     "compression_format": ("compressionFormat",),
     "data_format": ("dataFormat",),
@@ -38,7 +33,7 @@ _SORT_KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 class FilesApi:
-    """Answers the calls on files and tables from the store."""
+    """Answers the calls on files from the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -50,8 +45,6 @@ class FilesApi:
             Endpoint("POST", "/files", self._upload, MANAGE_FILES),
             Endpoint("GET", "/files/{name:path}", self._get_file, MANAGE_FILES),
             Endpoint("DELETE", "/files/{name:path}", self._delete_file, MANAGE_FILES),
-            Endpoint("GET", "/tables", self._list_tables, SEE_TABLES),
-            Endpoint("GET", "/tables/{table:path}", self._get_table, SEE_TABLES),
         ]
 
     async def _upload(self, request: Request) -> Response:
@@ -121,24 +114,6 @@ class FilesApi:
             self._store.files.pop(file.metadata["name"], None)
         file.path.unlink(missing_ok=True)
         return Response(status_code=204)
-
-    async def _list_tables(self, request: Request) -> Response:
-        query = request.query_params
-        all_of(query, "partitioningGranularity", _GRANULARITIES)
-        whole(query, "segmentCount", 0, 0, 2**63 - 1)
-        with self._store.lock:
-            tables = self._store.tables.poll_all()
-        for name in ("partitioningGranularity", "segmentCount"):
-            if name in query:
-                tables = [table for table in tables if str(table[name]) == query[name]]
-        return JSONResponse({"values": tables})
-
-    async def _get_table(self, request: Request) -> Response:
-        name = request.path_params["table"]
-        with self._store.lock:
-            if name not in self._store.tables:
-                raise ApiError(404, "There is no such table", "tableName")
-            return JSONResponse(self._store.tables.poll(name))
 
 
 def _checked(name: str) -> str:

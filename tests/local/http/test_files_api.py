@@ -91,12 +91,6 @@ def test_a_job_whose_files_cannot_be_read_here_stays_pending(call, name):
     assert "Waits for a test to change it" in call("GET", f"jobs/{job['id']}/logs").json()["logs"][0]["message"]
 
 
-@pytest.mark.parametrize("query", ["partitioningGranularity=Day", "segmentCount=-1", "segmentCount=x"])
-def test_an_invalid_filter_of_the_tables_is_a_400(call, query):
-    answer = call("GET", f"tables?{query}")
-    assert (answer.status_code, answer.json()["target"]) == (400, query.partition("=")[0])
-
-
 @pytest.mark.parametrize(
     "body",
     [
