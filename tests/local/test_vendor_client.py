@@ -128,6 +128,16 @@ CALLS = {
     ("files", "delete_file"): (lambda p: ((staged(p),), {}), "NoneType", ("none",)),
     ("tables", "list_tables"): (lambda _: ((), {}), "TableListResponse", None),
     ("tables", "describe_table"): (lambda _: (("cities",), {}), "DetailTablePayload", ("none",)),
+    ("tables", "create_table"): (
+        lambda p: (({"type": "detail", "name": f"new-{len(p.requests)}", "version": 0},), {}),
+        "DetailTablePayload",
+        ({"type": "view", "name": "x", "version": 0},),
+    ),
+    ("tables", "update_table"): (
+        lambda p: (("cities", caller_of(p)("GET", "tables/cities").json()), {}),
+        "DetailTablePayload",
+        ("none", {"type": "detail", "name": "none", "version": 0}),
+    ),
 }
 
 

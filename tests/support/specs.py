@@ -89,6 +89,26 @@ def spec_of(data: str, *, format_settings=None, **changes):
     return {**SPEC, "source": source, **changes}
 
 
+def load_of(table: str, *given: dict, **mappings: str):
+    """Return the spec of a job that loads rows with a timestamp, a city and a count into a table that exists.
+
+    :param mappings: the expression of each column but ``__time``.
+    """
+    inputs = [("timestamp", "string"), ("city", "string"), ("count", "long")]
+    mapped = {"__time": 'TIME_PARSE("timestamp")', **mappings}
+    return {
+        "type": "batch",
+        "target": {"type": "table", "tableName": table},
+        "source": {
+            "type": "inline",
+            "data": rows(*given),
+            "formatSettings": {"format": "nd-json"},
+            "inputSchema": [{"name": name, "dataType": kind} for name, kind in inputs],
+        },
+        "mappings": [{"columnName": name, "expression": expression} for name, expression in mapped.items()],
+    }
+
+
 def uploaded(*names: str, **changes):
     """Return the spec of a batch job that reads these files."""
     spec = spec_of("", **changes)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_polaris.local.engine.druid_names import physical, quoted
+from airflow_provider_polaris.local.engine.druid_names import logical, physical, quoted
 from airflow_provider_polaris.local.engine.druid_time import within
 from airflow_provider_polaris.local.engine.intervals import Span
 
@@ -121,11 +121,15 @@ class Database:
     ) -> None:
         """Add rows to a table. The table and its columns are made if they do not exist.
 
+        An empty table is made anew: the types of its columns may have changed.
+
         :param columns: the name of each column, and its type in DuckDB.
         :param rows: the query that gives the rows.
         """
         name = quoted(table)
         stored = ", ".join(f"{quoted(column)} {kind}" for column, kind in columns)
+        if self.has(cursor, table) and not cursor.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchall():
+            cursor.execute(f"DROP TABLE {name}")
         cursor.execute(f"CREATE TABLE IF NOT EXISTS {name} ({stored})")
         for column, kind in columns:
             cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}")
@@ -151,7 +155,12 @@ class Database:
 
     def has(self, cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
         """Return whether a table has had rows."""
-        return bool(cursor.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = $1", [physical(table)]).fetchall())
+        return bool(self.columns(cursor, table))
+
+    def columns(self, cursor: duckdb.DuckDBPyConnection, table: str) -> set[str]:
+        """Return the names of the columns in which a table has had rows; none if it has had no rows."""
+        found = cursor.execute("SELECT column_name FROM duckdb_columns() WHERE table_name = $1", [physical(table)])
+        return {logical(name) for (name,) in found.fetchall()}
 
 
 def _open(folder: Path, memory: str) -> duckdb.DuckDBPyConnection:

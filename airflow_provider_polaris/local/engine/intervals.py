@@ -78,13 +78,18 @@ def spans_of(intervals: Iterable[str]) -> list[Span]:
 
     :raises ValueError: if an interval is invalid or empty.
     """
-    spans: list[Span] = []
-    for start, end in sorted(span_of(interval) for interval in intervals):
-        if spans and start <= spans[-1][1]:
-            spans[-1] = (spans[-1][0], max(end, spans[-1][1]))
+    return merged(span_of(interval) for interval in intervals)
+
+
+def merged(spans: Iterable[Span]) -> list[Span]:
+    """Return spans sorted, those that overlap or touch as one."""
+    found: list[Span] = []
+    for start, end in sorted(spans):
+        if found and start <= found[-1][1]:
+            found[-1] = (found[-1][0], max(end, found[-1][1]))
         else:
-            spans.append((start, end))
-    return spans
+            found.append((start, end))
+    return found
 
 
 def span_of(interval: str) -> Span:
@@ -95,10 +100,10 @@ def span_of(interval: str) -> Span:
     start, slash, end = interval.partition("/")
     if start.startswith("P"):
         second = _moment_in(end)
-        first = _shifted(second, start, -1)
+        first = shifted(second, start, -1)
     else:
         first = _moment_in(start)
-        second = _shifted(first, end, 1) if end.startswith("P") else _moment_in(end)
+        second = shifted(first, end, 1) if end.startswith("P") else _moment_in(end)
     if not slash or first >= second:
         raise ValueError(f"{interval!r} is no interval")
     return first, second
@@ -116,7 +121,11 @@ def _moment_in(text: str) -> int:
     return milliseconds_of(moment)
 
 
-def _shifted(moment: int, period: str, sign: int) -> int:
+def shifted(moment: int, period: str, sign: int) -> int:
+    """Return the moment that an ISO 8601 period is after a moment, or before it if the sign is negative.
+
+    :raises ValueError: for a text that is no period, and for a moment before the year 1 or after 9999.
+    """
     days, rest = divmod(moment, DAY)
     try:
         length = pendulum.parse(period, exact=True)

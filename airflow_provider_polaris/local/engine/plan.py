@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import duckdb
 
-from airflow_provider_polaris.local.engine.druid_names import SqlFault, logical, quoted
+from airflow_provider_polaris.local.engine.druid_names import SqlFault, logical, quoted, shown
 from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut, Translation, translate_expression
+from airflow_provider_polaris.local.engine.druid_time import TimeError, duckdb_period
+from airflow_provider_polaris.local.engine.tables import TableColumns
 
 #: How DuckDB stores the columns of each type of Druid, of the types that the local Polaris reads.
 STORED_AS: Mapping[str, str] = {
@@ -44,6 +46,8 @@ _TIME_FROM: Mapping[str, str] = {
     "VARCHAR": "druid_time_parse({})",
     '"NULL"': "CAST({} AS TIMESTAMP)",
 }
+#: The types between which a value can be converted.
+_NUMBERS = ("BIGINT", "DOUBLE", "FLOAT")
 #: In a message of DuckDB: the function, which has another name there than in Druid, and the types that it got.
 _TYPES_GIVEN = re.compile(r"given name and argument types '\w+(\(.*?\))'")
 #: A name in such a message.
@@ -85,6 +89,7 @@ class Plan:
     :param time_input: the input column that ``__time`` comes from, ``None`` if there are several or none.
     :param used: the input columns that the columns of the table and the filter need.
     :param texts: the input columns of texts that are mapped as they are.
+    :param is_rollup: whether rows with equal dimensions become one row.
     """
 
     inputs: Mapping[str, str]
@@ -94,26 +99,25 @@ class Plan:
     time_input: str | None
     used: frozenset[str]
     texts: Sequence[str]
-
-    @property
-    def is_rollup(self) -> bool:
-        """Whether rows with equal dimensions become one row."""
-        return any(column.is_aggregation for column in self.columns)
+    is_rollup: bool = False
 
 
 class Planner:
     """Makes the plan of a batch job, and finds the faults of its expressions.
 
     :param connection: of the database, which finds out the types of expressions.
-    :param measures: the names of the columns that the table aggregates. A mapping to one needs no ``isAggregation``.
+    :param table: the columns of the table. A mapping to one that it aggregates needs no ``isAggregation``.
     """
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, spec: Mapping[str, Any], measures: Container[str] = ()
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        spec: Mapping[str, Any],
+        table: TableColumns = TableColumns(),  # noqa: B008 - it cannot be changed
     ) -> None:
         self._connection = connection
         self._spec = spec
-        self._measures = measures
+        self._table = table
         self.faults: list[PlanFault] = []
         self._inputs: dict[str, str] = {}
         #: The columns of types that the local Polaris does not read. Nothing is known about their expressions.
@@ -149,6 +153,7 @@ class Planner:
             one = next(iter(translation.columns)) if len(translation.columns) == 1 else None
             if column.name == "__time":
                 time, time_input = column.expression, one
+                columns[-1] = self._cut(column)
             elif one and self._inputs[one] in ("string", "varchar") and translation.sql == quoted(one):
                 texts.append(one)
         condition = "true"
@@ -160,12 +165,24 @@ class Planner:
                     used |= translation.columns
             except SqlFault as fault:
                 self._refuse("filterExpression", fault)
-        return Plan(self._inputs, columns, condition, time, time_input, frozenset(used), texts)
+        is_rollup = self._table.is_aggregate or any(column.is_aggregation for column in columns)
+        return Plan(self._inputs, columns, condition, time, time_input, frozenset(used), texts, is_rollup)
+
+    def _cut(self, time: Column) -> Column:
+        """Return the column ``__time``, cut to the resolution of the table."""
+        if self._table.resolution is None:
+            return time
+        try:
+            interval, origin = duckdb_period(self._table.resolution)
+        except TimeError as error:
+            self._refuse("target.tableName", SqlNotCarriedOut(f"{error} of the table"))
+            return time
+        return time._replace(expression=f"time_bucket({interval}, {time.expression}, {origin})")
 
     def _translated(self, mapping: Mapping[str, Any], number: int) -> Translation | None:
         """Return the translation of a mapping, ``None`` if it has a fault."""
         name, given = mapping["columnName"], mapping.get("isAggregation")
-        is_wanted = name in self._measures if given is None else bool(given)
+        is_wanted = name in self._table.measures if given is None else bool(given)
         try:
             translation = translate_expression(mapping["expression"], self._inputs.keys() | self._unread)
             if translation.is_aggregation and not is_wanted:
@@ -184,7 +201,8 @@ class Planner:
 
         :param kind: the type in DuckDB, ``None`` if it is not known yet.
         """
-        return column_of(name, translation.sql, kind or self._duckdb_type(translation.sql), translation.is_aggregation)
+        kind = kind or self._duckdb_type(translation.sql)
+        return column_of(name, translation.sql, kind, translation.is_aggregation, self._table)
 
     def _condition(self, translation: Translation) -> str:
         if translation.is_aggregation:
@@ -229,20 +247,40 @@ class Planner:
             raise SqlFault(type_message(error)) from None
 
 
-def column_of(name: str, expression: str, kind: str, is_aggregation: bool = False) -> Column:
+def column_of(
+    name: str,
+    expression: str,
+    kind: str,
+    is_aggregation: bool = False,
+    table: TableColumns = TableColumns(),  # noqa: B008 - it cannot be changed
+) -> Column:
     """Return the column that a job writes, for an expression of this type in DuckDB.
 
-    :raises SqlFault: if the type is wrong for ``__time``.
+    :raises SqlFault: if the table takes no such column.
     :raises SqlNotCarriedOut: if the local Polaris does not store values of the type.
     """
     if name == "__time":
         if kind not in _TIME_FROM:
             raise SqlFault(f"__time must be a timestamp, not a {kind}")
         return Column(name, _TIME_FROM[kind].format(expression), "timestamp", is_aggregation=False)
+    if table.is_strict and name not in table.declared:
+        raise SqlFault(f"The table is strict, and its schema has no column {shown(name)}")
+    if is_aggregation and name in table.declared - table.measures:
+        raise SqlFault(f"The column {shown(name)} of the table is no measure")
     if kind not in _TYPE_OF:
         raise SqlNotCarriedOut(f"An expression of the type {kind}")
-    druid, stored = _TYPE_OF[kind]
-    return Column(name, stored.format(expression), druid, is_aggregation)
+    given, form = _TYPE_OF[kind]
+    wanted = table.kinds.get(name, given)
+    if wanted not in STORED_AS:
+        raise SqlNotCarriedOut(f"The type {wanted!r} of the column {shown(name)}")
+    source, stored = STORED_AS[given], STORED_AS[wanted]
+    value = form.format(expression)
+    if source != stored:
+        if kind != '"NULL"' and (source not in _NUMBERS or stored not in (*_NUMBERS, "VARCHAR")):
+            raise SqlFault(f"The column {shown(name)} of the table has the type {wanted}, and the value is a {given}")
+        whole = f"trunc({value})" if stored == "BIGINT" and kind != '"NULL"' else value
+        value = f"TRY_CAST({whole} AS {stored})"
+    return Column(name, value, wanted, is_aggregation)
 
 
 def stored_as(column: Column) -> str:

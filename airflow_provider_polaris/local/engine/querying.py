@@ -57,6 +57,7 @@ class Query:
         from airflow_provider_polaris.local.engine.druid_query import translate_query, with_parameters
         from airflow_provider_polaris.local.engine.druid_sql import SqlNotCarriedOut
 
+        store.drop_expired()
         self._cursor = store.database.cursor()
         self._cursor.begin()  # the number of rows is checked, and the rows are read, as of one moment
         try:
@@ -155,16 +156,20 @@ def source_of(store: Store, cursor: duckdb.DuckDBPyConnection, schema: str, name
         table = store.tables[name]
         columns = {column["name"]: column["dataType"] for column in table.body["queryableSchema"]}
         total, rows = table.total, quoted(name)
-        has_rows = store.database.has(cursor, name)
-        count = cursor.execute(f"SELECT count(*) FROM {rows}").fetchall()[0][0] if has_rows else 0
+        has_values = store.database.columns(cursor, name)
+        count = cursor.execute(f"SELECT count(*) FROM {rows}").fetchall()[0][0] if has_values else 0
     if total != count:
         raise SqlNotCarriedOut(f"A query of {name!r}, whose rows a script or a test has counted,")
-    if has_rows:
-        return Source(rows, list(columns))
-    columns = columns or {"__time": "timestamp"}
+    columns = {"__time": "timestamp"} | columns if "__time" not in columns else columns
     kinds = {one: "TIMESTAMP" if one == "__time" else STORED_AS.get(kind, "VARCHAR") for one, kind in columns.items()}
-    nothing = ", ".join(f"CAST(NULL AS {kind}) AS {quoted(one)}" for one, kind in kinds.items())
-    return Source(f"(SELECT {nothing} WHERE false)", list(columns))
+    if count and has_values >= columns.keys():
+        return Source(rows, list(columns))
+    # A column of the schema has no values if no job has written it, or none since the table was empty.
+    chosen = ", ".join(
+        quoted(one) if count and one in has_values else f"CAST(NULL AS {kind}) AS {quoted(one)}"
+        for one, kind in kinds.items()
+    )
+    return Source(f"(SELECT {chosen} FROM {rows})" if count else f"(SELECT {chosen} WHERE false)", list(columns))
 
 
 #: The type of SQL for each type of Druid, in INFORMATION_SCHEMA.

@@ -92,6 +92,7 @@ class Runner:
         try:
             if not job.canceled.is_set():
                 self.store.update(job, executionStatus="running")
+            self.store.drop_expired()
             if spec["type"] in ("batch", "sql"):
                 with self.store.database.cursor() as cursor:
                     (self._load if spec["type"] == "batch" else self._query)(job, spec, cursor)
@@ -110,8 +111,8 @@ class Runner:
 
         counters, table, settings = Counters(), spec["target"]["tableName"], job.settings or {}
         with self.store.lock:
-            measures = self.store.tables.measures(table)
-        plan = Planner(cursor, spec, measures).plan()
+            columns = self.store.tables.columns(table)
+        plan = Planner(cursor, spec, columns).plan()
         stage = Stage(cursor, plan, spec, settings)
         most_errors = spec.get("maxParseExceptions", ANY_NUMBER)
         failed = self._read(job, spec["source"], settings, stage, counters, most_errors)

@@ -1,7 +1,7 @@
-"""The form of a job spec as JSON Schema: the types, enums and required fields of each job type, source and format.
+"""The form of job specs and tables as JSON Schema: the types, enums and required fields of each kind of them.
 
 The facts come from the vendor's OpenAPI document of March 2026. It forbids no further fields, so neither do these
-schemas. What a schema cannot say is in ``specs.py``.
+schemas. What a schema cannot say is in ``specs.py`` and ``table_specs.py``.
 """
 
 from __future__ import annotations
@@ -187,5 +187,64 @@ JOB = _variants(
         "delete_data": _object(("target",), target=TARGET, deleteAll=FLAG, softDelete=FLAG, versions=_VERSIONS),
         "drop_table": _object(("target",), target=TARGET, softDelete=FLAG),
         "restore_data": _object(("target", "interval"), target=TARGET, interval=TEXT, versions=_VERSIONS),
+    },
+)
+
+_COLUMN_NAME: Schema = {"type": "string", "minLength": 1}
+_MEASURE_TYPES = _enum(
+    "bigint", "double", "float", "HLLSketch", "long", "longStringPair", "quantilesDoublesSketch", "string",
+    "thetaSketch", "ingest_timeseries", "varchar", "variance",
+)  # fmt: skip
+#: The granularities of the timestamps of an aggregate table.
+RESOLUTIONS = (
+    "millisecond", "second", "minute", "fifteen_minute", "thirty_minute", "hour", "day", "week", "month", "quarter",
+    "year", "all",
+)  # fmt: skip
+_POLICY: Schema = {
+    "if": {"not": {"type": "null"}},
+    "then": _variants(
+        "type",
+        {
+            "period": _object(("period",), period=DURATION),
+            "intervals": _object(("intervals",), intervals=TEXTS, period=_nullable(DURATION)),
+        },
+    ),
+}
+_TABLE: Mapping[str, Schema] = {
+    "name": {"type": "string", "minLength": 1, "maxLength": 255},
+    "version": {"type": "integer", "minimum": 0},
+    "clusteringColumns": TEXTS,
+    "description": _nullable({"type": "string", "maxLength": 1000}),
+    "partitioningGranularity": _enum(*GRANULARITIES, "week"),
+    "schemaMode": _enum("flexible", "strict"),
+    "storagePolicy": _object(cached=_POLICY, retain=_POLICY),
+}
+TABLE = _variants(
+    "type",
+    {
+        "detail": _object(
+            ("name",), **_TABLE, schema=_list_of(_object(("name", "dataType"), name=_COLUMN_NAME, dataType=DATA_TYPES))
+        ),
+        "aggregate": _object(
+            ("name",),
+            **_TABLE,
+            schema=_list_of(
+                _variants(
+                    "type",
+                    {
+                        "dimension": _object(("name", "dataType"), name=_COLUMN_NAME, dataType=DATA_TYPES),
+                        "measure": _object(("name", "dataType"), name=_COLUMN_NAME, dataType=_MEASURE_TYPES),
+                    },
+                )
+            ),
+            queryGranularity=_variants(
+                "type",
+                {
+                    "simple": _object(("granularity",), granularity=_enum(*RESOLUTIONS)),
+                    "period": _object(("period",), period=DURATION, origin=_nullable(TEXT), timeZone=_nullable(TEXT)),
+                },
+            ),
+            timeResolution=_enum(*RESOLUTIONS),
+        ),
     },
 )

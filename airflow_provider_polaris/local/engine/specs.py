@@ -17,13 +17,13 @@ from airflow_provider_polaris.local.engine.intervals import MAX_INTERVALS, Span,
 from airflow_provider_polaris.local.engine.objects import OBJECT_STORES, ObjectFolder
 from airflow_provider_polaris.local.engine.queries import target_of
 from airflow_provider_polaris.local.engine.spec_schemas import JOB
+from airflow_provider_polaris.local.engine.tables import TableColumns
 
-#: The sources and the formats whose rows the local Polaris reads.
 #: The compressions of files that are read here, by format.
 _COMPRESSIONS_READ_HERE = {"csv": ("none", "gz"), "nd-json": ("none", "gz"), "parquet": ("none",)}
 #: The granularity of a table that nobody chose.
 DEFAULT_GRANULARITY = "day"
-_VALIDATOR = Draft202012Validator(JOB)
+_JOB = Draft202012Validator(JOB)
 _WORDS = {
     "array": "a list",
     "boolean": "true or false",
@@ -69,9 +69,17 @@ def form_faults_of(spec: Any) -> list[SpecFault]:
 
     A spec with many thousand columns takes seconds.
     """
-    if not isinstance(spec, dict):
-        return [SpecFault("", "The body must be a job spec, a JSON object")]
-    return list(islice(map(_fault_of, _VALIDATOR.iter_errors(spec)), MAX_FAULTS))
+    return faults_of_form(spec, _JOB, "a job spec")
+
+
+def faults_of_form(body: Any, schema: Draft202012Validator, what: str) -> list[SpecFault]:
+    """Return the faults of a body that a schema finds.
+
+    :param what: names the body in a message.
+    """
+    if not isinstance(body, dict):
+        return [SpecFault("", f"The body must be {what}, a JSON object")]
+    return list(islice(map(_fault_of, schema.iter_errors(body)), MAX_FAULTS))
 
 
 def rule_faults_of(spec: Mapping[str, Any], project: Project) -> list[SpecFault]:
@@ -80,11 +88,11 @@ def rule_faults_of(spec: Mapping[str, Any], project: Project) -> list[SpecFault]
 
 
 def expression_faults_of(
-    spec: Mapping[str, Any], project: Project, database: Database, measures: Container[str]
+    spec: Mapping[str, Any], project: Project, database: Database, table: TableColumns
 ) -> list[SpecFault]:
     """Return the faults of the expressions of a batch job that reads inputs, none if all of them can be evaluated.
 
-    :param measures: the names of the columns that the job's table aggregates.
+    :param table: the columns of the job's table.
 
     Of a job whose data the local Polaris does not read, it evaluates nothing. So such a job may have expressions that
     the local Polaris does not carry out.
@@ -95,7 +103,7 @@ def expression_faults_of(
     from airflow_provider_polaris.local.engine.plan import Planner
 
     with database.cursor() as cursor:
-        planner = Planner(cursor, spec, measures)
+        planner = Planner(cursor, spec, table)
         planner.plan()
     is_run = format_read_here(spec, project) is not None
     faults = [fault for fault in planner.faults if is_run or not fault.is_limit]
@@ -172,7 +180,7 @@ def _batch(spec: Mapping[str, Any], project: Project) -> Faults:
     if source["type"] == "uploaded":
         yield from _files(source, project.files)
     elif source["type"] == "table" and "interval" in source:
-        yield from _interval(source["interval"], "source.interval")
+        yield from interval_faults_of(source["interval"], "source.interval")
     elif source["type"] in OBJECT_STORES and sum(bool(source.get(name)) for name in _OBJECTS) != 1:
         yield SpecFault("source", f"It takes one of {', '.join(_OBJECTS)}")
     yield from _csv(source.get("formatSettings"), "source.formatSettings")
@@ -218,7 +226,7 @@ def _deletion(spec: Mapping[str, Any], project: Project) -> Faults:
     yield from _target(spec, project, can_create=False)
     if spec["type"] == "restore_data":
         yield from _without_intervals(spec, "A job that restores data")
-        yield from _interval(spec["interval"], "interval")
+        yield from interval_faults_of(spec["interval"], "interval")
     elif spec["type"] == "delete_data":
         yield from _intervals(spec)
         if bool(spec.get("deleteAll")) == bool(spec["target"].get("intervals")):
@@ -274,7 +282,7 @@ def _intervals(spec: Mapping[str, Any], granularity: str | None = None) -> Fault
         path = f"target.intervals[{number}]"
         span = _span(interval)
         if span is None:
-            yield from _interval(interval, path)
+            yield from interval_faults_of(interval, path)
         elif granularity and not is_aligned(span, granularity):
             yield SpecFault(path, f"It does not align with the partitions of the job, by {granularity}")
 
@@ -286,7 +294,8 @@ def _span(interval: str) -> Span | None:
         return None
 
 
-def _interval(interval: str, path: str) -> Faults:
+def interval_faults_of(interval: str, path: str) -> Faults:
+    """Yield the fault of an interval, nothing if it is valid."""
     if _span(interval) is None:
         yield SpecFault(path, "It must be an ISO 8601 interval, START/END, START/PERIOD or PERIOD/END")
 

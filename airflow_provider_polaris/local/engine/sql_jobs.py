@@ -98,8 +98,11 @@ class SqlJob:
             described = self._cursor.execute(f"DESCRIBE {query.sql}").fetchall()
         except duckdb.Error as error:
             raise SqlFault(type_message(error)) from None
+        with self._store.lock:
+            table = self._store.tables.columns(self._dml.table)
         columns = [
-            column_of(name, quoted(name), str(row[1])) for name, row in zip(query.columns, described, strict=True)
+            column_of(name, quoted(name), str(row[1]), name in table.measures, table)
+            for name, row in zip(query.columns, described, strict=True)
         ]
         if "__time" not in query.columns:
             if self._dml.granularity != "all":

@@ -15,7 +15,7 @@ from airflow_provider_polaris.local.engine.database import MEMORY, Database
 from airflow_provider_polaris.local.engine.objects import ObjectFile, ObjectFolder
 from airflow_provider_polaris.local.engine.queries import partitioning_of, replaces, target_of
 from airflow_provider_polaris.local.engine.specs import DEFAULT_GRANULARITY, Project, format_read_here
-from airflow_provider_polaris.local.engine.tables import Rows, Tables
+from airflow_provider_polaris.local.engine.tables import Rows, StoredTable, Tables
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
 USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
@@ -246,6 +246,29 @@ class Store:
             entry = {"timestamp": timestamp(), "healthStatus": "warn", "code": WAITS, "message": message}
             job.logs = [entry]
             job.body["health"] = {"status": "warn", "code": WAITS, "log": entry}
+
+    def create_table(self, body: Mapping[str, Any]) -> StoredTable | None:
+        """Store the table of a body that has no fault. Return ``None`` if there is a table of its name."""
+        with self.lock:
+            return None if body["name"] in self.tables else self.tables.create(body)
+
+    def has_active_jobs(self, table: str) -> bool:
+        """Return whether a job that is not over writes to a table. A caller holds the lock."""
+        kinds = ("batch", "sql", "streaming")
+        return any(
+            job.table == table and job.status not in OVER and job.body.get("type") in kinds
+            for job in self.jobs.values()
+        )
+
+    def drop_expired(self) -> None:
+        """Delete the rows that the storage policies of their tables do not retain any more."""
+        with self.lock:
+            if not self.tables.expired():
+                return
+        with self.database.writing, self.lock:
+            for name, partitions in self.tables.expired().items():
+                self.database.delete_partitions(name, partitions)
+                self.tables.remove(name, partitions)
 
     def drop_table(self, name: str) -> None:
         """Remove a table and its rows."""

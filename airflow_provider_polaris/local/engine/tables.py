@@ -6,15 +6,56 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from airflow_provider_polaris.local.engine.intervals import Span, contains, overlap, spans_of
-from airflow_provider_polaris.local.engine.timestamps import timestamp
+from airflow_provider_polaris.local.engine.intervals import (
+    BEGIN,
+    END,
+    EPOCH,
+    Span,
+    contains,
+    merged,
+    overlap,
+    shifted,
+    span_of,
+    spans_of,
+)
+from airflow_provider_polaris.local.engine.timestamps import now, timestamp
 
 #: The fields that the summaries in the list of tables lack.
 NOT_IN_SUMMARY = {"schema", "queryableSchema", "clusteringColumns"}
 
+#: The fields of a table that an update replaces. A field that the update lacks gets its default.
+_DEFAULTS: Mapping[str, Any] = {
+    "clusteringColumns": [],
+    "partitioningGranularity": "day",
+    "schema": [],
+    "schemaMode": "flexible",
+}
+_OPTIONAL = ("description", "queryGranularity", "storagePolicy", "timeResolution")
+#: The fields of a column that a table keeps.
+_COLUMN = ("type", "name", "dataType")
+
 Rows = Mapping[Span | None, int]
+
+
+class TableColumns(NamedTuple):
+    """What a job has to know of the columns of its table.
+
+    :param kinds: the type of each column, by name.
+    :param declared: the names of the columns of the schema.
+    :param measures: the names of the columns that the table aggregates.
+    :param is_strict: whether a job can write only declared columns.
+    :param is_aggregate: whether rows with equal dimensions become one row.
+    :param resolution: the ISO 8601 period to whose start timestamps are cut, ``None`` if they are not.
+    """
+
+    kinds: Mapping[str, str] = {}
+    declared: frozenset[str] = frozenset()
+    measures: frozenset[str] = frozenset()
+    is_strict: bool = False
+    is_aggregate: bool = False
+    resolution: str | None = None
 
 
 @dataclass
@@ -30,6 +71,8 @@ class StoredTable:
     available_at: float = 0.0
     #: How many rows can be queried until then; ``None`` if that is unknown.
     total_before: int | None = 0
+    #: Whether each column that a job writes is added to the schema. If a user has set the schema, none is.
+    is_declared_by_jobs: bool = True
     #: Fields that a test has set. They override all others.
     fields: dict[str, Any] = field(default_factory=dict)
     #: Changes of those fields to make, one for each further request for the table.
@@ -39,9 +82,44 @@ class StoredTable:
         """Add a column to the schema if the table does not have it."""
         if any(column["name"] == name for column in self.body["queryableSchema"]):
             return
-        role = {"type": "measure" if is_measure else "dimension"} if self.body["type"] == "aggregate" else {}
-        self.body["schema"].append({**role, "name": name, "dataType": kind})
-        self.body["queryableSchema"].append({"name": name, "dataType": kind, "isDiscovered": False})
+        if self.is_declared_by_jobs:
+            role = {"type": "measure" if is_measure else "dimension"} if self.body["type"] == "aggregate" else {}
+            self.body["schema"].append({**role, "name": name, "dataType": kind})
+        is_discovered = not self.is_declared_by_jobs and name != "__time"
+        self.body["queryableSchema"].append({"name": name, "dataType": kind, "isDiscovered": is_discovered})
+
+    def update(self, body: Mapping[str, Any]) -> None:
+        """Replace the fields that a user can change. The body has no fault."""
+        for name in _OPTIONAL:
+            self.body.pop(name, None)
+        changes = {name: body[name] for name in (*_DEFAULTS, *_OPTIONAL) if body.get(name) is not None}
+        self.body |= {**_DEFAULTS, **changes}
+        schema = [{key: column[key] for key in _COLUMN if key in column} for column in self.body["schema"]]
+        declared = [{"name": one["name"], "dataType": one["dataType"], "isDiscovered": False} for one in schema]
+        names = {column["name"] for column in schema}
+        kept = [column for column in self.body["queryableSchema"] if column["name"] not in names]
+        self.body |= {
+            "schema": schema,
+            "queryableSchema": [*declared, *(kept if self.total != 0 else [])],
+        }
+        self.is_declared_by_jobs = False
+
+    def forget_discovered_columns(self) -> None:
+        """Remove the columns that the schema lacks, as the service does if a table has no rows any more."""
+        columns = self.body["queryableSchema"]
+        self.body["queryableSchema"] = [column for column in columns if not column.get("isDiscovered")]
+
+    def columns(self) -> TableColumns:
+        """Return what a job has to know of the columns."""
+        schema = self.body["schema"]
+        return TableColumns(
+            kinds={column["name"]: column["dataType"] for column in self.body["queryableSchema"]},
+            declared=frozenset(column["name"] for column in schema),
+            measures=frozenset(column["name"] for column in schema if column.get("type") == "measure"),
+            is_strict=self.body["schemaMode"] == "strict",
+            is_aggregate=self.body["type"] == "aggregate",
+            resolution=resolution_of(self.body),
+        )
 
     @property
     def total(self) -> int | None:
@@ -84,13 +162,28 @@ class Tables:
             "createdOnTimestamp": now,
             "modifiedByUser": self._user,
             "modifiedOnTimestamp": now,
-            "partitioningGranularity": "day",
-            "schemaMode": "flexible",
+            **_DEFAULTS,
             "schema": [],
             "queryableSchema": [],
-            "clusteringColumns": [],
         }
         table = self._tables[name] = StoredTable(body | fields)
+        return table
+
+    def create(self, body: Mapping[str, Any]) -> StoredTable:
+        """Add the table of a body that has no fault. There is no table of its name."""
+        table = self.add(body["name"], type=body["type"])
+        table.update(body)
+        return table
+
+    def update(self, name: str, body: Mapping[str, Any]) -> StoredTable:
+        """Replace the fields of a table that a user can change, and return the table. The body has no fault."""
+        table = self._tables[name]
+        table.update(body)
+        table.body |= {
+            "version": table.body["version"] + 1,
+            "modifiedByUser": self._user,
+            "modifiedOnTimestamp": timestamp(),
+        }
         return table
 
     def drop(self, name: str) -> None:
@@ -102,10 +195,9 @@ class Tables:
         field = "partitioningGranularity"
         return {name: table.fields.get(field, table.body[field]) for name, table in self._tables.items()}
 
-    def measures(self, name: str) -> set[str]:
-        """Return the names of the columns that a table aggregates; none if there is no such table."""
-        schema = self._tables[name].body["schema"] if name in self._tables else []
-        return {column["name"] for column in schema if column.get("type") == "measure"}
+    def columns(self, name: str) -> TableColumns:
+        """Return what a job has to know of the columns of its table. There may be no such table yet."""
+        return self._tables[name].columns() if name in self._tables else TableColumns()
 
     def load(
         self,
@@ -148,6 +240,23 @@ class Tables:
         self._changed(table, before)
         return left - sum(table.rows.values()) if was_counted and table.is_counted else None
 
+    def expired(self) -> dict[str, list[Span]]:
+        """Return the partitions that the storage policy of their table does not retain, by the name of the table."""
+        found = {}
+        for name, table in self._tables.items():
+            if policy := (table.body.get("storagePolicy") or {}).get("retain"):
+                spans = _retained(policy)
+                found[name] = [one for one in table.rows if one is not None and not overlap(spans, one)]
+        return {name: partitions for name, partitions in found.items() if partitions}
+
+    def remove(self, name: str, partitions: Iterable[Span]) -> None:
+        """Remove partitions of a table. The table stays as available as it is."""
+        table = self._tables[name]
+        for partition in partitions:
+            del table.rows[partition]
+        if table.total == 0:
+            table.forget_discovered_columns()
+
     def partitions_in(self, name: str, intervals: list[str]) -> list[Span]:
         """Return the partitions of a table that overlap these intervals, all of them if there are no intervals."""
         table = self._tables.get(name)
@@ -174,6 +283,8 @@ class Tables:
         table.total_before = total_before if is_queryable else table.total_before
         table.available_at = time.monotonic() + self.available_after
         table.body["modifiedOnTimestamp"] = timestamp()
+        if table.total == 0:
+            table.forget_discovered_columns()
 
     def poll(self, name: str) -> dict[str, Any]:
         """Return a table for a request. A scripted table changes with each request."""
@@ -212,3 +323,32 @@ class Tables:
     def list_all(self) -> list[dict[str, Any]]:
         """Return all tables, by name, without a change of scripted ones."""
         return [self._as_of_now(self._tables[name]) for name in sorted(self._tables)]
+
+
+_PERIODS: Mapping[str, str | None] = {
+    "millisecond": None, "second": "PT1S", "minute": "PT1M", "fifteen_minute": "PT15M", "thirty_minute": "PT30M",
+    "hour": "PT1H", "day": "P1D", "week": "P1W", "month": "P1M", "quarter": "P3M", "year": "P1Y",
+}  # fmt: skip
+
+
+def resolution_of(body: Mapping[str, Any]) -> str | None:
+    """Return the ISO 8601 period to whose start a table cuts its timestamps; ``None`` if it keeps each millisecond.
+
+    The result may be no period, if the local Polaris does not carry out the resolution.
+    """
+    if body["type"] != "aggregate":
+        return None
+    granularity = body.get("queryGranularity") or {"granularity": body.get("timeResolution") or "millisecond"}
+    if "period" in granularity:
+        return str(granularity["period"])
+    return _PERIODS.get(granularity["granularity"], granularity["granularity"])
+
+
+def _retained(policy: Mapping[str, Any]) -> list[Span]:
+    """Return the spans of time of a ``retain`` policy as of now. As the service does, it retains all of the future."""
+    moment = int(now() * 1000) + EPOCH
+    try:
+        start = shifted(moment, policy["period"], -1) if policy.get("period") else moment
+    except ValueError:  # longer than all of time
+        start = BEGIN
+    return merged([*map(span_of, policy.get("intervals") or ()), (start, END)])

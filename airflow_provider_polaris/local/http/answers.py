@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from starlette.concurrency import run_in_threadpool
@@ -13,6 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message
+
+from airflow_provider_polaris.local.engine.specs import SpecFault
 
 #: The largest JSON body, in bytes. Parsing delays all other requests.
 MAX_JSON = 8 * 1024 * 1024
@@ -78,6 +80,13 @@ def error_body(
     """Return an error's body in the service's shape."""
     body: dict[str, Any] = {"code": _CODES.get(status, "InternalError"), "message": message}
     return body | ({"target": target} if target else {}) | ({"details": details} if details else {})
+
+
+def faulty(faults: Sequence[SpecFault]) -> ApiError:
+    """Return the answer to a body that has these faults."""
+    first, *more = faults
+    details = [error_body(400, fault.message, fault.target) for fault in faults] if more else None
+    return ApiError(400, first.message, first.target, details=details)
 
 
 async def on_error(_request: Request, error: Exception) -> Response:

@@ -20,7 +20,7 @@ from airflow_provider_polaris.local.http.answers import (
     Endpoint,
     all_of,
     dig,
-    error_body,
+    faulty,
     json_of,
     one_of,
     whole,
@@ -135,8 +135,9 @@ class JobsApi:
         with self._store.lock:
             project = self._store.project()
             faults = rule_faults_of(spec, project)
-            measures = self._store.tables.measures(spec["target"]["tableName"]) if spec["type"] == "batch" else ()
-        return faults or expression_faults_of(spec, project, self._store.database, measures)
+            name = spec["target"]["tableName"] if spec["type"] == "batch" else ""
+            table = self._store.tables.columns(name)
+        return faults or expression_faults_of(spec, project, self._store.database, table)
 
     def _reason_not_run(self, spec: Mapping[str, Any]) -> str | None:
         """Return why the local Polaris does not run the query of an SQL job, ``None`` for any other job."""
@@ -155,9 +156,7 @@ class JobsApi:
         reason = None if faults else await run_in_threadpool(self._reason_not_run, spec)
         with self._store.lock:
             if faults := faults or rule_faults_of(spec, self._store.project()):  # a file may be deleted since
-                first, *more = faults
-                details = [error_body(400, fault.message, fault.target) for fault in faults] if more else None
-                raise ApiError(400, first.message, first.target, details=details)
+                raise faulty(faults)
             job = self._store.submit(spec, not_run_because=reason)
             body = dict(job.body)
         self._runner.start(job)
