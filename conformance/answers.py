@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator, FormatChecker, ValidationError, val
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from conformance.deviations import UNDOCUMENTED_STATUSES
+from conformance.deviations import UNDOCUMENTED_BODIES, UNDOCUMENTED_STATUSES
 from conformance.document import PROJECT, SCHEMAS, Document
 
 _FORMATS = FormatChecker(["uuid"])
@@ -69,6 +69,8 @@ class Answers:
                 return [f"{status} is not documented for {method} {template or path}"]
         else:
             schema = response.get("content", {}).get("application/json", {}).get("schema")
+            if status >= 400 and f"{method} {template}" in UNDOCUMENTED_BODIES:
+                schema = _ERROR
         if schema is None:
             return ["a body, where none is documented"] if body else []
         found = [f"no {name} header" for name in (response or {}).get("headers", {}) if name.lower() not in headers]

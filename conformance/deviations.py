@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 #: Violations of a request schema that the local Polaris takes, as ``SCHEMA.FIELD: VIOLATION``. At most ten.
-TAKEN: Mapping[str, str] = {}
+TAKEN: Mapping[str, str] = {
+    f"{kind}TablePayload.version: missing": "The description says not to give the version of a new table."
+    for kind in ("Aggregate", "Detail")
+}
+
+#: Calls whose errors have no body in the document, as ``METHOD PATH``. Here they have the usual one.
+UNDOCUMENTED_BODIES: Mapping[str, str] = {
+    "POST /events/{connectionName}": "The document lists only the statuses of its errors.",
+}
 
 #: Statuses that the document does not list for a call, as ``METHOD PATH STATUS``. ``*`` is any call.
 UNDOCUMENTED_STATUSES: Mapping[str, str] = {

@@ -27,8 +27,11 @@ SERVED: Mapping[str, tuple[str, ...]] = {
     f"{PROJECT}/jobs/{{jobId}}/reset": ("post",),
     f"{PROJECT}/files": ("get", "post"),
     f"{PROJECT}/files/{{name}}": ("get", "delete"),
-    f"{PROJECT}/tables": ("get",),
-    f"{PROJECT}/tables/{{tableName}}": ("get",),
+    f"{PROJECT}/tables": ("get", "post"),
+    f"{PROJECT}/tables/{{tableName}}": ("get", "put"),
+    f"{PROJECT}/connections": ("get", "post"),
+    f"{PROJECT}/connections/{{name}}": ("get", "patch", "delete"),
+    f"{PROJECT}/events/{{connectionName}}": ("post",),
     f"{PROJECT}/query/sql": ("post",),
     f"{PROJECT}/query/sql/statements": ("post",),
     f"{PROJECT}/query/sql/statements/{{queryId}}": ("get", "delete"),
@@ -191,14 +194,18 @@ def _union(base: Schema) -> Schema:
 def _variant(raw: Mapping[str, Schema], name: str, base: str, value: str) -> Schema:
     """Return a variant as one object: the fields of its base, its own, and its value of the discriminator."""
     whole: Schema = {"type": "object", "properties": {}, "required": []}
-    for part in (raw[base], *(part for part in raw[name].get("allOf", []) if "$ref" not in part), raw[name]):
+    for part in (raw[base], *_parts(raw, raw[name])):
         whole["properties"] |= {key: _modern(field) for key, field in part.get("properties", {}).items()}
         whole["required"] += [key for key in part.get("required", []) if key not in whole["required"]]
-    others = [part["$ref"] for part in raw[name].get("allOf", []) if "$ref" in part]
-    if others not in ([], [f"{SCHEMAS}{base}"]):
-        raise ValueError(f"{name} has further bases: {others}")
     whole["properties"][raw[base]["discriminator"]["propertyName"]] = {"type": "string", "enum": [value]}
     return whole
+
+
+def _parts(raw: Mapping[str, Schema], schema: Schema) -> Iterator[Schema]:
+    """Yield the parts of a schema that consists of others, and the schema itself."""
+    for part in schema.get("allOf", []):
+        yield from _parts(raw, raw[part["$ref"].removeprefix(SCHEMAS)] if "$ref" in part else part)
+    yield schema
 
 
 def _modern(schema: Any) -> Any:

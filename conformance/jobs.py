@@ -10,14 +10,27 @@ from typing import Any, get_args
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.engine.behaviours import Kind
 from conformance.client import Client
-from conformance.document import PROJECT, Document
-from conformance.meaning import FILE, ROWS, SOURCE_TABLE, TABLE
-from conformance.places import patched
+from conformance.document import PROJECT, SCHEMAS, Document
+from conformance.meaning import (
+    CONNECTION,
+    FILE,
+    FIXED_IN_A_TABLE,
+    NOT_CARRIED_OUT,
+    ROWS,
+    SOURCE_TABLE,
+    TABLE,
+    TABLES,
+)
+from conformance.places import nodes, patched, put
 from conformance.specs import Variation, Variations
 
 NO_ID = "00000000-0000-4000-8000-000000000000"
 #: Rows of which the local Polaris reads some, or none.
 _ODD_ROWS = ("", "no row\n", f"{ROWS}no row\n", '{"timestamp": null}\n', '{"timestamp": "2020-01-01T00:00:00Z"}\n')
+#: The fields of a maximal streaming job with which the local Polaris does not run it.
+_NOT_STREAMED = (
+    "dimensionExclusions", "enableUpserts", "upsertKeyColumns", "upsertVersionColumn", "useSchemaDiscovery"
+)  # fmt: skip
 _OVER = ("completed", "failed", "canceled")
 
 
@@ -71,6 +84,8 @@ class Jobs:
             self._live(variation)
         self._read_rows()
         self._read_until_all_are_over()
+        self._tables()
+        self._events()
         self._list()
         self._files()
         self._account()
@@ -135,6 +150,57 @@ class Jobs:
             yield from page.json()["values"]
             if not page.json()["moreResultsAvailable"]:
                 return
+
+    def _tables(self) -> None:
+        """Create a table with each value of each enum, update it, and read it."""
+        number = 0
+        for whole in TABLES:
+            root = {"$ref": f"{SCHEMAS}TablePayload"}
+            for node in nodes(self._document, root, whole):
+                if node.path in ("type", *FIXED_IN_A_TABLE):
+                    continue
+                for value in node.enum or (None,):
+                    if f"{node.label} {value}" in NOT_CARRIED_OUT:
+                        continue
+                    number += 1
+                    body = whole if value is None else put(whole, node.place, value)
+                    body = {**body, "name": f"t-{number}"}
+                    self._taken("POST", "tables", body, 201)
+                    self._taken("PUT", f"tables/t-{number}", {**body, "description": None}, 200)
+                    self._client("POST", "tables", json=body)
+                    self._client("PUT", f"tables/t-{number}", json=body)
+        self._client("PUT", "tables/none", json=TABLES[0])
+
+    def _events(self) -> None:
+        """Push events to a connection whose job runs, and call each endpoint of connections."""
+        self._taken("POST", "connections", CONNECTION, 201)
+        stream = next(one.spec for one in Variations(self._document).whole() if one.choices[""] == "streaming")
+        plain = {"format": "nd-json"}
+        spec = patched(stream, {"source.formatSettings": plain, "source.connectionName": CONNECTION["name"]})
+        spec = {name: value for name, value in spec.items() if name not in _NOT_STREAMED}
+        answer = create(self._polaris, self._client, spec)
+        job_id = answer.json()["id"]
+        for _ in range(20):
+            self._client("POST", f"events/{CONNECTION['name']}", data=f"{ROWS}no event\n".encode())
+            read_job(self._client, job_id)
+        for wish in ("suspended", "running", "canceled"):
+            self._client("PUT", f"jobs/{job_id}", json={"desiredExecutionStatus": wish})
+            self._client("POST", f"events/{CONNECTION['name']}", data=ROWS.encode())
+            read_job(self._client, job_id)
+        for path in ("connections", f"connections/{CONNECTION['name']}", "connections/none"):
+            self._client("GET", path)
+        for name in (CONNECTION["name"], "none"):
+            self._client("PATCH", f"connections/{name}", json=CONNECTION)
+            self._client("DELETE", f"connections/{name}")
+            self._client("POST", f"events/{name}", data=b"{}")
+        self._client("POST", "connections", json={**CONNECTION, "name": "again"})
+        self._client("POST", "connections", json={**CONNECTION, "name": "again"})
+
+    def _taken(self, method: str, path: str, body: Any, status: int) -> None:
+        """Send a valid request, and note it if it is refused."""
+        answer = self._client(method, path, json=body)
+        if answer.status_code != status:
+            self.refused.append(f"{method} {path} {body}: {answer.text[:300]}")
 
     def _list(self) -> None:
         """Send each documented value of each parameter of each list."""

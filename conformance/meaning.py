@@ -84,6 +84,53 @@ EXCLUSIVE = {
     "source.pattern", "enableUpserts", "upsertKeyColumns", "upsertVersionColumn",
 }  # fmt: skip
 
+#: A table of each type, and with each form of granularity and policy. The fields that only an answer has are left out.
+TABLES: tuple[Spec, ...] = tuple(
+    {
+        "name": "valid",
+        "type": kind,
+        "version": 0,
+        "description": "Any text",
+        "clusteringColumns": ["city"],
+        "partitioningGranularity": "day",
+        "schemaMode": "strict",
+        "schema": [{**role, "name": "city", "dataType": "string"}],
+        "storagePolicy": {"retain": policy, "cached": policy},
+        **further,
+    }
+    for kind, role, policy, further in (
+        ("detail", {}, {"type": "period", "period": "P3M"}, {}),
+        (
+            "aggregate",
+            {"type": "dimension"},
+            {"type": "intervals", "intervals": ["2026-01-01/2027-01-01"], "period": "P3M"},
+            {"timeResolution": "hour", "queryGranularity": {"type": "simple", "granularity": "hour"}},
+        ),
+        (
+            "aggregate",
+            {"type": "dimension"},
+            {"type": "intervals", "intervals": ["2026-01-01/2027-01-01"], "period": None},
+            {"queryGranularity": {"type": "period", "period": "PT30M", "timeZone": None, "origin": None}},
+        ),
+        ("aggregate", {"type": "dimension"}, None, {"timeResolution": "day"}),
+    )
+)
+#: Fields of a table whose other values need other fields beside them.
+FIXED_IN_A_TABLE = (
+    "queryGranularity.type", "schema[].type", "storagePolicy.cached.type", "storagePolicy.retain.type"
+)  # fmt: skip
+#: The values of a table that the local Polaris refuses, or the service itself.
+NOT_CARRIED_OUT = (
+    "AggregateTablePayload.timeResolution all",
+    "SimpleGranularityPayload.granularity all",
+    "DetailTablePayload.partitioningGranularity week",
+    "AggregateTablePayload.partitioningGranularity week",
+    "DetailTableColumn.dataType timestamp",
+    "AggregateTableDimensionColumn.dataType timestamp",
+)
+#: A push streaming connection.
+CONNECTION: Spec = {"name": "clicks", "type": "push_streaming", "description": "Any text"}
+
 Patch = Mapping[str, Any]
 
 INTERVALS = SAMPLES["intervals"]

@@ -14,7 +14,7 @@ from airflow_provider_polaris.local import LocalPolaris
 from conformance.client import Client
 from conformance.document import Document
 from conformance.jobs import create, end_stream
-from conformance.meaning import settled
+from conformance.meaning import CONNECTION, TABLES, settled
 from conformance.places import Spec, patched
 from conformance.specs import Builder, Variation, Variations
 from conformance.violations import Violation, violations_of, violations_of_parameters
@@ -53,6 +53,8 @@ class Refusals:
         self._update()
         self._parameters()
         self._queries()
+        self._tables()
+        self._connections()
         self._bodies()
 
     def _valid_specs(self) -> Iterator[tuple[Variation, str]]:
@@ -118,6 +120,31 @@ class Refusals:
             for violation in violations_of(self._document, schema, Variation(f"POST {path}", body)):
                 answer = self._client("POST", path, data=json.dumps(violation.spec), headers=_JSON)
                 self._count(violation, answer, "")
+
+    def _tables(self) -> None:
+        """Send the violations of tables. The table exists, so that a violation that is overlooked is a conflict."""
+        for number, whole in enumerate(TABLES):
+            valid = {**whole, "name": f"valid-{number}"}
+            for method, path, status in (("POST", "tables", 201), ("PUT", f"tables/{valid['name']}", 200)):
+                self._each(method, path, "TablePayload", valid, status)
+
+    def _connections(self) -> None:
+        """Send the violations of a connection. The connection exists."""
+        self._each("POST", "connections", "CreateConnectionRequest", CONNECTION, 201)
+        path = f"connections/{CONNECTION['name']}"
+        update = {name: value for name, value in CONNECTION.items() if name != "name"}
+        self._each("PATCH", path, "UpdateConnectionRequest", update, 200)
+
+    def _each(self, method: str, path: str, schema: str, body: Spec, status: int) -> None:
+        """Send a valid body, and then each of its violations."""
+        answer = self._client(method, path, json=body)
+        if answer.status_code != status:
+            self.unusable.append(f"{method} {path}: {answer.text[:300]}")
+        if method == "PUT":
+            body = {**body, "version": answer.json()["version"]}
+        for violation in violations_of(self._document, schema, Variation(f"{method} {path}", body)):
+            answer = self._client(method, path, data=json.dumps(violation.spec), headers=_JSON)
+            self._count(violation, answer, violation.path)
 
     def _parameters(self) -> None:
         """Send the violations of query parameters."""

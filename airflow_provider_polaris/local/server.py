@@ -19,12 +19,13 @@ import uvicorn
 from airflow_provider_polaris.local.engine.behaviours import Behaviour, Kind
 from airflow_provider_polaris.local.engine.database import MEMORY
 from airflow_provider_polaris.local.engine.rows import Edition
-from airflow_provider_polaris.local.engine.runner import Runner
+from airflow_provider_polaris.local.engine.runner import IDLE_SECONDS, Runner
 from airflow_provider_polaris.local.engine.statements import Statements
 from airflow_provider_polaris.local.engine.store import Store
 from airflow_provider_polaris.local.http.account_api import AccountApi
 from airflow_provider_polaris.local.http.admin import AdminApi
 from airflow_provider_polaris.local.http.app import PERMISSIONS, Gatekeeper
+from airflow_provider_polaris.local.http.connections_api import ConnectionsApi
 from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
 from airflow_provider_polaris.local.http.files_api import FilesApi
 from airflow_provider_polaris.local.http.jobs_api import JobsApi
@@ -38,14 +39,14 @@ class LocalPolaris:
     """A Polaris project on this machine, as a context manager.
 
     The server accepts every type of job. Batch jobs whose data is ``inline`` or was uploaded (nd-json or csv, plain or
-    gz, and uploaded parquet) are read row by row. SQL jobs run that read tables or such data. Deletions are carried
-    out. Any other job stays pending until :meth:`next_job`, :meth:`script` or :meth:`set_status` changes it. Its
-    health says why.
+    gz, and uploaded parquet) are read row by row. SQL jobs run that read tables or such data. Streaming jobs load the
+    events that are pushed to their connection. Deletions are carried out. Any other job stays pending until
+    :meth:`next_job`, :meth:`script` or :meth:`set_status` changes it. Its health says why.
 
     :param host: the address to listen on, loopback by default. On any other address, only the key protects the server.
     :param port: the port to listen on; 0 takes a free port.
-    :param permissions: what the key may do: some of ``ManageIngestionJobs``, ``ManageFiles``, ``ViewTables`` and
-        ``ManageTables``; all by default.
+    :param permissions: what the key may do: some of ``ManageIngestionJobs``, ``ManageFiles``, ``ViewTables``,
+        ``ManageTables``, ``ManageConnections`` and ``AccessQueries``; all by default.
     :param rows_per_second: the most rows that a job reads per second, so that a test has time to wait; ``None`` for no
         limit.
     :param cancel_checks: how many requests still see a scripted job running after its cancellation was accepted.
@@ -54,6 +55,7 @@ class LocalPolaris:
     :param counters: the counters of batch jobs: ``newer`` for those that the newer documentation lists (rows processed,
         skipped by error, persisted), ``older`` for the four of its older sample (rows processed, processed with a
         warning, skipped by filter, skipped by error).
+    :param idle_after: seconds without an event after which a streaming job is ``idle``.
     :param memory: the most memory that rows and queries take, such as ``512MB`` or ``2GB``. What needs more is kept in
         files of a temporary folder.
     :param s3_root: a folder with one folder for each bucket, from which jobs of ``s3`` and ``azure`` read. The name of
@@ -73,6 +75,7 @@ class LocalPolaris:
         cancel_checks: int = 1,
         available_after: float = 0.0,
         counters: Edition = "newer",
+        idle_after: float = IDLE_SECONDS,
         memory: str = MEMORY,
         s3_root: str | Path | None = None,
         certfile: str | None = None,
@@ -89,7 +92,7 @@ class LocalPolaris:
             memory=memory,
             s3_root=Path(s3_root) if s3_root else None,
         )
-        self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters)
+        self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters, idle_after=idle_after)
         self._statements = Statements(self._store)
         self._faults = Faults()
         self._lines: dict[Any, asyncio.Transport] = {}
@@ -99,6 +102,7 @@ class LocalPolaris:
                 *JobsApi(self._store, self._runner).endpoints(),
                 *FilesApi(self._store).endpoints(),
                 *TablesApi(self._store).endpoints(),
+                *ConnectionsApi(self._store, self._runner).endpoints(),
                 *QueryApi(self._store, self._statements).endpoints(),
             ],
             [
@@ -209,6 +213,15 @@ class LocalPolaris:
     @counters.setter
     def counters(self, edition: Edition) -> None:
         self._runner.counters = edition
+
+    @property
+    def idle_after(self) -> float:
+        """Seconds without an event after which a streaming job is ``idle``."""
+        return self._runner.streams.idle_after
+
+    @idle_after.setter
+    def idle_after(self, seconds: float) -> None:
+        self._runner.streams.idle_after = seconds
 
     @property
     def connection_json(self) -> str:

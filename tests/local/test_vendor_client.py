@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import inspect
+from datetime import datetime, timezone
 
 import pytest
 
@@ -95,6 +96,14 @@ def staged(polaris):
     return name
 
 
+def connected(polaris):
+    """Create a connection, and return its name."""
+    name = f"connected-{len(polaris.requests)}"
+    body = {"type": "push_streaming", "name": name}
+    assert caller_of(polaris)("POST", "connections", json=body).status_code == 201
+    return name
+
+
 #: For each call: its arguments, the class of its response, and the arguments for which it fails, if there are some.
 CALLS = {
     ("jobs", "list_jobs"): (lambda _: ((), {"sort_column": "created_date_time"}), "JobListResponse", None),
@@ -126,6 +135,19 @@ CALLS = {
     ("files", "list_files"): (lambda _: ((), {}), "FileListResponse", None),
     ("files", "get_file_metadata"): (lambda p: ((staged(p),), {}), "FileMetadata", ("none",)),
     ("files", "delete_file"): (lambda p: ((staged(p),), {}), "NoneType", ("none",)),
+    ("connections", "list_connections"): (lambda p: ((), {}), "ConnectionListResponse", None),
+    ("connections", "create_connection"): (
+        lambda p: (({"type": "push_streaming", "name": f"new-{len(p.requests)}"},), {}),
+        "PushStreamingConnectionResponse",
+        ({"type": "push_streaming", "name": "a b"},),
+    ),
+    ("connections", "get_connection"): (lambda p: ((connected(p),), {}), "PushStreamingConnectionResponse", ("none",)),
+    ("connections", "update_connection"): (
+        lambda p: ((connected(p), {"type": "push_streaming", "description": "x"}), {}),
+        "PushStreamingConnectionResponse",
+        ("none", {"type": "push_streaming"}),
+    ),
+    ("connections", "delete_connection"): (lambda p: ((connected(p),), {}), "NoneType", ("none",)),
     ("tables", "list_tables"): (lambda _: ((), {}), "TableListResponse", None),
     ("tables", "describe_table"): (lambda _: (("cities",), {}), "DetailTablePayload", ("none",)),
     ("tables", "create_table"): (
@@ -295,3 +317,19 @@ def test_the_client_runs_an_asynchronous_query(world, client, wait_until):
     assert call("query", "query_async_cancel", accepted.query_id) is None
     assert call("query", "query_async_results", "query-none").category == "INVALID_INPUT"
     assert call("query", "query_async", models.SqlRequest(query="SELECT typo FROM cities")).state == "FAILED"
+
+
+@CLIENTS
+def test_the_client_pushes_events_into_a_stream(world, client, wait_until):
+    call = client(world)
+    name = connected(world)
+    target = {"type": "table", "tableName": name}
+    source = {**S3["source"], "type": "connection", "connectionName": name}
+    spec = {**STREAMING, "target": target, "source": source, "mappings": S3["mappings"], "readFromPoint": "earliest"}
+    created = call("jobs", "create_job", spec)
+    assert type(created).__name__ == "StreamingJobResponse"
+    now = datetime.now(timezone.utc).isoformat()
+    assert call("events", "push_events_using_connection", name, rows({"timestamp": now}).encode()) is None
+    count = models.SqlRequest(query=f'SELECT COUNT(*) AS n FROM "{name}"')  # noqa: S608 - a name of this test
+    assert wait_until(lambda: call("query", "query_sync", count) == [{"n": 1}])
+    assert call("jobs", "describe_job_metrics", created.id).totals.num_rows_processed == 1

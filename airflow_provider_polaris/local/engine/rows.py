@@ -53,6 +53,18 @@ class Counters:
         """How many rows were read, good or bad."""
         return self.processed + self.with_warning + self.skipped_by_error + self.skipped_by_filter
 
+    def add(self, other: Counters) -> None:
+        """Add the rows of other counters, but not their partitions."""
+        self.processed += other.processed
+        self.with_warning += other.with_warning
+        self.skipped_by_error += other.skipped_by_error
+        self.skipped_by_filter += other.skipped_by_filter
+        self.bytes += other.bytes
+
+    def streaming_totals(self) -> dict[str, int]:
+        """Return the API's ``totals`` of a streaming job. Both editions of the documentation list them."""
+        return self.totals("older")
+
     def totals(self, edition: str) -> dict[str, int]:
         """Return the API's ``totals``, with the counters that an edition of the documentation lists for batch jobs.
 

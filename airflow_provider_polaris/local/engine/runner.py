@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polaris.local.engine.intervals import spans_of
+from airflow_provider_polaris.local.engine.loading import Loaded
 from airflow_provider_polaris.local.engine.reading import SourceReader, failure
 from airflow_provider_polaris.local.engine.rows import EDITIONS, Counters, JobFailure
-from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob
-from airflow_provider_polaris.local.engine.timestamps import timestamp
+from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob, log_entry
+from airflow_provider_polaris.local.engine.streams import StreamRunner
 
 if TYPE_CHECKING:
     import duckdb
 
-    from airflow_provider_polaris.local.engine.plan import Column
     from airflow_provider_polaris.local.engine.stage import Stage
 
+#: After how many seconds without an event a streaming job is idle.
+IDLE_SECONDS = 5.0
 #: How many rows may fail to be parsed if a batch job does not say it.
 ANY_NUMBER = 2147483647
 
 
-class Loaded(NamedTuple):
-    """What a job has made of its data.
-
-    :param rows: the query that gives the rows, ``None`` if there are none.
-    :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
-    """
-
-    columns: Sequence[Column]
-    rows: str | None
-    replaced: list[str] | None
-
-
 class Runner:
-    """Two workers, each of which runs one job after the other.
+    """Two workers, each of which runs one job after the other, and a thread that runs all streaming jobs.
 
     :param rows_per_second: the most rows that a job reads per second; ``None`` for no limit.
     :param counters: the edition of the documentation that lists the counters of a job, ``newer`` or ``older``.
+    :param idle_after: seconds without an event after which a streaming job is ``idle``.
     """
 
-    def __init__(self, store: Store, *, rows_per_second: float | None = None, counters: str = "newer") -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        rows_per_second: float | None = None,
+        counters: str = "newer",
+        idle_after: float = IDLE_SECONDS,
+    ) -> None:
+        self.streams = StreamRunner(store, idle_after)
         self.counters = counters
         self.rows_per_second = rows_per_second
         self.store = store
@@ -80,10 +78,13 @@ class Runner:
         for job in list(self._started):
             job.canceled.set()  # its worker stops waiting
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self.streams.close()
 
     def start(self, job: StoredJob) -> None:
         """Run a job as soon as a worker is free."""
-        if job.is_run:
+        if job.is_run and job.body["type"] == "streaming":
+            self.streams.start(job)
+        elif job.is_run:
             self._started.append(job)
             run = self._workers.submit(self._run, job, job.body["spec"])
             run.add_done_callback(lambda _: self._started.remove(job))
@@ -101,7 +102,7 @@ class Runner:
         except Exception as error:  # noqa: BLE001 - a job must end after any error
             with self.store.lock:
                 if job.status not in OVER:
-                    self._fail(job, failure("internal_error", f"{type(error).__name__}: {error}"))
+                    self.store.end_failed(job, failure("internal_error", f"{type(error).__name__}: {error}"))
 
     def _load(self, job: StoredJob, spec: Mapping[str, Any], cursor: duckdb.DuckDBPyConnection) -> None:
         """Read the data of a batch job, and add the rows to the table if the job completes."""
@@ -170,26 +171,15 @@ class Runner:
         failed: dict[str, Any] | None,
     ) -> None:
         """End a job that has read its data. Its rows are in the table if it completes."""
-        from airflow_provider_polaris.local.engine.plan import stored_as
-
-        database, columns, replaced = self.store.database, loaded.columns, loaded.replaced
-        with database.writing:
+        with self.store.database.writing:
             cursor.begin()
-            if not failed and replaced is not None:
-                database.delete(cursor, job.table, spans_of(replaced))
-            if not failed and loaded.rows is not None:
-                database.insert(cursor, job.table, [(one.name, stored_as(one)) for one in columns], loaded.rows)
+            if not failed:
+                loaded.write(self.store, cursor, job.table)
             with self.store.lock:
                 job.metrics = {"totals": counters.totals(self.counters)}
                 if self._may_complete(job, failed):
                     cursor.commit()
-                    self.store.tables.load(
-                        job.table,
-                        counters.partitions,
-                        counters.bytes,
-                        replaced=replaced,
-                        columns=[(one.name, one.kind, one.is_aggregation) for one in columns],
-                    )
+                    loaded.count_rows(self.store, job.table, counters)
                     self._complete(job, _health_of(counters))
 
     def _delete(self, job: StoredJob, spec: Mapping[str, Any]) -> None:
@@ -219,7 +209,7 @@ class Runner:
         if self._is_stopped(job):
             self.store.end_canceled(job)
         elif failure:
-            self._fail(job, failure)
+            self.store.end_failed(job, failure)
         elif job.behaviour and job.behaviour.kind == "hang":
             job.is_run = False  # the job stays running without a worker until it is canceled
         else:
@@ -232,12 +222,6 @@ class Runner:
             health = job.behaviour.final_health
         job.logs = [health["log"]] if "log" in health else []
         self.store.update(job, executionStatus="completed", health=health)
-
-    def _fail(self, job: StoredJob, health: dict[str, Any]) -> None:
-        """End a failed job. Only streaming jobs log each row that cannot be parsed; batch jobs do not."""
-        entry = _log_entry("error", health.get("code"), str(health.get("message", "")))
-        job.logs = [entry]
-        self.store.update(job, executionStatus="failed", health={**health, "log": entry})
 
     def may_continue(self, job: StoredJob, seconds: float = 0.0) -> bool:
         """Wait. Return whether the job may continue after that."""
@@ -258,8 +242,4 @@ def _health_of(counters: Counters) -> dict[str, Any]:
 
 def _warning(code: str, message: str) -> dict[str, Any]:
     """Return the health of a job that completes with a warning."""
-    return {"status": "warn", "code": code, "log": _log_entry("warn", code, message)}
-
-
-def _log_entry(status: str, code: str | None, message: str) -> dict[str, Any]:
-    return {"timestamp": timestamp(), "healthStatus": status, "code": code, "message": message}
+    return {"status": "warn", "code": code, "log": log_entry("warn", code, message)}

@@ -53,12 +53,14 @@ class Project(NamedTuple):
     :param tables: the granularity of each table, by name.
     :param streaming: the names of the tables that a streaming job writes to.
     :param objects: the folder in the place of object stores, if there is one.
+    :param connections: the names of the push streaming connections.
     """
 
     files: Mapping[str, Mapping[str, Any]]
     tables: Mapping[str, str]
     streaming: Container[str]
     objects: ObjectFolder | None = None
+    connections: Container[str] = ()
 
 
 Faults = Iterator[SpecFault]
@@ -90,14 +92,14 @@ def rule_faults_of(spec: Mapping[str, Any], project: Project) -> list[SpecFault]
 def expression_faults_of(
     spec: Mapping[str, Any], project: Project, database: Database, table: TableColumns
 ) -> list[SpecFault]:
-    """Return the faults of the expressions of a batch job that reads inputs, none if all of them can be evaluated.
+    """Return the faults of the expressions of a job that reads inputs, none if all of them can be evaluated.
 
     :param table: the columns of the job's table.
 
     Of a job whose data the local Polaris does not read, it evaluates nothing. So such a job may have expressions that
     the local Polaris does not carry out.
     """
-    if spec["type"] != "batch" or spec["source"]["type"] == "table":
+    if not _has_inputs(spec, project):
         return []
     # The import takes a fifth of a second, which only a local Polaris that gets such a job needs.
     from airflow_provider_polaris.local.engine.plan import Planner
@@ -110,19 +112,41 @@ def expression_faults_of(
     return [SpecFault(fault.path, fault.message) for fault in faults[:MAX_FAULTS]]
 
 
+def _has_inputs(spec: Mapping[str, Any], project: Project) -> bool:
+    """Return whether a job makes its rows of the columns that its source lists."""
+    if spec["type"] == "streaming":
+        return reason_stream_not_run(spec, project) is None
+    return bool(spec["type"] == "batch" and spec["source"]["type"] != "table")
+
+
+def reason_stream_not_run(spec: Mapping[str, Any], project: Project) -> str | None:
+    """Return why the local Polaris does not run a streaming job, ``None`` if it does."""
+    source = spec["source"]
+    if source["connectionName"] not in project.connections:
+        return "its data is elsewhere"
+    for name in ("enableUpserts", "useSchemaDiscovery", "dimensionExclusions"):
+        if spec.get(name):
+            return f"{name} is not carried out"
+    if not source.get("inputSchema") or not spec.get("mappings"):
+        return "it has no inputSchema or no mappings"
+    if format_read_here(spec, project) is None:
+        return "it reads only nd-json and csv"
+    return None
+
+
 def format_read_here(spec: Mapping[str, Any], project: Project) -> Mapping[str, Any] | None:
     """Return the format settings of a job's data; ``None`` if the local Polaris cannot read the data.
 
     Without settings, the service takes the format from the names of the files.
     """
     source = spec.get("source") or {}
-    if spec["type"] != "batch" or (found := _files_read_here(source, project)) is None:
+    if spec["type"] not in ("batch", "streaming") or (found := _files_read_here(source, project)) is None:
         return None
     settings: Mapping[str, Any] = source.get("formatSettings") or {
         "format": found[0]["dataFormat"] if found else "nd-json"
     }
     readable = _COMPRESSIONS_READ_HERE.get(settings["format"], ())
-    if source["type"] == "inline" and settings["format"] == "parquet":
+    if source["type"] in ("inline", "connection") and settings["format"] == "parquet":
         return None
     is_plain = all(file["compressionFormat"] in readable for file in found)
     return settings if readable and is_plain and not settings.get("flattenSpec") else None
@@ -137,7 +161,8 @@ def _files_read_here(source: Mapping[str, Any], project: Project) -> list[Mappin
             return [file.metadata for file in project.objects.files_of(source)]
         except FileNotFoundError:
             return []  # the job fails when it reads
-    return [] if source["type"] == "inline" else None
+    is_pushed = source["type"] == "connection" and source["connectionName"] in project.connections
+    return [] if source["type"] == "inline" or is_pushed else None
 
 
 def _fault_of(error: ValidationError) -> SpecFault:

@@ -8,8 +8,8 @@ from typing import Any
 import duckdb
 
 from airflow_provider_polaris.local.engine.druid_names import quoted, text_literal
-from airflow_provider_polaris.local.engine.druid_time import timestamp_literal
-from airflow_provider_polaris.local.engine.intervals import DAY, EPOCH, WIDTHS, partition_of, spans_of
+from airflow_provider_polaris.local.engine.druid_time import timestamp_literal, within
+from airflow_provider_polaris.local.engine.intervals import DAY, EPOCH, WIDTHS, Span, partition_of, spans_of
 from airflow_provider_polaris.local.engine.plan import STORED_AS, Plan
 from airflow_provider_polaris.local.engine.rows import Batch, Counters, JobFailure
 
@@ -29,6 +29,8 @@ class Stage:
     :param connection: of the database. Its temporary tables belong to this job alone.
     :param settings: the ``formatSettings``.
     :param name: of the temporary table that holds the rows.
+    :param accepted: for a streaming job, the span of time of the rows that it takes. It leaves out other rows, and
+        skips each row for which a batch job fails.
     """
 
     def __init__(
@@ -38,10 +40,12 @@ class Stage:
         spec: Mapping[str, Any],
         settings: Mapping[str, Any],
         name: str = "stage",
+        accepted: Span | None = None,
     ) -> None:
         self._connection = connection
         self._name = name
         self._plan = plan
+        self._accepted = accepted
         lists = settings.get("listDelimiter") or "\x01"
         self._list_delimiter = lists if plan.is_rollup and settings["format"] == "csv" else None
         self._texts = [name for name in plan.texts if name != plan.time_input]
@@ -122,7 +126,11 @@ class Stage:
             f"coalesce({warns or 'false'}, false) AS warns, {self._plan.time} AS t FROM ({read})"
         )
         fault = f"CASE WHEN NOT keep THEN 0 {self._faults(is_json)} ELSE 0 END"
-        return f"SELECT {self._batch_columns}, {fault} AS fault FROM ({evaluated})"
+        if self._accepted is None:
+            return f"SELECT {self._batch_columns}, {fault} AS fault FROM ({evaluated})"
+        taken = f"keep AND fault = 0 AND {within('t', [self._accepted])} AS keep"
+        lenient = f"* REPLACE (ok AND fault = 0 AS ok, {taken}, 0 AS fault)"
+        return f"SELECT {lenient} FROM (SELECT {self._batch_columns}, {fault} AS fault FROM ({evaluated}))"
 
     def _faults(self, is_json: bool) -> str:
         """Return the conditions of rows that fail the job. The number of a fault names its kind and its column."""

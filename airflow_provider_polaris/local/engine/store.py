@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
+from airflow_provider_polaris.local.engine.connections import StoredConnection
 from airflow_provider_polaris.local.engine.database import MEMORY, Database
 from airflow_provider_polaris.local.engine.objects import ObjectFile, ObjectFolder
 from airflow_provider_polaris.local.engine.queries import partitioning_of, replaces, target_of
-from airflow_provider_polaris.local.engine.specs import DEFAULT_GRANULARITY, Project, format_read_here
+from airflow_provider_polaris.local.engine.specs import (
+    DEFAULT_GRANULARITY,
+    Project,
+    format_read_here,
+    reason_stream_not_run,
+)
 from airflow_provider_polaris.local.engine.tables import Rows, StoredTable, Tables
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
@@ -125,6 +131,8 @@ class Store:
         self.database = Database(lambda: self._folder_of("database"), memory)
         self.behaviours = Behaviours()
         self.objects = ObjectFolder(s3_root) if s3_root else None
+        #: The push streaming connections, by name.
+        self.connections: dict[str, StoredConnection] = {}
         self.cancel_checks = cancel_checks
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
@@ -145,6 +153,31 @@ class Store:
             if missing := [name for name in source["fileList"] if name not in self.files]:
                 raise FileNotFoundError(f"{missing[0]} was deleted")
             return [self.files[name] for name in source["fileList"]]
+
+    def add_connection(self, name: str, description: str | None) -> StoredConnection | None:
+        """Add a push streaming connection. Return ``None`` if there is a connection of its name."""
+        now = timestamp()
+        body = {
+            "type": "push_streaming",
+            "name": name,
+            **({} if description is None else {"description": description}),
+            "submittedByUser": USER,
+            "submittedOnTimestamp": now,
+            "modifiedByUser": USER,
+            "modifiedOnTimestamp": now,
+        }
+        with self.lock:
+            if name in self.connections:
+                return None
+            self.connections[name] = StoredConnection(body, self._folder_of("events") / str(uuid.uuid4()))
+            return self.connections[name]
+
+    def is_streamed_from(self, name: str) -> bool:
+        """Return whether a job that is not over reads from a connection. A caller holds the lock."""
+        return any(
+            job.status not in OVER and (job.body.get("source") or {}).get("connectionName") == name
+            for job in self.jobs.values()
+        )
 
     def new_file_path(self) -> Path:
         """Return a path for a new file. It does not depend on the name under which the file is uploaded."""
@@ -197,6 +230,7 @@ class Store:
             self.tables.granularities(),
             self._streamed_to(),
             self.objects,
+            self.connections,
         )
 
     def _streamed_to(self) -> dict[str, StoredJob]:
@@ -226,11 +260,13 @@ class Store:
                 self.tables.add(table, type=kind, partitioningGranularity=chosen or DEFAULT_GRANULARITY)
             job = self.add_job({**shown, "target": target, "spec": dict(spec)})
             job.granularity = chosen or self.tables.granularities()[table]
-            job.settings = format_read_here(spec, self.project())
+            project = self.project()
+            job.settings = format_read_here(spec, project)
             job.behaviour = self.behaviours.take(table)
-            is_query = is_sql and not not_run_because and not job.behaviour
-            job.is_run = spec["type"] in ("delete_data", "drop_table") or job.settings is not None or is_query
-            self._prepare(job, not_run_because or "its data is elsewhere")
+            reason = _reason_not_run(spec, project, not_run_because)
+            # A query and a stream that are run have no share of rows at which a test could end them.
+            job.is_run = reason is None and not (job.behaviour and spec["type"] in ("sql", "streaming"))
+            self._prepare(job, reason or "")
         return job
 
     def _prepare(self, job: StoredJob, not_run_because: str) -> None:
@@ -243,7 +279,7 @@ class Store:
             job.script = job.behaviour.states(job.body["type"])
         else:
             message = f"Waits for a test to change it. The local Polaris does not run it: {not_run_because}"
-            entry = {"timestamp": timestamp(), "healthStatus": "warn", "code": WAITS, "message": message}
+            entry = log_entry("warn", WAITS, message)
             job.logs = [entry]
             job.body["health"] = {"status": "warn", "code": WAITS, "log": entry}
 
@@ -275,6 +311,8 @@ class Store:
         with self.database.writing, self.lock:
             self.database.drop(name)
             self.tables.drop(name)
+            for connection in self.connections.values():
+                connection.positions.pop(name, None)
 
     def update(self, job: StoredJob, **changes: Any) -> None:
         """Change fields of a job's body. Only scripts may change a job that is over.
@@ -334,6 +372,12 @@ class Store:
         health = {"status": "error", "code": "canceled", "message": "The job was canceled by a user"}
         self.update(job, executionStatus="canceled", health=health)
 
+    def end_failed(self, job: StoredJob, health: Mapping[str, Any]) -> None:
+        """End a failed job. Only streaming jobs log each row that cannot be parsed; batch jobs do not."""
+        entry = log_entry("error", health.get("code"), str(health.get("message", "")))
+        job.logs = [*job.logs, entry] if job.body.get("type") == "streaming" else [entry]
+        self.update(job, executionStatus="failed", health={**health, "log": entry})
+
     def poll(self, job: StoredJob) -> dict[str, Any]:
         """Return the job's body for a request. A scripted job changes with each request."""
         with self.lock:
@@ -349,6 +393,23 @@ class Store:
             body = {**job.body, "executionStatus": job.masks.pop(0), "health": {"status": "ok"}}
             body.pop("completedTimestamp", None)
             return body
+
+
+def log_entry(status: str, code: str | None, message: str) -> dict[str, Any]:
+    """Return an entry of the log of a job."""
+    return {"timestamp": timestamp(), "healthStatus": status, "code": code, "message": message}
+
+
+def _reason_not_run(spec: Mapping[str, Any], project: Project, reason: str | None) -> str | None:
+    """Return why the local Polaris does not run a job, ``None`` if it does.
+
+    :param reason: why it does not run the query of an SQL job.
+    """
+    if spec["type"] == "streaming":
+        return reason_stream_not_run(spec, project)
+    if spec["type"] == "batch" and format_read_here(spec, project) is None:
+        return "its data is elsewhere"
+    return "it restores no data" if spec["type"] == "restore_data" else reason
 
 
 def _rows_in(totals: Mapping[str, Any]) -> Rows | None:

@@ -23,7 +23,7 @@ from airflow_provider_polaris.local.engine.intervals import (
 from airflow_provider_polaris.local.engine.timestamps import now, timestamp
 
 #: The fields that the summaries in the list of tables lack.
-NOT_IN_SUMMARY = {"schema", "queryableSchema", "clusteringColumns"}
+NOT_IN_SUMMARY = {"schema", "queryableSchema", "clusteringColumns", "queryGranularity", "timeResolution"}
 
 #: The fields of a table that an update replaces. A field that the update lacks gets its default.
 _DEFAULTS: Mapping[str, Any] = {
@@ -207,12 +207,14 @@ class Tables:
         *,
         replaced: list[str] | None,
         columns: Iterable[tuple[str, str, bool]] = (),
+        at_once: bool = False,
     ) -> None:
         """Add a completed job's rows to a table. They can be queried some time later.
 
         :param rows: the number of rows of each partition; ``None`` if the local Polaris cannot count them.
         :param replaced: the intervals that the job replaces; an empty list for all data, ``None`` to append.
         :param columns: the name and the type of each column that the job writes, and whether it is aggregated.
+        :param at_once: whether the rows can be queried from now on.
         """
         table = self.add(name)
         before = table.total
@@ -224,7 +226,7 @@ class Tables:
             table.rows[partition] = table.rows.get(partition, 0) + count
         table.is_counted = table.is_counted and rows is not None
         table.bytes = size + (table.bytes if replaced != [] else 0)
-        self._changed(table, before)
+        self._changed(table, before, at_once=at_once)
 
     def delete(self, name: str, intervals: list[str]) -> int | None:
         """Delete the partitions that overlap these intervals, as the service does; all of them if there are none.
@@ -278,10 +280,11 @@ class Tables:
             elif overlap(spans, partition):
                 table.is_counted = False
 
-    def _changed(self, table: StoredTable, total_before: int | None) -> None:
-        is_queryable = time.monotonic() >= table.available_at
-        table.total_before = total_before if is_queryable else table.total_before
-        table.available_at = time.monotonic() + self.available_after
+    def _changed(self, table: StoredTable, total_before: int | None, *, at_once: bool = False) -> None:
+        if not at_once:
+            is_queryable = time.monotonic() >= table.available_at
+            table.total_before = total_before if is_queryable else table.total_before
+            table.available_at = time.monotonic() + self.available_after
         table.body["modifiedOnTimestamp"] = timestamp()
         if table.total == 0:
             table.forget_discovered_columns()

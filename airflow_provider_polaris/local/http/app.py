@@ -15,13 +15,14 @@ from starlette.routing import Route
 
 from airflow_provider_polaris.local.engine.timestamps import now
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, on_error
+from airflow_provider_polaris.local.http.connections_api import PERMISSION as CONNECTIONS
 from airflow_provider_polaris.local.http.files_api import MANAGE_FILES
 from airflow_provider_polaris.local.http.jobs_api import PERMISSION
 from airflow_provider_polaris.local.http.query_api import QUERY
 from airflow_provider_polaris.local.http.tables_api import SEE_TABLES
 
 #: All permissions that a key can have.
-PERMISSIONS = frozenset({*PERMISSION, *MANAGE_FILES, *SEE_TABLES, *QUERY})
+PERMISSIONS = frozenset({*PERMISSION, *MANAGE_FILES, *SEE_TABLES, *QUERY, *CONNECTIONS})
 
 
 #: How long an access token is accepted, in seconds.

@@ -135,7 +135,7 @@ class JobsApi:
         with self._store.lock:
             project = self._store.project()
             faults = rule_faults_of(spec, project)
-            name = spec["target"]["tableName"] if spec["type"] == "batch" else ""
+            name = spec["target"]["tableName"] if spec["type"] in ("batch", "streaming") else ""
             table = self._store.tables.columns(name)
         return faults or expression_faults_of(spec, project, self._store.database, table)
 
@@ -196,6 +196,7 @@ class JobsApi:
                 raise ApiError(400, "The job is being canceled and cannot be updated")
             else:
                 self._store.update(job, desiredExecutionStatus=wish, executionStatus=wish, lastModifiedBy=USER)
+            self._runner.streams.wake()
             return dict(job.body)
 
     async def _get_metrics(self, request: Request) -> Response:
@@ -214,5 +215,8 @@ class JobsApi:
         job = self._job(request)
         if job.body.get("type") != "streaming" or job.status in OVER:
             raise ApiError(404, "There is no such streaming job", "jobId")
-        self._store.update(job, lastModifiedBy=USER)
+        with self._store.lock:
+            self._store.update(job, lastModifiedBy=USER)
+            self._runner.streams.reset(job)
+        self._runner.streams.wake()
         return Response(status_code=200)
