@@ -12,7 +12,8 @@ from typing import IO, Any, Protocol
 
 from airflow_provider_polaris.local.engine.parquet import lines_of_parquet
 from airflow_provider_polaris.local.engine.rows import Batch, BatchReader, Counters, JobFailure, lines_of
-from airflow_provider_polaris.local.engine.store import Store, StoredJob
+from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.stored import StoredJob
 
 #: How many rows a worker reads at most between two checks for a cancellation.
 BATCH = 20_000

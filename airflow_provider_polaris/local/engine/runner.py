@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris.local.engine.loading import Loaded
 from airflow_provider_polaris.local.engine.reading import SourceReader, failure
 from airflow_provider_polaris.local.engine.rows import EDITIONS, Counters, JobFailure
-from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob, log_entry
+from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.stored import OVER, StoredJob, log_entry
 from airflow_provider_polaris.local.engine.streams import StreamRunner
 
 if TYPE_CHECKING:

@@ -6,11 +6,10 @@ import tempfile
 import threading
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviour, Behaviours
+from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviours
 from airflow_provider_polaris.local.engine.connections import StoredConnection
 from airflow_provider_polaris.local.engine.database import MEMORY, Database
 from airflow_provider_polaris.local.engine.objects import ObjectFile, ObjectFolder
@@ -21,26 +20,12 @@ from airflow_provider_polaris.local.engine.specs import (
     format_read_here,
     reason_stream_not_run,
 )
+from airflow_provider_polaris.local.engine.stored import OVER, SHOWN, USER, StoredFile, StoredJob, log_entry
 from airflow_provider_polaris.local.engine.tables import Rows, StoredTable, Tables
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 
-USER = {"username": "local-polaris", "userId": "00000000-0000-4000-8000-000000000000"}
-OVER = ("completed", "failed", "canceled")
 #: The code of the warning of a job that nothing runs.
 WAITS = "unable_to_proceed"
-#: The fields of a source that its summary has. The vendor's client requires them there.
-IN_SOURCE_SUMMARY = ("type", "data", "connectionName", "tableName")
-#: How much of inline data a summary has, in characters.
-SUMMARY_DATA = 1_000
-#: The fields of a spec that the job has too.
-_SHOWN = {
-    "type", "target", "source", "ingestionMode", "mappings", "query", "context", "parameters", "maxParseExceptions",
-    "filterExpression", "readFromPoint", "interval", "deleteAll", "versions", "dimensionExclusions",
-    "useSchemaDiscovery", "lateMessageRejectionPeriod", "earlyMessageRejectionPeriod",
-}  # fmt: skip
-#: A summary, as the list of jobs has it, has only these of them, and only some of the source.
-_IN_SUMMARY = {"type", "target", "source"}
-
 #: The fields that a job of each type has beyond those of all jobs, for a job that a test adds.
 _REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "batch": {"source": {"type": "inline", "data": "", "inputSchema": []}},
@@ -48,68 +33,6 @@ _REQUIRED: Mapping[str, Mapping[str, Any]] = {
     "streaming": {"source": {"type": "connection", "connectionName": "connection"}},
     "restore_data": {"interval": "2026-11-01/2026-11-02"},
 }
-
-
-@dataclass
-class StoredFile:
-    """An uploaded file: its path, and its metadata as the API has it."""
-
-    path: Path
-    metadata: dict[str, Any]
-
-
-@dataclass(eq=False)
-class StoredJob:
-    """A job, kept in the API's own form."""
-
-    body: dict[str, Any]
-    metrics: dict[str, Any] | None = None
-    logs: list[dict[str, Any]] = field(default_factory=list)
-    progress: float = 0.0
-    #: Whether a worker runs the job. Any other job changes only by its script or by a test.
-    is_run: bool = False
-    #: The format settings of the data that a worker reads.
-    settings: Mapping[str, Any] | None = None
-    #: The granularity of the partitions that the job writes.
-    granularity: str = DEFAULT_GRANULARITY
-    #: The behaviour that a test has set.
-    behaviour: Behaviour | None = None
-    #: How many requests still see a job running that is being canceled and that nothing runs.
-    checks_until_canceled: int = 0
-    canceled: threading.Event = field(default_factory=threading.Event)
-    #: Changes of fields to make, one for each further request for the job.
-    script: list[dict[str, Any]] = field(default_factory=list)
-    #: The job's changes of status and health, in words and with their time, for the page.
-    changes: list[dict[str, str]] = field(default_factory=list)
-    #: The statuses that the next requests see instead of the job's own.
-    masks: list[str] = field(default_factory=list)
-
-    @property
-    def status(self) -> Any:
-        """The ``executionStatus``. A test may have set it to any value."""
-        return self.body.get("executionStatus")
-
-    @property
-    def table(self) -> str:
-        """The name of the target table, an empty text if the job has none. A test may have set it to any value."""
-        target = self.body.get("target")
-        return str(target.get("tableName") or "") if isinstance(target, dict) else ""
-
-    @property
-    def is_restless(self) -> bool:
-        """Whether a request for the job changes it, or sees something else than its body."""
-        return bool(self.script or self.masks or self.canceled.is_set())
-
-    def note_change(self, at: str) -> None:
-        """Note the job's status and health if they have changed."""
-        wish, health = self.body.get("desiredExecutionStatus"), self.body.get("health")
-        parts = [str(self.status)]
-        if wish == "canceled" and self.status not in OVER:
-            parts.append("to be canceled")
-        if isinstance(health, dict) and health.get("status") != "ok":
-            parts.append(f"health {health.get('status')}")
-        if not self.changes or self.changes[-1]["text"] != ", ".join(parts):
-            self.changes.append({"at": at, "text": ", ".join(parts)})
 
 
 class Store:
@@ -249,7 +172,7 @@ class Store:
         is_sql = spec["type"] == "sql"
         target: Any = {"type": "table", "tableName": target_of(spec["query"])} if is_sql else spec["target"]
         table = target["tableName"]
-        shown = {key: value for key, value in spec.items() if key in _SHOWN}
+        shown = {key: value for key, value in spec.items() if key in SHOWN}
         with self.lock:
             if spec["type"] == "streaming" and table in (streamed_to := self._streamed_to()):
                 self.cancel(streamed_to[table])  # the spec has replaceRunning
@@ -395,11 +318,6 @@ class Store:
             return body
 
 
-def log_entry(status: str, code: str | None, message: str) -> dict[str, Any]:
-    """Return an entry of the log of a job."""
-    return {"timestamp": timestamp(), "healthStatus": status, "code": code, "message": message}
-
-
 def _reason_not_run(spec: Mapping[str, Any], project: Project, reason: str | None) -> str | None:
     """Return why the local Polaris does not run a job, ``None`` if it does.
 
@@ -418,15 +336,3 @@ def _rows_in(totals: Mapping[str, Any]) -> Rows | None:
     if stored is None and "numRowsProcessed" in totals:
         stored = sum(totals.get(name) or 0 for name in ("numRowsProcessed", "numRowsProcessedWithWarning"))
     return None if stored is None else {None: stored} if stored else {}
-
-
-def summary_of(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job as the list of jobs has it."""
-    summary = {key: value for key, value in body.items() if key != "spec" and (key in _IN_SUMMARY or key not in _SHOWN)}
-    source = summary.get("source")
-    if isinstance(source, dict):
-        head = {key: source[key] for key in IN_SOURCE_SUMMARY if key in source}
-        if isinstance(head.get("data"), str):
-            head["data"] = head["data"][:SUMMARY_DATA]
-        summary["source"] = head
-    return summary

@@ -14,7 +14,8 @@ from airflow_provider_polaris.local.engine.intervals import BEGIN, END, EPOCH, S
 from airflow_provider_polaris.local.engine.loading import Loaded
 from airflow_provider_polaris.local.engine.reading import BATCH, failure
 from airflow_provider_polaris.local.engine.rows import BatchReader, Counters, lines_of
-from airflow_provider_polaris.local.engine.store import OVER, Store, StoredJob, log_entry
+from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.stored import OVER, StoredJob, log_entry
 from airflow_provider_polaris.local.engine.timestamps import now
 
 if TYPE_CHECKING:

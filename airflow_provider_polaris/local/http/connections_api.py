@@ -11,7 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from airflow_provider_polaris.local.engine.connections import READ_BYTES, ConnectionFull, StoredConnection
 from airflow_provider_polaris.local.engine.runner import Runner
-from airflow_provider_polaris.local.engine.store import USER, Store
+from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.stored import USER
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, bounded, json_of
 

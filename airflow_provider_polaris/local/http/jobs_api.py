@@ -14,7 +14,8 @@ from starlette.responses import JSONResponse, Response
 from airflow_provider_polaris.local.engine.queries import reads_data
 from airflow_provider_polaris.local.engine.runner import Runner
 from airflow_provider_polaris.local.engine.specs import SpecFault, expression_faults_of, form_faults_of, rule_faults_of
-from airflow_provider_polaris.local.engine.store import OVER, USER, Store, StoredJob, summary_of
+from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.stored import OVER, USER, StoredJob, summary_of
 from airflow_provider_polaris.local.http.answers import (
     ApiError,
     Endpoint,
