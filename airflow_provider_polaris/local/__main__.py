@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from airflow_provider_polaris.local.engine.database import MEMORY
+from airflow_provider_polaris.local.engine.journal import FolderInUse
 from airflow_provider_polaris.local.engine.rows import EDITIONS
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.local.server import LocalPolaris
@@ -23,7 +24,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with (
-        _on_a_free_port(options),
+        _or_exit(options),
         LocalPolaris(
             host=options.host,
             port=options.port,
@@ -35,6 +36,7 @@ def main() -> None:
             counters=options.counters,
             memory=options.memory,
             s3_root=options.s3_root,
+            data=options.data,
         ) as polaris,
     ):
         print(f"URL         {polaris.url}")
@@ -50,9 +52,11 @@ def main() -> None:
 
 
 @contextmanager
-def _on_a_free_port(options: argparse.Namespace) -> Iterator[None]:
+def _or_exit(options: argparse.Namespace) -> Iterator[None]:
     try:
         yield
+    except FolderInUse as error:
+        raise SystemExit(str(error)) from None
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
             raise
@@ -92,6 +96,11 @@ def _options() -> argparse.Namespace:
         "--s3-root",
         metavar="DIR",
         help="a folder with one folder for each bucket, from which jobs of s3 and azure read (default: none)",
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        help="a folder that keeps jobs, files and tables, the project's id and its key over a restart (default: none)",
     )
     parser.add_argument(
         "--without",

@@ -60,6 +60,8 @@ class LocalPolaris:
         files of a temporary folder.
     :param s3_root: a folder with one folder for each bucket, from which jobs of ``s3`` and ``azure`` read. The name of
         a connection is that of its bucket.
+    :param data: a folder that keeps jobs, files, tables and connections, the project's id and its key over a restart.
+        What a test has planned is not kept. By default, nothing is.
     :param certfile: the certificate with which to serve https; ``keyfile`` holds its key.
     """
 
@@ -78,20 +80,24 @@ class LocalPolaris:
         idle_after: float = IDLE_SECONDS,
         memory: str = MEMORY,
         s3_root: str | Path | None = None,
+        data: str | Path | None = None,
         certfile: str | None = None,
         keyfile: str | None = None,
     ) -> None:
         self._scheme = "https" if certfile else "http"
-        self.project_id = project_id or str(uuid.uuid4())
         self.requests: list[SeenRequest] = []
-        self._gatekeeper = Gatekeeper(self.project_id, api_key or f"pok_{secrets.token_urlsafe(24)}")
-        self.permissions = permissions
         self._store = Store(
             cancel_checks=cancel_checks,
             available_after=available_after,
             memory=memory,
             s3_root=Path(s3_root) if s3_root else None,
+            data=Path(data) if data else None,
         )
+        identity = {"id": str(uuid.uuid4()), "apiKey": f"pok_{secrets.token_urlsafe(24)}", **self._store.identity}
+        self.project_id = project_id or identity["id"]
+        self._gatekeeper = Gatekeeper(self.project_id, api_key or identity["apiKey"])
+        self._store.keep_identity({"id": self.project_id, "apiKey": self.api_key})
+        self.permissions = permissions
         self._runner = Runner(self._store, rows_per_second=rows_per_second, counters=counters, idle_after=idle_after)
         self._statements = Statements(self._store)
         self._faults = Faults()
@@ -152,6 +158,7 @@ class LocalPolaris:
     @api_key.setter
     def api_key(self, key: str) -> None:
         self._gatekeeper.api_key = key
+        self._store.keep_identity({"id": self.project_id, "apiKey": key})
 
     @property
     def permissions(self) -> frozenset[str]:
@@ -239,6 +246,8 @@ class LocalPolaris:
         )
 
     def __enter__(self) -> LocalPolaris:
+        for job in self._store.unfinished():
+            self._runner.start(job)
         self._thread.start()
         while not self._server.started:
             if not self._thread.is_alive():
@@ -311,13 +320,11 @@ class LocalPolaris:
 
     def remove_job(self, job_id: str) -> None:
         """Remove a job, as the service removes old history."""
-        with self._store.lock:
-            self._store.jobs.pop(job_id).canceled.set()  # its worker stops reading
+        self._store.remove_job(job_id)
 
     def add_table(self, name: str, **fields: Any) -> None:
         """Add a table that is empty and available; ``fields`` are the API's own."""
-        with self._store.lock:
-            self._store.tables.add(name, **fields)
+        self._store.add_table(name, **fields)
 
     def set_table(self, name: str, **fields: Any) -> None:
         """Change fields of a table to any value: ``availability="deleting"``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 
 import pytest
 import requests
@@ -37,18 +38,23 @@ class Walk(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.polaris = LocalPolaris(rows_per_second=3000).__enter__()
-        self.polaris.add_table("cities")
+        self.folder = tempfile.TemporaryDirectory()
         self.session = requests.Session()
-        self.session.headers["Authorization"] = f"Basic {self.polaris.api_key}"
-        self.base = f"{self.polaris.url}/v1/projects/{self.polaris.project_id}"
+        self.start()
+        self.polaris.add_table("cities")
         self.seen: dict[str, dict] = {}
         self.counters: dict[str, dict] = {}
         self.progress: dict[str, float] = {}
 
+    def start(self, data=None) -> None:
+        self.polaris = LocalPolaris(rows_per_second=3000, data=data).__enter__()
+        self.session.headers["Authorization"] = f"Basic {self.polaris.api_key}"
+        self.base = f"{self.polaris.url}/v1/projects/{self.polaris.project_id}"
+
     def teardown(self) -> None:
         self.session.close()
         self.polaris.__exit__()
+        self.folder.cleanup()
 
     def call(self, method, path, **options):
         answer = self.session.request(method, f"{self.base}/{path}", timeout=20, **options)
@@ -173,12 +179,38 @@ class Walk(RuleBasedStateMachine):
             assert table["availability"] == "available"
 
 
-TestWalk = pytest.mark.skipif(not AIRFLOW_3, reason="it does not depend on the version of Airflow")(Walk.TestCase)
-TestWalk.settings = settings(
-    max_examples=15,
-    stateful_step_count=30,
-    deadline=None,
-    derandomize=True,  # without it, a run fails by chance, and not for a change
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+class WalkWithRestarts(Walk):
+    """A client whose server keeps its state, and is stopped and started again."""
+
+    def start(self, data=None) -> None:
+        super().start(self.folder.name)
+
+    @rule()
+    def restart(self):
+        """Check that each job, table and row is there after a restart. A job that had not ended starts again."""
+        self.polaris.__exit__()
+        tables = self.polaris._store.tables.list_all()
+        self.start()
+        self.counters, self.progress = {}, {}
+        found = {job["id"]: job for job in self.call("GET", "jobs?paginationLimit=1000").json()["values"]}
+        assert found.keys() == self.seen.keys()
+        for job in found.values():
+            self.note(job)
+        after = {table["name"]: table for table in self.call("GET", "tables").json()["values"]}
+        assert after.keys() >= {table["name"] for table in tables if table.get("totalRows")}
+
+
+def _test(walk, examples):
+    case = pytest.mark.skipif(not AIRFLOW_3, reason="it does not depend on the version of Airflow")(walk.TestCase)
+    case.settings = settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        derandomize=True,  # without it, a run fails by chance, and not for a change
+        database=None,
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+    )
+    return case
+
+
+TestWalk, TestWalkWithRestarts = _test(Walk, 15), _test(WalkWithRestarts, 10)

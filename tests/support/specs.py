@@ -109,6 +109,33 @@ def load_of(table: str, *given: dict, **mappings: str):
     }
 
 
+def event(city="Oslo", count=1, at="2026-11-14T10:00:00Z") -> str:
+    """Return an event for such a job."""
+    return json.dumps({"timestamp": at, "city": city, "count": count})
+
+
+def stream_into(table: str, *, connection="clicks", format_settings=None, **changes):
+    """Return the spec of a job that loads the events of a push streaming connection."""
+    inputs = [("timestamp", "string"), ("city", "string"), ("count", "long")]
+    return {
+        "type": "streaming",
+        "createTableIfNotExists": True,
+        "target": {"type": "table", "tableName": table},
+        "source": {
+            "type": "connection",
+            "connectionName": connection,
+            "formatSettings": format_settings or {"format": "nd-json"},
+            "inputSchema": [{"name": name, "dataType": kind} for name, kind in inputs],
+        },
+        "mappings": [
+            {"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'},
+            {"columnName": "city", "expression": '"city"'},
+            {"columnName": "count", "expression": '"count"'},
+        ],
+        **changes,
+    }
+
+
 def uploaded(*names: str, **changes):
     """Return the spec of a batch job that reads these files."""
     spec = spec_of("", **changes)

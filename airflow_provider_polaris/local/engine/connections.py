@@ -53,6 +53,12 @@ class StoredConnection:
                 file.flush()
                 os.fsync(file.fileno())
 
+    def repair(self) -> None:
+        """Remove the part of an event that a server was writing when it was killed."""
+        if self.end:
+            data = self.path.read_bytes()
+            os.truncate(self.path, data.rfind(b"\n") + 1)
+
     def read(self, position: int) -> bytes:
         """Return whole events from a place on, at most :data:`READ_BYTES` of them; nothing at the end."""
         try:

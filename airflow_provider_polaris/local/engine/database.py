@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,15 @@ class Database:
                 self._connection = _open(self._folder(), self._memory)
             return self._connection.cursor()
 
+    @contextmanager
+    def cursor_if_open(self) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """Return a new connection, ``None`` if the database has not been opened: then it has no rows."""
+        if self._connection is None:
+            yield None
+            return
+        with self.cursor() as cursor:
+            yield cursor
+
     def close(self) -> None:
         """Close the database."""
         with self._lock:
@@ -135,23 +145,19 @@ class Database:
             cursor.execute(f"ALTER TABLE {name} ADD COLUMN IF NOT EXISTS {quoted(column)} {kind}")
         cursor.execute(f"INSERT INTO {name} ({', '.join(quoted(column) for column, _ in columns)}) {rows}")
 
-    def delete(self, cursor: duckdb.DuckDBPyConnection, table: str, spans: Sequence[Span]) -> None:
-        """Delete the rows of a table in these spans of time, all rows if there are none."""
-        if not self.has(cursor, table):
+    def delete(self, cursor: duckdb.DuckDBPyConnection | None, table: str, spans: Sequence[Span]) -> None:
+        """Delete the rows of a table in these spans of time, all rows if there are none.
+
+        :param cursor: ``None`` if the database has not been opened.
+        """
+        if cursor is None or not self.has(cursor, table):
             return
         cursor.execute(f"DELETE FROM {quoted(table)} WHERE {within(quoted('__time'), spans)}")
 
-    def delete_partitions(self, table: str, partitions: Sequence[Span]) -> None:
-        """Delete the rows of some partitions of a table. If the database is not open, there are none."""
-        if self._connection is not None and partitions:
-            with self.cursor() as cursor:
-                self.delete(cursor, table, partitions)
-
-    def drop(self, table: str) -> None:
+    def drop(self, cursor: duckdb.DuckDBPyConnection | None, table: str) -> None:
         """Delete a table with its rows."""
-        with self._lock:
-            if self._connection is not None:
-                self._connection.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
+        if cursor is not None:
+            cursor.execute(f"DROP TABLE IF EXISTS {quoted(table)}")
 
     def has(self, cursor: duckdb.DuckDBPyConnection, table: str) -> bool:
         """Return whether a table has had rows."""

@@ -61,6 +61,16 @@ class Counters:
         self.skipped_by_filter += other.skipped_by_filter
         self.bytes += other.bytes
 
+    @classmethod
+    def of_streaming_totals(cls, totals: Mapping[str, int]) -> Counters:
+        """Return the counters that :meth:`streaming_totals` has reported; zeros without any."""
+        return cls(
+            processed=totals.get("numRowsProcessed", 0),
+            with_warning=totals.get("numRowsProcessedWithWarning", 0),
+            skipped_by_filter=totals.get("numRowsSkippedByFilter", 0),
+            skipped_by_error=totals.get("numRowsSkippedByError", 0),
+        )
+
     def streaming_totals(self) -> dict[str, int]:
         """Return the API's ``totals`` of a streaming job. Both editions of the documentation list them."""
         return self.totals("older")

@@ -179,9 +179,9 @@ class Runner:
             with self.store.lock:
                 job.metrics = {"totals": counters.totals(self.counters)}
                 if self._may_complete(job, failed):
-                    cursor.commit()
-                    loaded.count_rows(self.store, job.table, counters)
-                    self._complete(job, _health_of(counters))
+                    with self.store.committing(cursor, job.table, job):
+                        loaded.count_rows(self.store, job.table, counters)
+                        self._complete(job, _health_of(counters))
 
     def _delete(self, job: StoredJob, spec: Mapping[str, Any]) -> None:
         """Delete rows of a table, or the table."""
@@ -191,23 +191,25 @@ class Runner:
         with database.writing, self.store.lock:
             if not self._may_complete(job, failure):
                 return
-            health: dict[str, Any] = {"status": "ok"}
-            if spec["type"] == "drop_table":
-                self.store.drop_table(table)
-            else:
-                database.delete_partitions(table, tables.partitions_in(table, intervals))
-                if tables.delete(table, intervals) == 0:
-                    health = _warning("no_rows_found", "There was no row to delete")
-            self._complete(job, health)
+            with self.store.transaction(table, job) as cursor:
+                health: dict[str, Any] = {"status": "ok"}
+                if spec["type"] == "drop_table":
+                    self.store.forget_table(cursor, table)
+                else:
+                    if partitions := tables.partitions_in(table, intervals):
+                        database.delete(cursor, table, partitions)
+                    if tables.delete(table, intervals) == 0:
+                        health = _warning("no_rows_found", "There was no row to delete")
+                self._complete(job, health)
 
     def _is_stopped(self, job: StoredJob) -> bool:
         return job.canceled.is_set() or self._stopping.is_set()
 
     def _may_complete(self, job: StoredJob, failure: dict[str, Any] | None) -> bool:
         """Return whether the job completes now. End the job in another way otherwise. A caller holds the lock."""
-        if job.status in OVER:
-            return False  # a test has ended the job
-        if self._is_stopped(job):
+        if job.status in OVER or self._stopping.is_set():
+            return False  # a test has ended the job, or the next server runs it again
+        if job.canceled.is_set():
             self.store.end_canceled(job)
         elif failure:
             self.store.end_failed(job, failure)

@@ -1,19 +1,34 @@
-"""The jobs, files and tables of a local Polaris, and how a job changes its status."""
+"""The jobs, files, tables and connections of a local Polaris, and how a job changes its status."""
 
 from __future__ import annotations
 
 import tempfile
 import threading
 import uuid
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris.local.engine.behaviours import FLAPPING, Behaviours
 from airflow_provider_polaris.local.engine.connections import StoredConnection
 from airflow_provider_polaris.local.engine.database import MEMORY, Database
+from airflow_provider_polaris.local.engine.journal import Journal, Record
 from airflow_provider_polaris.local.engine.objects import ObjectFile, ObjectFolder
 from airflow_provider_polaris.local.engine.queries import partitioning_of, replaces, target_of
+from airflow_provider_polaris.local.engine.saved import (
+    connection_of,
+    connection_record,
+    constants_of,
+    file_of,
+    file_record,
+    job_of,
+    state_of,
+    table_of,
+    table_record,
+)
 from airflow_provider_polaris.local.engine.specs import (
     DEFAULT_GRANULARITY,
     Project,
@@ -21,8 +36,11 @@ from airflow_provider_polaris.local.engine.specs import (
     reason_stream_not_run,
 )
 from airflow_provider_polaris.local.engine.stored import OVER, SHOWN, USER, StoredFile, StoredJob, log_entry
-from airflow_provider_polaris.local.engine.tables import Rows, StoredTable, Tables
+from airflow_provider_polaris.local.engine.tables import Rows, Tables
 from airflow_provider_polaris.local.engine.timestamps import timestamp
+
+if TYPE_CHECKING:
+    import duckdb
 
 #: The code of the warning of a job that nothing runs.
 WAITS = "unable_to_proceed"
@@ -42,10 +60,18 @@ class Store:
     :param available_after: seconds from a job's end until its rows can be queried.
     :param memory: the most memory that the rows take.
     :param s3_root: the folder in the place of object stores.
+    :param data: the folder that keeps the state over a restart; ``None`` to keep nothing.
+    :raises FolderInUse: if another local Polaris keeps its state there.
     """
 
     def __init__(
-        self, *, cancel_checks: int = 1, available_after: float = 0.0, memory: str = MEMORY, s3_root: Path | None = None
+        self,
+        *,
+        cancel_checks: int = 1,
+        available_after: float = 0.0,
+        memory: str = MEMORY,
+        s3_root: Path | None = None,
+        data: Path | None = None,
     ) -> None:
         self.lock = threading.RLock()
         self.jobs: dict[str, StoredJob] = {}
@@ -57,13 +83,102 @@ class Store:
         #: The push streaming connections, by name.
         self.connections: dict[str, StoredConnection] = {}
         self.cancel_checks = cancel_checks
+        #: What names the project: its id and its key, if they were kept.
+        self.identity: Mapping[str, Any] = {}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._data = data
+        self._journal: Journal | None = None
+        #: The transaction that what changes now belongs to.
+        self._cursor: duckdb.DuckDBPyConnection | None = None
+        if data:
+            data.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._journal = Journal(data, self.database)
+            self._restore(self._journal.read())
 
     def close(self) -> None:
-        """Remove the rows and the uploaded files."""
+        """Remove the rows and the uploaded files, or keep them with all else."""
+        if self._journal:
+            with self.lock:
+                self._save(*map(state_of, self.jobs.values()))
+                self._journal.close()
         self.database.close()
         if self._folder:
             self._folder.cleanup()
+
+    def _restore(self, records: Sequence[Record]) -> None:
+        """Restore the state of the last server, and remove the files that belong to nothing."""
+        found: dict[str, dict[str, Any]] = defaultdict(dict)
+        for record in records:
+            found[record.kind][record.key] = record.value
+        files, events = self._folder_of("files"), self._folder_of("events")
+        self.identity = found["project"].get("project", {})
+        self.files = {name: file_of(value, files) for name, value in found["file"].items()}
+        self.connections = {name: connection_of(value, events) for name, value in found["connection"].items()}
+        for name, value in found["table"].items():
+            self.tables.put(name, table_of(value))
+        for job_id, constants in found["spec"].items():
+            job = self.jobs[job_id] = job_of(constants, found["job"][job_id])
+            if job.body.get("desiredExecutionStatus") == "canceled":
+                job.canceled.set()
+        kept = {*(file.path for file in self.files.values()), *(one.path for one in self.connections.values())}
+        for path in (*files.iterdir(), *events.iterdir(), *self.statement_folder().iterdir()):
+            if path not in kept:
+                path.unlink()
+        for connection in self.connections.values():
+            connection.repair()
+
+    def keep_identity(self, identity: Mapping[str, Any]) -> None:
+        """Keep what names the project."""
+        with self.lock:
+            self.identity = identity
+            self._save(Record("project", "project", identity))
+
+    def unfinished(self) -> list[StoredJob]:
+        """Return the jobs that the last server had not ended. Each runs from its start: no row of it is stored."""
+        return [job for job in self.jobs.values() if job.is_run and job.status not in OVER]
+
+    def _save(self, *records: Record) -> None:
+        """Keep parts of the state. A caller holds the lock."""
+        if self._journal and records:
+            self._journal.write(records, self._cursor)
+
+    @contextmanager
+    def transaction(self, table: str, job: StoredJob | None = None) -> Iterator[duckdb.DuckDBPyConnection | None]:
+        """Change the rows of a table, the table and its job together.
+
+        :returns: the cursor of the transaction, ``None`` if the database has not been opened: then it has no rows.
+        """
+        with self.database.writing, self.database.cursor_if_open() as cursor, self.lock:
+            if cursor:
+                cursor.begin()
+            with self.committing(cursor, table, job):
+                yield cursor
+
+    @contextmanager
+    def committing(
+        self, cursor: duckdb.DuckDBPyConnection | None, table: str, job: StoredJob | None = None
+    ) -> Iterator[None]:
+        """Change a table and its job, and commit that with the transaction of a cursor: all of it, or nothing of it.
+
+        A caller holds the lock.
+        """
+        before, job_before = deepcopy(self.tables.get(table)), job and job.snapshot()
+        self._cursor = cursor
+        try:
+            yield
+            self._save(table_record(table, self.tables.get(table)))
+            if cursor:
+                cursor.commit()
+        except BaseException:
+            self.tables.put(table, before)
+            if job and job_before:
+                job.restore(job_before)
+            if cursor:
+                with suppress(Exception):  # a commit that fails has ended the transaction
+                    cursor.rollback()
+            raise
+        finally:
+            self._cursor = None
 
     def files_of(self, source: Mapping[str, Any]) -> Sequence[StoredFile | ObjectFile]:
         """Return the files of a source, uploaded or of an object store.
@@ -92,8 +207,19 @@ class Store:
         with self.lock:
             if name in self.connections:
                 return None
-            self.connections[name] = StoredConnection(body, self._folder_of("events") / str(uuid.uuid4()))
-            return self.connections[name]
+            made = self.connections[name] = StoredConnection(body, self._folder_of("events") / str(uuid.uuid4()))
+            self._save(connection_record(made))
+        return made
+
+    def save_connection(self, connection: StoredConnection) -> None:
+        """Keep a connection that has changed. A caller holds the lock."""
+        self._save(connection_record(connection))
+
+    def remove_connection(self, name: str) -> None:
+        """Remove a connection with its events. A caller holds the lock."""
+        removed = self.connections.pop(name)
+        self._save(Record("connection", name, None))
+        removed.path.unlink(missing_ok=True)
 
     def is_streamed_from(self, name: str) -> bool:
         """Return whether a job that is not over reads from a connection. A caller holds the lock."""
@@ -104,7 +230,24 @@ class Store:
 
     def new_file_path(self) -> Path:
         """Return a path for a new file. It does not depend on the name under which the file is uploaded."""
-        return self._root() / str(uuid.uuid4())
+        return self._folder_of("files") / str(uuid.uuid4())
+
+    def add_file(self, file: StoredFile) -> bool:
+        """Add an uploaded file. Return false if there is a file of its name."""
+        name = file.metadata["name"]
+        with self.lock:
+            if name in self.files:
+                return False
+            self.files[name] = file
+            self._save(file_record(file))
+        return True
+
+    def remove_file(self, name: str) -> None:
+        """Remove an uploaded file."""
+        with self.lock:
+            if removed := self.files.pop(name, None):
+                self._save(Record("file", name, None))
+                removed.path.unlink(missing_ok=True)
 
     def statement_folder(self) -> Path:
         """Return the folder for the results of asynchronous queries."""
@@ -116,12 +259,20 @@ class Store:
         return folder
 
     def _root(self) -> Path:
+        if self._data:
+            return self._data
         with self.lock:
             self._folder = self._folder or tempfile.TemporaryDirectory(prefix="local-polaris-")
             return Path(self._folder.name)
 
     def add_job(self, body: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> StoredJob:
         """Store a job as the API would have it. A field that is missing gets the value of a new job."""
+        with self.lock:
+            job = self._new_job(body, metrics)
+            self._save(constants_of(job), state_of(job))
+        return job
+
+    def _new_job(self, body: Mapping[str, Any], metrics: Mapping[str, Any] | None = None) -> StoredJob:
         now = timestamp()
         required = _REQUIRED.get(str(body.get("type", "batch")), {})
         full = {
@@ -142,9 +293,14 @@ class Store:
         full.setdefault("spec", {"type": full["type"], **target, **{name: full[name] for name in required}})
         job = StoredJob(full, metrics=None if metrics is None else {"totals": dict(metrics)})
         job.note_change(now)
-        with self.lock:
-            self.jobs[full["id"]] = job
+        self.jobs[full["id"]] = job
         return job
+
+    def remove_job(self, job_id: str) -> None:
+        """Remove a job, as the service removes old history."""
+        with self.lock:
+            self.jobs.pop(job_id).canceled.set()  # its worker stops reading
+            self._save(Record("spec", job_id, None), Record("job", job_id, None))
 
     def project(self) -> Project:
         """Return what a spec can refer to. A caller holds the lock."""
@@ -181,7 +337,7 @@ class Store:
                 aggregates = any(mapping.get("isAggregation") for mapping in spec.get("mappings") or [])
                 kind = "aggregate" if aggregates else "detail"
                 self.tables.add(table, type=kind, partitioningGranularity=chosen or DEFAULT_GRANULARITY)
-            job = self.add_job({**shown, "target": target, "spec": dict(spec)})
+            job = self._new_job({**shown, "target": target, "spec": dict(spec)})
             job.granularity = chosen or self.tables.granularities()[table]
             project = self.project()
             job.settings = format_read_here(spec, project)
@@ -190,6 +346,7 @@ class Store:
             # A query and a stream that are run have no share of rows at which a test could end them.
             job.is_run = reason is None and not (job.behaviour and spec["type"] in ("sql", "streaming"))
             self._prepare(job, reason or "")
+            self._save(table_record(table, self.tables.get(table)), constants_of(job), state_of(job))
         return job
 
     def _prepare(self, job: StoredJob, not_run_because: str) -> None:
@@ -206,10 +363,24 @@ class Store:
             job.logs = [entry]
             job.body["health"] = {"status": "warn", "code": WAITS, "log": entry}
 
-    def create_table(self, body: Mapping[str, Any]) -> StoredTable | None:
-        """Store the table of a body that has no fault. Return ``None`` if there is a table of its name."""
+    def add_table(self, name: str, **fields: Any) -> None:
+        """Add a table that is empty and available, if there is none of its name."""
         with self.lock:
-            return None if body["name"] in self.tables else self.tables.create(body)
+            self._save(table_record(name, self.tables.add(name, **fields)))
+
+    def create_table(self, body: Mapping[str, Any]) -> bool:
+        """Store the table of a body that has no fault. Return false if there is a table of its name."""
+        name = body["name"]
+        with self.lock:
+            if name in self.tables:
+                return False
+            self._save(table_record(name, self.tables.create(body)))
+        return True
+
+    def update_table(self, name: str, body: Mapping[str, Any]) -> None:
+        """Replace the fields of a table that a user can change. The body has no fault."""
+        with self.lock:
+            self._save(table_record(name, self.tables.update(name, body)))
 
     def has_active_jobs(self, table: str) -> bool:
         """Return whether a job that is not over writes to a table. A caller holds the lock."""
@@ -226,16 +397,22 @@ class Store:
                 return
         with self.database.writing, self.lock:
             for name, partitions in self.tables.expired().items():
-                self.database.delete_partitions(name, partitions)
-                self.tables.remove(name, partitions)
+                with self.transaction(name) as cursor:
+                    self.database.delete(cursor, name, partitions)
+                    self.tables.remove(name, partitions)
 
     def drop_table(self, name: str) -> None:
         """Remove a table and its rows."""
-        with self.database.writing, self.lock:
-            self.database.drop(name)
-            self.tables.drop(name)
-            for connection in self.connections.values():
-                connection.positions.pop(name, None)
+        with self.transaction(name) as cursor:
+            self.forget_table(cursor, name)
+
+    def forget_table(self, cursor: duckdb.DuckDBPyConnection | None, name: str) -> None:
+        """Remove a table and its rows, in the transaction of a cursor."""
+        self.database.drop(cursor, name)
+        self.tables.drop(name)
+        for connection in self.connections.values():
+            if connection.positions.pop(name, None) is not None:
+                self._save(connection_record(connection))
 
     def update(self, job: StoredJob, **changes: Any) -> None:
         """Change fields of a job's body. Only scripts may change a job that is over.
@@ -262,6 +439,7 @@ class Store:
             if is_completed and was not in OVER:
                 job.progress = 1.0
                 self._load_scripted(job)
+            self._save(state_of(job))
 
     def override(self, job: StoredJob, **changes: Any) -> None:
         """Change a job for a test. If the new status is final, the job's script and worker end."""
@@ -282,6 +460,7 @@ class Store:
         replaced = (body["target"].get("intervals") or []) if replaces_by_spec else None
         rows = None if replaces(body.get("query")) else _rows_in((job.metrics or {}).get("totals") or {})
         self.tables.load(job.table, rows, 0, replaced=replaced)
+        self._save(table_record(job.table, self.tables.get(job.table)))
 
     def cancel(self, job: StoredJob) -> None:
         """Accept a cancellation. The job ends later."""

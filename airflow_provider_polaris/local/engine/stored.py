@@ -78,6 +78,20 @@ class StoredJob:
         """Whether a request for the job changes it, or sees something else than its body."""
         return bool(self.script or self.masks or self.canceled.is_set())
 
+    def snapshot(self) -> Mapping[str, Any]:
+        """Return what the end of a job changes, for :meth:`restore`."""
+        return {
+            "body": dict(self.body),
+            "metrics": self.metrics,
+            "logs": list(self.logs),
+            "progress": self.progress,
+            "changes": list(self.changes),
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Undo the changes since a snapshot."""
+        vars(self).update(snapshot)
+
     def note_change(self, at: str) -> None:
         """Note the job's status and health if they have changed."""
         wish, health = self.body.get("desiredExecutionStatus"), self.body.get("health")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,17 @@ class _Stream:
         point = self.job.body["spec"].get("readFromPoint", "latest")
         return self.connection.positions.setdefault(self.job.table, self.connection.start_of(point))
 
+    @contextmanager
+    def moved_to(self, position: int) -> Iterator[None]:
+        """Go on from another place, if the block does not fail."""
+        before = self.position
+        self.connection.positions[self.job.table] = position
+        try:
+            yield
+        except BaseException:
+            self.connection.positions[self.job.table] = before
+            raise
+
 
 class StreamRunner:
     """Runs the streaming jobs of push streaming connections.
@@ -63,8 +75,10 @@ class StreamRunner:
     def start(self, job: StoredJob) -> None:
         """Run a job until it is canceled."""
         with self._store.lock:
-            stream = _Stream(job, self._store.connections[job.body["source"]["connectionName"]])
+            connection = self._store.connections[job.body["source"]["connectionName"]]
+            stream = _Stream(job, connection, Counters.of_streaming_totals((job.metrics or {}).get("totals") or {}))
             _ = stream.position  # events that are pushed from now on belong to the job
+            self._store.save_connection(connection)
             self._streams.append(stream)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="local-polaris-stream", daemon=True)
@@ -81,6 +95,7 @@ class StreamRunner:
             if stream.job is job:
                 stream.connection.positions.pop(job.table, None)
                 _ = stream.position
+                self._store.save_connection(stream.connection)
 
     def close(self) -> None:
         """Stop all jobs where they are."""
@@ -139,15 +154,14 @@ class StreamRunner:
                     if job.canceled.is_set() or job.status in ("suspended", *OVER) or stream.position != position:
                         cursor.rollback()
                         return
-                    cursor.commit()
-                    loaded.count_rows(store, job.table, counters, at_once=True)
-                    stream.connection.positions[job.table] = position + len(data)
                     stream.counters.add(counters)
-                    job.metrics = {"totals": stream.counters.streaming_totals()}
-                    if job.status == "idle":
+                    with store.committing(cursor, job.table, job), stream.moved_to(position + len(data)):
+                        loaded.count_rows(store, job.table, counters, at_once=True)
+                        store.save_connection(stream.connection)
+                        job.metrics = {"totals": stream.counters.streaming_totals()}
+                        if counters.skipped_by_error:
+                            self._warn(job, counters.skipped_by_error)
                         store.update(job, executionStatus="running")
-                    if counters.skipped_by_error:
-                        self._warn(job, counters.skipped_by_error)
         most = spec.get("maxParseExceptions")
         if most is not None and stream.counters.skipped_by_error > most:
             many = f"{stream.counters.skipped_by_error} rows could not be parsed"

@@ -144,6 +144,16 @@ class Tables:
     def __getitem__(self, name: str) -> StoredTable:
         return self._tables[name]
 
+    def get(self, name: str) -> StoredTable | None:
+        """Return a table, ``None`` if there is none of this name."""
+        return self._tables.get(name)
+
+    def put(self, name: str, table: StoredTable | None) -> None:
+        """Store a table under its name; ``None`` removes the table."""
+        self._tables.pop(name, None)
+        if table is not None:
+            self._tables[name] = table
+
     def id_of(self, name: str) -> str | None:
         """Return a table's id, ``None`` if there is no such table."""
         return self._tables[name].body["id"] if name in self._tables else None

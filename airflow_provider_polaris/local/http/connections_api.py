@@ -80,6 +80,7 @@ class ConnectionsApi:
             if "description" in body:
                 connection.body["description"] = body["description"]
             connection.body |= {"modifiedByUser": USER, "modifiedOnTimestamp": timestamp()}
+            self._store.save_connection(connection)
             shown = self._shown(request, connection)
         return JSONResponse(shown, headers={"Location": request.url.path})
 
@@ -89,8 +90,7 @@ class ConnectionsApi:
             name = connection.body["name"]
             if self._store.is_streamed_from(name):
                 raise ApiError(400, "A job reads from this connection", "name")
-            del self._store.connections[name]
-        connection.path.unlink(missing_ok=True)
+            self._store.remove_connection(name)
         return Response(status_code=200)
 
     async def _push(self, request: Request) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,7 @@ class FilesApi:
         except UnicodeError:
             raise ApiError(400, "The name of the file cannot be read", "file") from None
         metadata |= {"id": path.name, "sizeBytes": size, "digest": {"algo": "md5", "hash": digest}}
-        with self._store.lock:
-            taken = self._store.files.setdefault(name, StoredFile(path, metadata)).path != path
-        if taken:
+        if not self._store.add_file(StoredFile(path, metadata)):
             path.unlink()
             raise ApiError(409, f"There is a file named {name!r} already", "file")
         return JSONResponse(metadata, 201)
@@ -111,9 +110,7 @@ class FilesApi:
 
     async def _delete_file(self, request: Request) -> Response:
         file = self._file(request)
-        with self._store.lock:
-            self._store.files.pop(file.metadata["name"], None)
-        file.path.unlink(missing_ok=True)
+        self._store.remove_file(file.metadata["name"])
         return Response(status_code=204)
 
 
@@ -131,4 +128,6 @@ def _copy(source: Any, path: Path) -> tuple[int, str]:
         while chunk := source.read(1 << 16):
             digest.update(chunk)
             size += target.write(chunk)
+        target.flush()
+        os.fsync(target.fileno())
     return size, digest.hexdigest()

@@ -67,8 +67,7 @@ class TablesApi:
         body = await json_of(request)
         if faults := form_faults_of_table(body) or faults_of_new_table(body):
             raise faulty(faults)
-        table = self._store.create_table(body)
-        if table is None:
+        if not self._store.create_table(body):
             raise ApiError(409, f"There is a table named {body['name']!r} already", "name")
         with self._store.lock:
             answer = self._store.tables.poll(body["name"])
@@ -87,5 +86,5 @@ class TablesApi:
                 raise ApiError(409, f"The table has the version {table.body['version']}. Read it again", "version")
             if faults := faults_of_update(body, table, has_jobs=self._store.has_active_jobs(name)):
                 raise faulty(faults)
-            self._store.tables.update(name, body)
+            self._store.update_table(name, body)
             return JSONResponse(self._store.tables.poll(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 
 import pytest
@@ -10,34 +9,10 @@ import pytest
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.engine import connections
 from tests.support.local_calls import caller_of, status_of
+from tests.support.specs import event, stream_into
 
 NOW = 1_794_700_800.0  # 2026-11-15
 DAY = 86_400
-
-
-def event(city="Oslo", count=1, at="2026-11-14T10:00:00Z"):
-    return json.dumps({"timestamp": at, "city": city, "count": count})
-
-
-def stream_into(table, *, connection="clicks", format_settings=None, **changes):
-    inputs = [("timestamp", "string"), ("city", "string"), ("count", "long")]
-    return {
-        "type": "streaming",
-        "createTableIfNotExists": True,
-        "target": {"type": "table", "tableName": table},
-        "source": {
-            "type": "connection",
-            "connectionName": connection,
-            "formatSettings": format_settings or {"format": "nd-json"},
-            "inputSchema": [{"name": name, "dataType": kind} for name, kind in inputs],
-        },
-        "mappings": [
-            {"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'},
-            {"columnName": "city", "expression": '"city"'},
-            {"columnName": "count", "expression": '"count"'},
-        ],
-        **changes,
-    }
 
 
 class Streams:
