@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any, get_args
 
 from airflow_provider_polaris.local import LocalPolaris
-from airflow_provider_polaris.local.engine.behaviours import Kind
+from airflow_provider_polaris.local.engine.project.behaviours import Kind
 from conformance.client import Client
 from conformance.document import PROJECT, SCHEMAS, Document
 from conformance.meaning import (

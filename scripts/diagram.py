@@ -43,8 +43,19 @@ PURPOSES = {
     "pytest_plugin": "fixtures for tests of DAGs",
     "local": "a local Polaris for tests",
     "local.http": "speaks HTTP",
-    "local.engine": "runs jobs, keeps tables",
+    "local.engine": "time",
+    "local.engine.jobs": "runs jobs",
+    "local.engine.query": "answers queries",
+    "local.engine.project": "jobs, tables, specs",
+    "local.engine.data": "rows, files, database",
+    "local.engine.sql": "Druid SQL",
 }
+
+#: The rooms of the local Polaris, from the top down.
+STACK = (
+    "pytest_plugin", "local", "local.http", "local.engine.jobs", "local.engine.query", "local.engine.project",
+    "local.engine.data", "local.engine.sql", "local.engine",
+)  # fmt: skip
 
 WIDTH = 1000
 LEFT, RIGHT = 120, 730  # the boxes of the levels, between the titles and the long arrows
@@ -125,7 +136,7 @@ class Segment:
 def draw(graph: Graph) -> str:
     """Return the picture of a package's imports, as SVG."""
     levels = [[Box(room, _files(graph, room)) for room in level if _is_drawn(graph, room)] for level in LEVELS]
-    stack = [Box(room, _files(graph, room)) for room in ("pytest_plugin", "local", "local.http", "local.engine")]
+    stack = [Box(room, _files(graph, room)) for room in STACK]
     edges = _between(graph, {box.name for level in levels for box in level}, room_of)
     arrows = _Arrows(levels, sorted(_without_shortcuts(edges)))
     height = arrows.place()
@@ -292,13 +303,13 @@ def _is_drawn(graph: Graph, room: str) -> bool:
 def _files(graph: Graph, room: str) -> list[str]:
     """Return the names of the files in a folder. A module that is in no folder has none."""
     inside = [module.removeprefix(f"{room}.") for module in graph if module.startswith(f"{room}.")]
-    return sorted(
-        f"{name}.py" for name in inside if "." not in name and f"{room}.{name}" not in ("local.http", "local.engine")
-    )
+    return sorted(f"{name}.py" for name in inside if "." not in name and f"{room}.{name}" not in STACK)
 
 
 def _room_in_stack(module: str) -> str:
-    return ".".join(module.split(".")[:2]) if module.startswith(("local.http", "local.engine")) else room_of(module)
+    """Return the room of a module of the local Polaris: the longest one that the module is in."""
+    inside = [room for room in STACK if f"{module}.".startswith(f"{room}.")]
+    return max(inside, key=len) if inside else room_of(module)
 
 
 def _between(graph: Graph, rooms: set[str], room_of_module: Callable[[str], str]) -> set[tuple[str, str]]:

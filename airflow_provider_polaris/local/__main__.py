@@ -10,9 +10,9 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from airflow_provider_polaris.local.engine.database import MEMORY
-from airflow_provider_polaris.local.engine.journal import FolderInUse
-from airflow_provider_polaris.local.engine.rows import EDITIONS
+from airflow_provider_polaris.local.engine.data.database import MEMORY
+from airflow_provider_polaris.local.engine.data.rows import EDITIONS
+from airflow_provider_polaris.local.engine.project.journal import FolderInUse
 from airflow_provider_polaris.local.http.app import PERMISSIONS
 from airflow_provider_polaris.local.server import LocalPolaris
 

@@ -16,12 +16,12 @@ from urllib.parse import quote
 
 import uvicorn
 
-from airflow_provider_polaris.local.engine.behaviours import Behaviour, Kind
-from airflow_provider_polaris.local.engine.database import MEMORY
-from airflow_provider_polaris.local.engine.rows import Edition
-from airflow_provider_polaris.local.engine.runner import IDLE_SECONDS, Runner
-from airflow_provider_polaris.local.engine.statements import Statements
-from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.data.database import MEMORY
+from airflow_provider_polaris.local.engine.data.rows import Edition
+from airflow_provider_polaris.local.engine.jobs.runner import IDLE_SECONDS, Runner
+from airflow_provider_polaris.local.engine.project.behaviours import Behaviour, Kind
+from airflow_provider_polaris.local.engine.project.store import Store
+from airflow_provider_polaris.local.engine.query.statements import Statements
 from airflow_provider_polaris.local.http.account_api import AccountApi
 from airflow_provider_polaris.local.http.admin import AdminApi
 from airflow_provider_polaris.local.http.app import PERMISSIONS, Gatekeeper

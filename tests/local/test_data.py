@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from airflow_provider_polaris.local import LocalPolaris
-from airflow_provider_polaris.local.engine.journal import FolderInUse, Journal
+from airflow_provider_polaris.local.engine.project.journal import FolderInUse, Journal
 from tests.support.local_calls import caller_of, status_of
 from tests.support.specs import T, event, load_of, stream_into, uploaded
 
@@ -270,3 +270,10 @@ def _settled(victim, table, count, wait_until):
     """Return the rows of a table as soon as it has enough of them."""
     assert wait_until(lambda: len(rows_of(victim.call, table)) >= count)
     return rows_of(victim.call, table)
+
+
+def test_no_query_reads_the_state(server):
+    with server() as (polaris, call):
+        for text in ('SELECT * FROM "state"', "SELECT * FROM state", "SELECT * FROM main.state"):
+            answer = call("POST", "query/sql", json={"query": text})
+            assert (answer.status_code, polaris.api_key in answer.text) == (400, False)

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_polaris.local.engine.behaviours import Behaviour
-from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.project.behaviours import Behaviour
+from airflow_provider_polaris.local.engine.project.store import Store
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, object_of, whole
 from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
 from airflow_provider_polaris.local.http.shell import SeenRequest

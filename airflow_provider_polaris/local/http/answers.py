@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Message
 
-from airflow_provider_polaris.local.engine.specs import SpecFault
+from airflow_provider_polaris.local.engine.project.specs import SpecFault
 
 #: The largest JSON body, in bytes. Parsing delays all other requests.
 MAX_JSON = 8 * 1024 * 1024

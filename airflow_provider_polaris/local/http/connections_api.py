@@ -9,10 +9,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_polaris.local.engine.connections import READ_BYTES, ConnectionFull, StoredConnection
-from airflow_provider_polaris.local.engine.runner import Runner
-from airflow_provider_polaris.local.engine.store import Store
-from airflow_provider_polaris.local.engine.stored import USER
+from airflow_provider_polaris.local.engine.data.connections import READ_BYTES, ConnectionFull, StoredConnection
+from airflow_provider_polaris.local.engine.jobs.runner import Runner
+from airflow_provider_polaris.local.engine.project.store import Store
+from airflow_provider_polaris.local.engine.project.stored import USER
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, bounded, json_of
 

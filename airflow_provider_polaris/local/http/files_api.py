@@ -13,9 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_polaris.local.engine.formats import COMPRESSIONS, DATA_FORMATS, formats_of
-from airflow_provider_polaris.local.engine.store import Store
-from airflow_provider_polaris.local.engine.stored import USER, StoredFile
+from airflow_provider_polaris.local.engine.data.formats import COMPRESSIONS, DATA_FORMATS, formats_of
+from airflow_provider_polaris.local.engine.project.store import Store
+from airflow_provider_polaris.local.engine.project.stored import USER, StoredFile
 from airflow_provider_polaris.local.engine.timestamps import timestamp
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, bounded, dig, one_of, whole
 

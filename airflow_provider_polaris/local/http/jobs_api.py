@@ -11,11 +11,16 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_polaris.local.engine.queries import reads_data
-from airflow_provider_polaris.local.engine.runner import Runner
-from airflow_provider_polaris.local.engine.specs import SpecFault, expression_faults_of, form_faults_of, rule_faults_of
-from airflow_provider_polaris.local.engine.store import Store
-from airflow_provider_polaris.local.engine.stored import OVER, USER, StoredJob, summary_of
+from airflow_provider_polaris.local.engine.jobs.runner import Runner
+from airflow_provider_polaris.local.engine.project.specs import (
+    SpecFault,
+    expression_faults_of,
+    form_faults_of,
+    rule_faults_of,
+)
+from airflow_provider_polaris.local.engine.project.store import Store
+from airflow_provider_polaris.local.engine.project.stored import OVER, USER, StoredJob, summary_of
+from airflow_provider_polaris.local.engine.sql.queries import reads_data
 from airflow_provider_polaris.local.http.answers import (
     ApiError,
     Endpoint,
@@ -147,7 +152,7 @@ class JobsApi:
         if not reads_data(spec["query"]):
             return "The query reads no data"
         # The import takes a fifth of a second, which only a local Polaris that gets such a job needs.
-        from airflow_provider_polaris.local.engine.sql_jobs import reason_not_run
+        from airflow_provider_polaris.local.engine.jobs.sql_jobs import reason_not_run
 
         return reason_not_run(self._store, spec)
 

@@ -11,9 +11,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from airflow_provider_polaris.local.engine.behaviours import Behaviour
-from airflow_provider_polaris.local.engine.store import Store
-from airflow_provider_polaris.local.engine.stored import OVER, StoredJob
+from airflow_provider_polaris.local.engine.project.behaviours import Behaviour
+from airflow_provider_polaris.local.engine.project.store import Store
+from airflow_provider_polaris.local.engine.project.stored import OVER, StoredJob
 from airflow_provider_polaris.local.http.answers import ApiError, Endpoint, dig
 from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault, Faults
 from airflow_provider_polaris.local.http.shell import SeenRequest

@@ -10,11 +10,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
-from airflow_provider_polaris.local.engine import querying
-from airflow_provider_polaris.local.engine.querying import Query, QueryFailure, Result
-from airflow_provider_polaris.local.engine.results import FORMATS, LINES, Header, written
-from airflow_provider_polaris.local.engine.statements import Statement, Statements
-from airflow_provider_polaris.local.engine.store import Store
+from airflow_provider_polaris.local.engine.project.store import Store
+from airflow_provider_polaris.local.engine.query import querying
+from airflow_provider_polaris.local.engine.query.querying import Query, QueryFailure, Result
+from airflow_provider_polaris.local.engine.query.results import FORMATS, LINES, Header, written
+from airflow_provider_polaris.local.engine.query.statements import Statement, Statements
 from airflow_provider_polaris.local.http.answers import Endpoint, json_of, one_of
 
 QUERY = ("AccessQueries",)

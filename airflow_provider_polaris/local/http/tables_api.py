@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from airflow_provider_polaris.local.engine.intervals import GRANULARITIES
-from airflow_provider_polaris.local.engine.store import Store
-from airflow_provider_polaris.local.engine.table_specs import (
+from airflow_provider_polaris.local.engine.project.store import Store
+from airflow_provider_polaris.local.engine.project.table_specs import (
     faults_of_new_table,
     faults_of_update,
     form_faults_of_table,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_polaris.local.engine.database import Database
+from airflow_provider_polaris.local.engine.data.database import Database
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 import pytest
 import requests
 
-from airflow_provider_polaris.local.engine.behaviours import Behaviour
+from airflow_provider_polaris.local.engine.project.behaviours import Behaviour
 from airflow_provider_polaris.local.http.faults import HANG_SECONDS, Fault
 from airflow_provider_polaris.local.http.page import counters_of, describe, fold
 from airflow_provider_polaris.local.http.shell import SeenRequest

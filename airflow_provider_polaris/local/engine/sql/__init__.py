@@ -1,0 +1,1 @@
+"""Druid SQL: its names, times and functions, written for DuckDB."""

@@ -1,0 +1,1 @@
+"""Tests of what the local Polaris does with jobs, rows and tables."""
