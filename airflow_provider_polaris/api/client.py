@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
-from airflow_provider_polaris.api.connection import PolarisConnection, check_id, is_id
+from airflow_provider_polaris.api.caller import Caller
+from airflow_provider_polaris.api.connection import check_id, is_id
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisInvalidResponse,
     PolarisResponseTooLarge,
     PolarisTransientError,
-    PolarisUnauthorized,
     PolarisUsageError,
     sentences,
 )
@@ -27,9 +26,6 @@ from airflow_provider_polaris.api.models import (
     check_table_name,
 )
 from airflow_provider_polaris.api.retries import Retry
-from airflow_provider_polaris.api.transport import Transport
-
-T = TypeVar("T")
 
 #: The most jobs that one page of the list can hold.
 PAGE_LIMIT = 1000
@@ -53,7 +49,7 @@ class ActivePage(NamedTuple):
     more: bool
 
 
-class PolarisClient:
+class PolarisClient(Caller):
     """Call the Jobs and Tables API of one Polaris project. A client may be shared between threads.
 
     Every call raises a :class:`~airflow_provider_polaris.exceptions.PolarisApiError` if it fails. An invalid id or
@@ -65,23 +61,6 @@ class PolarisClient:
     :param connection: the project to call, and the API key. A function that returns them is called at the first
         request, and again after a 401, since the key may have been rotated.
     """
-
-    def __init__(self, connection: PolarisConnection | Callable[[], PolarisConnection]) -> None:
-        self._source = connection
-        self._opened: Transport | None = None
-        # A thread that looks the connection up holds this lock. The others wait instead of looking it up themselves.
-        self._lock = threading.Lock()
-
-    @property
-    def connection(self) -> PolarisConnection:
-        """The connection in use."""
-        return self._transport.connection
-
-    def close(self) -> None:
-        """Close the pooled HTTP connections. The next call opens new ones."""
-        opened, self._opened = self._opened, None
-        if opened is not None:
-            opened.close()
 
     def job_url(self, job_id: str) -> str | None:
         """Return the web page that shows the job, ``None`` if the connection does not name one."""
@@ -262,48 +241,6 @@ class PolarisClient:
         """Return the table. The API key needs the permission ``ViewTables`` or ``ManageTables``."""
         check_table_name(name)
         return self._get("tables", name, retry=Retry.when(retry), read=Table.from_api)
-
-    @property
-    def _transport(self) -> Transport:
-        if (opened := self._opened) is not None:
-            return opened
-        with self._lock:
-            if self._opened is None:
-                self._opened = Transport(self._find_connection())
-            return self._opened
-
-    def _find_connection(self) -> PolarisConnection:
-        return self._source if isinstance(self._source, PolarisConnection) else self._source()
-
-    def _has_changed(self, used: Transport) -> bool:
-        """Whether the connection differs from the one that was used. If it does, the next request uses the new one."""
-        with self._lock:
-            if self._opened is used:  # otherwise another thread has found the new connection
-                connection = self._find_connection()
-                if connection == used.connection:
-                    return False
-                self._opened = Transport(connection)
-                used.close()
-            return True
-
-    def _request(self, method: str, *segments: str, read: Callable[[Any], T], **kwargs: Any) -> T:
-        used = self._transport
-        try:
-            return used.request(method, *segments, read=read, **kwargs)
-        except PolarisUnauthorized:
-            if not self._has_changed(used):
-                raise
-        return self._transport.request(method, *segments, read=read, **kwargs)
-
-    def _get(
-        self,
-        *segments: str,
-        read: Callable[[Any], T],
-        params: Mapping[str, Any] | None = None,
-        retry: Retry = Retry.SAFE,
-        most: int | None = None,
-    ) -> T:
-        return self._request("GET", *segments, read=read, params=params, retry=retry, most=most)
 
     def _pages(self, query: Mapping[str, Any], retry: Retry) -> Iterator[Job]:
         seen: set[str] = set()
