@@ -78,6 +78,16 @@ __all__ = [
 ]
 
 
+def object_path(address: str) -> Any:
+    """Return the path of an object in Airflow's object storage. The import takes a second."""
+    try:
+        from airflow.sdk import ObjectStoragePath
+    except ImportError:  # Airflow 2.11
+        from airflow.io.path import ObjectStoragePath  # type: ignore[import-not-found, no-redef]
+
+    return ObjectStoragePath(address)
+
+
 def task_state(ti: Any) -> str | None:
     """Return the current state of a task instance in Airflow, ``removed`` if Airflow has no such task instance.
 

@@ -13,6 +13,10 @@ exception                                 means                                 
 :class:`PolarisNotFound`                  404: there is no such job, table or project         yes
 :class:`PolarisJobNotFound`               two responses report that there is no such job      yes
 :class:`PolarisBadRequest`                Polaris rejects the request                         yes
+:class:`PolarisConflict`                  409: there is something of this name already        yes
+:class:`PolarisFileExists`                the client finds another file of this name          yes
+:class:`PolarisUploadRefused`             the task finds another file of this name            no
+:class:`PolarisSourceUnreadable`          the file to upload is missing, or was changed        yes
 :class:`PolarisConnectionMissing`         the Airflow connection is not defined there         yes
 :class:`PolarisConnectionInvalid`         the Airflow connection is invalid                   yes
 :class:`PolarisUsageError`                an argument is invalid                              yes
@@ -38,14 +42,17 @@ from airflow_provider_polaris._compat import AirflowException, AirflowFailExcept
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisBadRequest,
+    PolarisConflict,
     PolarisConnectionInvalid,
     PolarisConnectionMissing,
     PolarisError,
+    PolarisFileExists,
     PolarisForbidden,
     PolarisInvalidResponse,
     PolarisJobNotFound,
     PolarisNotFound,
     PolarisResponseTooLarge,
+    PolarisSourceUnreadable,
     PolarisTransientError,
     PolarisUnauthorized,
     PolarisUnreachable,
@@ -56,9 +63,11 @@ __all__ = [
     "PolarisApiError",
     "PolarisBadRequest",
     "PolarisCancelTimeout",
+    "PolarisConflict",
     "PolarisConnectionInvalid",
     "PolarisConnectionMissing",
     "PolarisError",
+    "PolarisFileExists",
     "PolarisForbidden",
     "PolarisGateRefused",
     "PolarisInvalidResponse",
@@ -72,10 +81,12 @@ __all__ = [
     "PolarisNotFound",
     "PolarisOptionInvalid",
     "PolarisResponseTooLarge",
+    "PolarisSourceUnreadable",
     "PolarisTaskKilled",
     "PolarisTransientError",
     "PolarisUnauthorized",
     "PolarisUnreachable",
+    "PolarisUploadRefused",
     "PolarisUsageError",
 ]
 
@@ -118,3 +129,7 @@ class PolarisCancelTimeout(PolarisError, AirflowException):
 
 class PolarisJobAlreadyOver(PolarisError, AirflowFailException):
     """The job was over before it could be canceled, and ``fail_if_finished`` is set."""
+
+
+class PolarisUploadRefused(PolarisFileExists, AirflowFailException):
+    """The project has another file of the name under which a task uploads one. A retry would find it again."""

@@ -11,6 +11,7 @@ class                       is
 :class:`JobMetrics`         the row counters of a job
 :class:`LogEntry`           one line of a job's log
 :class:`Table`              a table, and whether its data can be queried
+:class:`File`               an uploaded file
 ==========================  =============================================================
 
 Statuses and types are text. A value that this provider does not know yet is kept as the service sent it.
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from airflow_provider_polaris.api.models import (
     ExecutionStatus,
+    File,
     Health,
     HealthStatus,
     Job,
@@ -31,6 +33,7 @@ from airflow_provider_polaris.api.models import (
 
 __all__ = [
     "ExecutionStatus",
+    "File",
     "Health",
     "HealthStatus",
     "Job",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from airflow_provider_polaris.api.caller import Caller
 from airflow_provider_polaris.api.connection import check_id, is_id
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
@@ -15,6 +14,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUsageError,
     sentences,
 )
+from airflow_provider_polaris.api.file_calls import FileCalls
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
     DESIRED_STATUSES,
@@ -49,8 +49,8 @@ class ActivePage(NamedTuple):
     more: bool
 
 
-class PolarisClient(Caller):
-    """Call the Jobs and Tables API of one Polaris project. A client may be shared between threads.
+class PolarisClient(FileCalls):
+    """Call the Jobs, Tables and Files API of one Polaris project. A client may be shared between threads.
 
     Every call raises a :class:`~airflow_provider_polaris.exceptions.PolarisApiError` if it fails. An invalid id or
     argument raises :class:`~airflow_provider_polaris.exceptions.PolarisUsageError` before anything is sent.

@@ -98,6 +98,18 @@ class PolarisBadRequest(PolarisApiError):
     """400, or another status that rejects the request."""
 
 
+class PolarisConflict(PolarisBadRequest):
+    """409: there is something of this name already, or it has changed since it was read."""
+
+
+class PolarisFileExists(PolarisError):
+    """The project has another file of the name under which a file is uploaded."""
+
+
+class PolarisSourceUnreadable(PolarisError):
+    """A file to upload does not exist, cannot be read, or was changed while it was sent. Nothing was stored."""
+
+
 def sentences(*parts: object) -> str:
     """Return one message of several sentences. A part may or may not end with a full stop."""
     texts = [str(part).rstrip(".") for part in parts]

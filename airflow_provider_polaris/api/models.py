@@ -454,6 +454,68 @@ class Table:
         )
 
 
+@dataclass(frozen=True)
+class File:
+    """An uploaded file.
+
+    :param size: in bytes, as uploaded.
+    :param md5: the digest that Polaris reports, ``None`` if it reports none.
+    :param data_format: ``nd-json``, ``csv``, …
+    :param compression_format: ``none``, ``gz``, …
+    :param uploaded_at: RFC 3339.
+    :param raw: the whole response.
+    """
+
+    name: str
+    size: int
+    md5: str | None
+    data_format: str | None
+    compression_format: str | None
+    uploaded_at: str | None
+    raw: Mapping[str, Any]
+
+    @classmethod
+    def from_api(cls, data: Any) -> File:
+        """Parse the response. Raises PolarisInvalidResponse if it is not a file."""
+        name = data.get("name") if isinstance(data, Mapping) else None
+        size = count_of(data.get("sizeBytes")) if isinstance(data, Mapping) else None
+        if not isinstance(name, str) or size is None:
+            raise PolarisInvalidResponse(f"Polaris returned an invalid file: {clip(repr(data), 100)}")
+        digest = part_of(data, "digest")
+        is_md5 = str(digest.get("algo")).lower() == "md5" and isinstance(digest.get("hash"), str)
+        return cls(
+            name=name,
+            size=size,
+            md5=digest["hash"].lower() if is_md5 else None,
+            data_format=text_of(data.get("dataFormat")),
+            compression_format=text_of(data.get("compressionFormat")),
+            uploaded_at=text_of(data.get("uploadedOnDatetime")),
+            raw=data,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the file as the XCom of a task has it."""
+        return {
+            "name": self.name,
+            "size_bytes": self.size,
+            "md5": self.md5,
+            "data_format": self.data_format,
+            "compression_format": self.compression_format,
+        }
+
+
+def check_file_name(name: Any) -> str:
+    """Return the name of an uploaded file. It may have slashes, and no part of it is empty or only dots.
+
+    :raises PolarisUsageError: for a name that Polaris, or the form of an upload, cannot have.
+    """
+    if not isinstance(name, str) or not 1 <= len(name) <= 1024 or not name.isprintable():
+        raise PolarisUsageError(f"A file needs a name of 1 to 1,024 printable characters; it is {repr(name)[:100]}")
+    if {"", ".", ".."} & set(name.split("/")) or '"' in name or "\\" in name:
+        raise PolarisUsageError(f"The name of a file has no empty part, quote or backslash; it is {repr(name)[:100]}")
+    return name
+
+
 def check_table_name(name: Any) -> None:
     """Raise PolarisUsageError if this cannot be a table's name. Dots alone would name another path, even quoted."""
     if not isinstance(name, str) or not 1 <= len(name) <= 255 or name in {".", ".."}:

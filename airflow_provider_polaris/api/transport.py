@@ -10,11 +10,11 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -28,6 +28,7 @@ from airflow_provider_polaris.api.error_body import error_of
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisBadRequest,
+    PolarisConflict,
     PolarisConnectionInvalid,
     PolarisError,
     PolarisForbidden,
@@ -52,9 +53,15 @@ from airflow_provider_polaris.api.retries import (
 #: Seconds to wait for a TCP and TLS connection. A shorter timeout of the connection is used instead.
 CONNECT_TIMEOUT_SECONDS = 10.0
 
+#: Seconds to wait for the response to an upload: the service may still store the file.
+UPLOAD_TIMEOUT_SECONDS = 300.0
+
 #: The longest response that is read, in bytes. A thousand jobs take about 0.7 MB.
 MAX_BODY = 64 * 1024 * 1024
 READ_AT_ONCE = 64 * 1024
+
+if TYPE_CHECKING:
+    from airflow_provider_polaris.api.upload import Form
 
 T = TypeVar("T")
 
@@ -107,6 +114,7 @@ class Transport:
         *segments: str,
         params: Mapping[str, Any] | None = None,
         body: Any = None,
+        form: Callable[[], AbstractContextManager[Form]] | None = None,
         retry: Retry = Retry.SAFE,
         read: Callable[[Any], T] = as_it_came,
         most: int | None = None,
@@ -116,6 +124,7 @@ class Transport:
         :param segments: the segments of the path below the project. They are quoted here.
         :param params: the query. A list repeats the name for each of its values.
         :param body: sent as JSON, unless it is ``None``.
+        :param form: makes the form that is sent instead, anew for each try.
         :param read: parses the JSON. It may raise a PolarisError that quotes the JSON.
         :param most: the largest response that is read, in bytes, if that is less than MAX_BODY.
         :raises PolarisApiError: if the request failed. The class of the error is the kind of failure.
@@ -128,7 +137,7 @@ class Transport:
             reraise=True,
         )
         limit = MAX_BODY if most is None else min(most, MAX_BODY)
-        answer, content = retrying(self._request_once, method, segments, params, body, limit)
+        answer, content = retrying(self._request_once, method, segments, params, body, form, limit)
         try:
             return read(answer)
         except PolarisError as error:
@@ -143,25 +152,30 @@ class Transport:
         segments: tuple[str, ...],
         params: Mapping[str, Any] | None,
         body: Any,
+        form: Callable[[], AbstractContextManager[Form]] | None,
         limit: int,
     ) -> tuple[Any, bytes]:
         path = "/".join(quote(segment, safe="") for segment in segments)
         what = f"{method} {self.connection.host}/…/{path}"
+        timeout = self.connection.timeout if form is None else max(self.connection.timeout, UPLOAD_TIMEOUT_SECONDS)
         try:
-            response = self._session.request(
-                method,
-                f"{self.connection.base_url}/{path}",
-                params=params,
-                json=body,
-                # requests turns a redirected PUT into a GET, whose response could be mistaken for success.
-                allow_redirects=False,
-                timeout=(min(CONNECT_TIMEOUT_SECONDS, self.connection.timeout), self.connection.timeout),
-                # Passed per request: on the session, REQUESTS_CA_BUNDLE would override verify=False.
-                verify=self.connection.verify,
-                stream=True,
-            )
-            with response:
-                content = _read(response, self.connection.timeout, limit)
+            with form() if form else nullcontext() as data:
+                response = self._session.request(
+                    method,
+                    f"{self.connection.base_url}/{path}",
+                    params=params,
+                    json=body,
+                    data=data,
+                    headers={"Content-Type": data.content_type} if data else None,
+                    # requests turns a redirected PUT into a GET, whose response could be mistaken for success.
+                    allow_redirects=False,
+                    timeout=(min(CONNECT_TIMEOUT_SECONDS, self.connection.timeout), timeout),
+                    # Passed per request: on the session, REQUESTS_CA_BUNDLE would override verify=False.
+                    verify=self.connection.verify,
+                    stream=True,
+                )
+                with response:
+                    content = _read(response, timeout, limit)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
             raise PolarisConnectionInvalid(f"The request cannot be sent: {error} ({what})") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -276,7 +290,8 @@ def _error(
         return PolarisForbidden(f"{reason}: {_permission(what)}{request}", status=status, code=code)
     if status == 404:
         return PolarisNotFound(f"{reason}, in project {connection.project_id}{request}", status=status, code=code)
-    return PolarisBadRequest(f"{reason}. Polaris rejects this request{request}", status=status, code=code)
+    kind = PolarisConflict if status == 409 else PolarisBadRequest
+    return kind(f"{reason}. Polaris rejects this request{request}", status=status, code=code)
 
 
 def _encodings(key: str) -> list[bytes]:
@@ -311,8 +326,12 @@ def _advice_on_key(connection: PolarisConnection) -> str:
     )
 
 
+#: The permission that a call needs, by a part of its path.
+_PERMISSIONS = {"/…/tables": "ViewTables or ManageTables", "/…/files": "ManageFiles", "/…/query": "AccessQueries"}
+
+
 def _permission(what: str) -> str:
-    needed = "ViewTables or ManageTables" if "/tables" in what else "ManageIngestionJobs"
+    needed = next((permission for part, permission in _PERMISSIONS.items() if part in what), "ManageIngestionJobs")
     return f"give the API key the permission {needed} in this project"
 
 

@@ -29,7 +29,7 @@ from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 
 
 class PolarisHook(PolarisClient, BaseHook):
-    """Call the Jobs and Tables API of one Polaris project, with an Airflow connection.
+    """Call the Jobs, Tables and Files API of one Polaris project, with an Airflow connection.
 
     The calls are those of :class:`~airflow_provider_polaris.api.client.PolarisClient`. The hook looks its connection up
     at the first call, and again after a 401, since the API key may have been rotated.

@@ -4,5 +4,11 @@ from __future__ import annotations
 
 from airflow_provider_polaris.operators.cancel import PolarisCancelJobOperator
 from airflow_provider_polaris.operators.create import PolarisCreateJobOperator
+from airflow_provider_polaris.operators.files import PolarisDeleteFilesOperator, PolarisUploadOperator
 
-__all__ = ["PolarisCancelJobOperator", "PolarisCreateJobOperator"]
+__all__ = [
+    "PolarisCancelJobOperator",
+    "PolarisCreateJobOperator",
+    "PolarisDeleteFilesOperator",
+    "PolarisUploadOperator",
+]

@@ -16,6 +16,7 @@ from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisBadRequest,
+    PolarisConflict,
     PolarisForbidden,
     PolarisInvalidResponse,
     PolarisNotFound,
@@ -83,7 +84,7 @@ def test_a_poll_is_sent_once(polaris, transport, moved_clock):
         (401, PolarisUnauthorized),
         (403, PolarisForbidden),
         (404, PolarisNotFound),
-        (409, PolarisBadRequest),
+        (409, PolarisConflict),
         (415, PolarisBadRequest),
         (418, PolarisBadRequest),
     ],

@@ -196,7 +196,7 @@ def test_a_cancellation_is_sent_again_after_a_transient_error(polaris, cancel):
         (400, "PolarisBadRequest", 1),
         (403, "PolarisForbidden", 1),
         (404, "PolarisNotFound", 1),
-        (409, "PolarisBadRequest", 1),
+        (409, "PolarisConflict", 1),
         (503, "PolarisUnreachable", 5),
     ],
 )

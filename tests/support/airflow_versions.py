@@ -28,6 +28,7 @@ if AIRFLOW_3:
         AirflowTaskTimeout,
         TaskDeferred,
     )
+    from airflow.sdk.io import attach
 else:
     from airflow import DAG
     from airflow.exceptions import (
@@ -38,6 +39,7 @@ else:
         AirflowTaskTimeout,
         TaskDeferred,
     )
+    from airflow.io.store import attach
     from airflow.operators.empty import EmptyOperator
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "FakeTaskInstance",
     "TaskDeferred",
     "a_dag",
+    "attach",
     "context_of",
     "event_through_the_database",
     "run_dag",

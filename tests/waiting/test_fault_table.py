@@ -133,7 +133,7 @@ FINAL = {
     401: "PolarisUnauthorized",
     403: "PolarisForbidden",
     404: "PolarisJobNotFound",
-    409: "PolarisBadRequest",
+    409: "PolarisConflict",
 }
 
 
