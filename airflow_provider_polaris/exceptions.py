@@ -14,6 +14,7 @@ exception                                 means                                 
 :class:`PolarisJobNotFound`               two responses report that there is no such job      yes
 :class:`PolarisBadRequest`                Polaris rejects the request                         yes
 :class:`PolarisConflict`                  409: there is something of this name already        yes
+:class:`PolarisQueryFailed`               a query is invalid, or fails                        yes
 :class:`PolarisFileExists`                the client finds another file of this name          yes
 :class:`PolarisUploadRefused`             the task finds another file of this name            no
 :class:`PolarisSourceUnreadable`          the file to upload is missing, or was changed        yes
@@ -51,6 +52,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisInvalidResponse,
     PolarisJobNotFound,
     PolarisNotFound,
+    PolarisQueryFailed,
     PolarisResponseTooLarge,
     PolarisSourceUnreadable,
     PolarisTransientError,
@@ -80,6 +82,7 @@ __all__ = [
     "PolarisJobTimeout",
     "PolarisNotFound",
     "PolarisOptionInvalid",
+    "PolarisQueryFailed",
     "PolarisResponseTooLarge",
     "PolarisSourceUnreadable",
     "PolarisTaskKilled",

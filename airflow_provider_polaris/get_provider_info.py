@@ -25,7 +25,7 @@ def get_provider_info() -> dict[str, Any]:
             {
                 "connection-type": "imply_polaris",
                 "hook-name": NAME,
-                "hook-class-name": "airflow_provider_polaris.hooks.polaris.PolarisHook",
+                "hook-class-name": "airflow_provider_polaris.hooks.sql.PolarisSqlHook",
                 **connection_form.declared(),
             }
         ],

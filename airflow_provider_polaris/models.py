@@ -12,6 +12,8 @@ class                       is
 :class:`LogEntry`           one line of a job's log
 :class:`Table`              a table, and whether its data can be queried
 :class:`File`               an uploaded file
+:class:`QueryResult`        the columns and the rows of a query
+:class:`QueryColumn`        a column of a result
 ==========================  =============================================================
 
 Statuses and types are text. A value that this provider does not know yet is kept as the service sent it.
@@ -28,6 +30,8 @@ from airflow_provider_polaris.api.models import (
     JobMetrics,
     JobType,
     LogEntry,
+    QueryColumn,
+    QueryResult,
     Table,
 )
 
@@ -40,5 +44,7 @@ __all__ = [
     "JobMetrics",
     "JobType",
     "LogEntry",
+    "QueryColumn",
+    "QueryResult",
     "Table",
 ]

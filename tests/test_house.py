@@ -174,7 +174,19 @@ def test_a_write_to_an_attribute_of_another_object_is_found():
 
 
 #: The classes that calls return, and the classes of their words.
-RETURNED = {"Job", "JobMetrics", "Health", "LogEntry", "Table", "ExecutionStatus", "File", "HealthStatus", "JobType"}
+RETURNED = {
+    "Job",
+    "JobMetrics",
+    "Health",
+    "LogEntry",
+    "Table",
+    "ExecutionStatus",
+    "File",
+    "QueryResult",
+    "QueryColumn",
+    "HealthStatus",
+    "JobType",
+}
 
 
 def test_models_exports_every_class_that_a_call_returns():

@@ -50,5 +50,5 @@ def test_airflow_finds_the_provider_and_its_connection_type(airflow_db):
     assert "airflow-provider-polaris" in manager.providers
     hook = manager.hooks["imply_polaris"]
     assert hook.hook_name == PolarisHook.hook_name == "Imply Polaris"
-    assert hook.hook_class_name == "airflow_provider_polaris.hooks.polaris.PolarisHook"
+    assert hook.hook_class_name == "airflow_provider_polaris.hooks.sql.PolarisSqlHook"
     assert hook.connection_id_attribute_name == PolarisHook.conn_name_attr

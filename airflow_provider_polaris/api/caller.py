@@ -72,6 +72,6 @@ class Caller:
         read: Callable[[Any], T],
         params: Mapping[str, Any] | None = None,
         retry: Retry = Retry.SAFE,
-        most: int | None = None,
+        **limits: Any,
     ) -> T:
-        return self._request("GET", *segments, read=read, params=params, retry=retry, most=most)
+        return self._request("GET", *segments, read=read, params=params, retry=retry, **limits)

@@ -25,6 +25,7 @@ from airflow_provider_polaris.api.models import (
     Table,
     check_table_name,
 )
+from airflow_provider_polaris.api.query_calls import QueryCalls
 from airflow_provider_polaris.api.retries import Retry
 
 #: The most jobs that one page of the list can hold.
@@ -49,8 +50,8 @@ class ActivePage(NamedTuple):
     more: bool
 
 
-class PolarisClient(FileCalls):
-    """Call the Jobs, Tables and Files API of one Polaris project. A client may be shared between threads.
+class PolarisClient(FileCalls, QueryCalls):
+    """Call the Jobs, Tables, Files and Query API of one Polaris project. A client may be shared between threads.
 
     Every call raises a :class:`~airflow_provider_polaris.exceptions.PolarisApiError` if it fails. An invalid id or
     argument raises :class:`~airflow_provider_polaris.exceptions.PolarisUsageError` before anything is sent.

@@ -23,6 +23,18 @@ def error_of(content: bytes) -> tuple[str | None, str]:
     return str(code) if has_code else None, "; ".join(_messages(body))
 
 
+#: The categories of failed queries that another try may find gone.
+RETRIED_CATEGORIES = ("CAPACITY_EXCEEDED",)
+
+
+def category_of(content: bytes) -> str | None:
+    """Return the category of a failed query, ``None`` if the body is no error of a query."""
+    body = _json_object(content)
+    inner = body.get("error")
+    category = (inner if isinstance(inner, Mapping) else body).get("category")
+    return category if isinstance(category, str) and category else None
+
+
 def _flat(body: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return an error of any shape in the first shape."""
     inner = body.get("error")

@@ -102,6 +102,17 @@ class PolarisConflict(PolarisBadRequest):
     """409: there is something of this name already, or it has changed since it was read."""
 
 
+class PolarisQueryFailed(PolarisApiError):
+    """A query is invalid, or fails: another try of it would fail in the same way.
+
+    :param category: the category of the service, such as ``INVALID_INPUT``, ``TIMEOUT`` or ``RUNTIME_FAILURE``.
+    """
+
+    def __init__(self, message: str, *, category: str | None = None, **response: Any) -> None:
+        super().__init__(message, **response)
+        self.category = category
+
+
 class PolarisFileExists(PolarisError):
     """The project has another file of the name under which a file is uploaded."""
 

@@ -24,6 +24,8 @@ from airflow_provider_polaris.api.upload import Report, Upload
 IfExists = Literal["same", "replace", "fail"]
 #: How often an upload replaces a file, if another client uploads one of the same name each time.
 MAX_REPLACEMENTS = 3
+#: Seconds to wait for the response to an upload: the service may still store the file.
+UPLOAD_SECONDS = 300.0
 _PAGE = 1000
 
 log = logging.getLogger(__name__)
@@ -93,7 +95,9 @@ class FileCalls(Caller):
     def _send(self, upload: Upload, name: str, formats: Mapping[str, str | None], report: Report) -> File:
         query = {key: value for key, value in formats.items() if value is not None}
         form = partial(upload.form, name, report)
-        stored = self._request("POST", "files", params=query, form=form, retry=Retry.SAFE, read=File.from_api)
+        stored = self._request(
+            "POST", "files", params=query, form=form, retry=Retry.SAFE, read=File.from_api, least_timeout=UPLOAD_SECONDS
+        )
         if not _is_same(stored, upload):
             raise PolarisInvalidResponse(
                 f"Polaris stored {stored.size:,} bytes as {name!r}, and {upload.size:,} other bytes were sent. Delete "

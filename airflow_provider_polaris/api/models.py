@@ -6,9 +6,9 @@ Missing and new fields are no error. A value that is not known yet is kept as th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
 from airflow_provider_polaris.api.parsing import clean, clip, count_of, mapping, part_of, text_of, time_of
@@ -502,6 +502,40 @@ class File:
             "data_format": self.data_format,
             "compression_format": self.compression_format,
         }
+
+
+class QueryColumn(NamedTuple):
+    """A column of a result.
+
+    :param sql_type: ``VARCHAR``, ``BIGINT``, ``DOUBLE``, ``TIMESTAMP``, …
+    :param native_type: how Druid stores it: ``STRING``, ``LONG``, …
+    """
+
+    name: str
+    sql_type: str
+    native_type: str
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """The whole result of a query. Iterating yields its rows.
+
+    :param rows: each row has a value for each column. A timestamp is ISO 8601 text in UTC.
+    """
+
+    columns: Sequence[QueryColumn]
+    rows: Sequence[tuple[Any, ...]]
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def dicts(self) -> list[dict[str, Any]]:
+        """Return each row as a dict, by the names of the columns."""
+        names = [column.name for column in self.columns]
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
 def check_file_name(name: Any) -> str:

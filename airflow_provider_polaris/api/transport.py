@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from urllib.parse import quote, urlsplit
 
 import requests
@@ -24,7 +24,7 @@ from requests.auth import AuthBase
 
 from airflow_provider_polaris import __version__, clock
 from airflow_provider_polaris.api.connection import PolarisConnection, is_loopback
-from airflow_provider_polaris.api.error_body import error_of
+from airflow_provider_polaris.api.error_body import RETRIED_CATEGORIES, category_of, error_of
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisBadRequest,
@@ -34,6 +34,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisForbidden,
     PolarisInvalidResponse,
     PolarisNotFound,
+    PolarisQueryFailed,
     PolarisResponseTooLarge,
     PolarisUnauthorized,
     PolarisUnreachable,
@@ -52,9 +53,6 @@ from airflow_provider_polaris.api.retries import (
 
 #: Seconds to wait for a TCP and TLS connection. A shorter timeout of the connection is used instead.
 CONNECT_TIMEOUT_SECONDS = 10.0
-
-#: Seconds to wait for the response to an upload: the service may still store the file.
-UPLOAD_TIMEOUT_SECONDS = 300.0
 
 #: The longest response that is read, in bytes. A thousand jobs take about 0.7 MB.
 MAX_BODY = 64 * 1024 * 1024
@@ -116,8 +114,10 @@ class Transport:
         body: Any = None,
         form: Callable[[], AbstractContextManager[Form]] | None = None,
         retry: Retry = Retry.SAFE,
+        parse: Callable[[bytes], Any] = json.loads,
         read: Callable[[Any], T] = as_it_came,
         most: int | None = None,
+        least_timeout: float = 0.0,
     ) -> T:
         """Send one request, and return the parsed JSON of the response.
 
@@ -125,8 +125,10 @@ class Transport:
         :param params: the query. A list repeats the name for each of its values.
         :param body: sent as JSON, unless it is ``None``.
         :param form: makes the form that is sent instead, anew for each try.
+        :param parse: makes the JSON of the response's bytes.
         :param read: parses the JSON. It may raise a PolarisError that quotes the JSON.
-        :param most: the largest response that is read, in bytes, if that is less than MAX_BODY.
+        :param most: the largest response that is read, in bytes, if it is not MAX_BODY.
+        :param least_timeout: seconds to wait for the response, if the timeout of the connection is shorter.
         :raises PolarisApiError: if the request failed. The class of the error is the kind of failure.
         """
         retrying = tenacity.Retrying(
@@ -136,46 +138,39 @@ class Transport:
             sleep=clock.sleep,
             reraise=True,
         )
-        limit = MAX_BODY if most is None else min(most, MAX_BODY)
-        answer, content = retrying(self._request_once, method, segments, params, body, form, limit)
+        limit = MAX_BODY if most is None else most
+        timeout = max(self.connection.timeout, least_timeout)
+        sent = _Request(method, segments, params, body, form, parse, limit, timeout)
+        answer, content = retrying(self._request_once, sent)
         try:
             return read(answer)
         except PolarisError as error:
             fault = error
         # The message quotes the response, which may echo the key. Raised inside the except block, the new error would
         # keep the first one as its context.
-        raise self._without_key(fault, read, content)
+        raise self._without_key(fault, lambda body: read(parse(body)), content)
 
-    def _request_once(
-        self,
-        method: str,
-        segments: tuple[str, ...],
-        params: Mapping[str, Any] | None,
-        body: Any,
-        form: Callable[[], AbstractContextManager[Form]] | None,
-        limit: int,
-    ) -> tuple[Any, bytes]:
-        path = "/".join(quote(segment, safe="") for segment in segments)
-        what = f"{method} {self.connection.host}/…/{path}"
-        timeout = self.connection.timeout if form is None else max(self.connection.timeout, UPLOAD_TIMEOUT_SECONDS)
+    def _request_once(self, sent: _Request) -> tuple[Any, bytes]:
+        path = "/".join(quote(segment, safe="") for segment in sent.segments)
+        what = f"{sent.method} {self.connection.host}/…/{path}"
         try:
-            with form() if form else nullcontext() as data:
+            with sent.form() if sent.form else nullcontext() as data:
                 response = self._session.request(
-                    method,
+                    sent.method,
                     f"{self.connection.base_url}/{path}",
-                    params=params,
-                    json=body,
+                    params=sent.params,
+                    json=sent.body,
                     data=data,
                     headers={"Content-Type": data.content_type} if data else None,
                     # requests turns a redirected PUT into a GET, whose response could be mistaken for success.
                     allow_redirects=False,
-                    timeout=(min(CONNECT_TIMEOUT_SECONDS, self.connection.timeout), timeout),
+                    timeout=(min(CONNECT_TIMEOUT_SECONDS, self.connection.timeout), sent.timeout),
                     # Passed per request: on the session, REQUESTS_CA_BUNDLE would override verify=False.
                     verify=self.connection.verify,
                     stream=True,
                 )
                 with response:
-                    content = _read(response, timeout, limit)
+                    content = _read(response, sent.timeout, sent.most)
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
             raise PolarisConnectionInvalid(f"The request cannot be sent: {error} ({what})") from None
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
@@ -187,19 +182,20 @@ class Transport:
         is_success = 200 <= response.status_code < 300
         if content is None and is_success:
             raise PolarisResponseTooLarge(
-                f"The response has more than {limit:,} bytes, and this provider reads no larger one. A job's inline "
-                "data is in its response, twice. Look at the job in the console, and load large data from files "
-                f"({what})",
+                f"The response has more than {sent.most:,} bytes, and this provider reads no larger one. "
+                f"{_advice_on_size(path)} ({what})",
                 status=response.status_code,
                 location=response.headers.get("Location"),
             )
         content = content or b""
         if not is_success:
             raise _error(what, self.connection, response, content, self._redact(content))
-        if not content:
+        if not content and sent.parse is json.loads:
             return None, content
         try:
-            return json.loads(content), content
+            return sent.parse(content), content
+        except PolarisInvalidResponse as error:
+            raise PolarisInvalidResponse(f"{error} ({what})", status=response.status_code) from None
         except (ValueError, RecursionError):
             shown = _excerpt(response, self._redact(content))
             raise PolarisInvalidResponse(
@@ -213,17 +209,30 @@ class Transport:
             content = content.replace(secret, b"***")
         return content
 
-    def _without_key(self, error: PolarisError, read: Callable[[Any], Any], content: bytes) -> PolarisError:
+    def _without_key(self, error: PolarisError, read: Callable[[bytes], Any], content: bytes) -> PolarisError:
         """Return the error that the body without the key raises, so that the message quotes no key."""
         redacted = self._redact(content)
         if redacted == content:
             return error
         with suppress(ValueError, RecursionError):  # a short key may be part of the JSON syntax
             try:
-                read(json.loads(redacted))
+                read(redacted)
             except PolarisError as without_key:
                 return without_key
         return PolarisInvalidResponse("Polaris returned an invalid response, which contains the API key")
+
+
+class _Request(NamedTuple):
+    """What is sent, and how its response is read. See :meth:`Transport.request`."""
+
+    method: str
+    segments: tuple[str, ...]
+    params: Mapping[str, Any] | None
+    body: Any
+    form: Callable[[], AbstractContextManager[Form]] | None
+    parse: Callable[[bytes], Any]
+    most: int
+    timeout: float
 
 
 def _read(response: requests.Response, timeout: float, limit: int) -> bytes | None:
@@ -266,7 +275,10 @@ def _error(
     code = clean(shown_code or "***")[:100] if has_code else None
     details = messages or _excerpt(response, redacted) or "an empty body"
     reason, request = clean(f"HTTP {status}: {details}"), f" ({what})"
-    if is_transient(status):
+    category = category_of(content) if "/…/query" in what and status not in (401, 403) else None
+    if category not in (None, *RETRIED_CATEGORIES):
+        return PolarisQueryFailed(f"{reason}{request}", status=status, code=code, category=category)
+    if category is not None or is_transient(status):
         return PolarisUnreachable(
             f"{reason}{request}",
             status=status,
@@ -323,6 +335,14 @@ def _advice_on_key(connection: PolarisConnection) -> str:
     return (
         f"Check the API key, the password of {connection.label}: it may be wrong or revoked. "
         f"If the key is right, set the extra auth={other}; it is {connection.auth} now"
+    )
+
+
+def _advice_on_size(path: str) -> str:
+    if path.startswith("query"):
+        return "Let the query return fewer rows, or aggregate in the query"
+    return (
+        "A job's inline data is in its response, twice. Look at the job in the console, and load large data from files"
     )
 
 

@@ -25,11 +25,10 @@ from airflow_provider_polaris.api.errors import (
     sentences,
 )
 from airflow_provider_polaris.api.parsing import clip
-from airflow_provider_polaris.exceptions import PolarisOptionInvalid
 
 
 class PolarisHook(PolarisClient, BaseHook):
-    """Call the Jobs, Tables and Files API of one Polaris project, with an Airflow connection.
+    """Call the Jobs, Tables, Files and Query API of one Polaris project, with an Airflow connection.
 
     The calls are those of :class:`~airflow_provider_polaris.api.client.PolarisClient`. The hook looks its connection up
     at the first call, and again after a 401, since the API key may have been rotated.
@@ -43,14 +42,7 @@ class PolarisHook(PolarisClient, BaseHook):
     conn_type = CONN_TYPE
     hook_name = "Imply Polaris"
 
-    def __init__(
-        self, polaris_conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None, **sql_hook_params: Any
-    ) -> None:
-        if sql_hook_params:  # Airflow's SQL operators pass each extra of the connection to its hook
-            raise PolarisOptionInvalid(
-                f"PolarisHook takes no argument {', '.join(map(repr, sorted(sql_hook_params)))}. If a SQL operator "
-                f"made this hook: the connection {polaris_conn_id!r} does not support Airflow's SQL operators yet"
-            )
+    def __init__(self, polaris_conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None) -> None:
         BaseHook.__init__(self)
         PolarisClient.__init__(self, partial(load_connection, polaris_conn_id, project_id))
         self.polaris_conn_id = polaris_conn_id

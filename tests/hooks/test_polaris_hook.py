@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from airflow_provider_polaris._compat import BaseHook
 from airflow_provider_polaris.api.client import PolarisClient
-from airflow_provider_polaris.api.errors import PolarisConnectionMissing, PolarisUsageError
+from airflow_provider_polaris.api.errors import PolarisConnectionMissing
 from airflow_provider_polaris.hooks.polaris import PolarisHook, load_connection
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -65,22 +64,6 @@ def test_all_threads_of_a_shared_hook_use_a_rotated_key(polaris, hook, monkeypat
     polaris.delay_next(8, seconds=0.1)  # all threads get a 401 before one of them has read the new key
     with ThreadPoolExecutor(8) as pool:
         assert {job.id for job in pool.map(hook.get_job, [job_id] * 8)} == {job_id}
-
-
-# On 2.11 the manager imports flask_appbuilder here, which raises warnings. A hook that fails to import stays unknown.
-@pytest.mark.filterwarnings("ignore")
-def test_a_sql_operator_fails_with_a_message_that_names_the_connection(polaris, monkeypatch):
-    """Airflow passes each extra of the connection to the hook as an argument."""
-    from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-
-    connection = json.loads(polaris.connection_json)
-    connection["extra"]["timeout"] = 30
-    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
-    query = SQLExecuteQueryOperator(task_id="query", conn_id="polaris_default", sql="SELECT 1")
-    with pytest.raises(PolarisUsageError, match="does not support Airflow's SQL operators yet") as caught:
-        query.get_db_hook()
-    assert "'polaris_default'" in str(caught.value)
-    assert not polaris.requests
 
 
 def test_load_connection_returns_the_checked_connection(polaris):
