@@ -50,6 +50,7 @@ test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11: on the oldest Airflow;
 bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.waits
 	@$(NEWBIN)/python -m benchmarks.local_polaris
+	@$(NEWBIN)/python -m benchmarks.files_and_queries
 
 live: .venv/$(NEWEST)/.installed  ## Check a real project; reads only; needs POLARIS_URL, …_PROJECT_ID and …_API_KEY
 	@$(NEWBIN)/python -m scripts.live
