@@ -19,7 +19,10 @@ def get_provider_info() -> dict[str, Any]:
         "integrations": [
             {"integration-name": NAME, "external-doc-url": "https://docs.imply.io/polaris/", "tags": ["service"]}
         ],
-        **{part: [_module(part)] for part in ("hooks", "operators", "sensors", "triggers")},
+        "hooks": [_modules("hooks.polaris", "hooks.sql")],
+        "operators": [_modules("operators.polaris", "operators.checks")],
+        "sensors": [_modules("sensors.polaris")],
+        "triggers": [_modules("triggers.polaris")],
         "extra-links": ["airflow_provider_polaris.links.polaris.PolarisConsoleLink"],
         "connection-types": [
             {
@@ -32,5 +35,5 @@ def get_provider_info() -> dict[str, Any]:
     }
 
 
-def _module(part: str) -> dict[str, Any]:
-    return {"integration-name": NAME, "python-modules": [f"airflow_provider_polaris.{part}.polaris"]}
+def _modules(*names: str) -> dict[str, Any]:
+    return {"integration-name": NAME, "python-modules": [f"airflow_provider_polaris.{name}" for name in names]}
