@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
+import json
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -198,6 +199,37 @@ def test_the_latest_example_waits_for_the_newest_job_of_its_table(polaris):
     result = run_dag(load_dag("polaris_latest"), {"table": "orders_by_hand"})
     assert result.tasks == {"find": "success", "gate": "success", "report": "success"}
     assert result.xcom("report") == "orders_by_hand was loaded at 2026-11-01T00:00:09Z"
+
+
+def run_pipeline(folder):
+    """Run the example with the files of a folder."""
+    dag = load_dag("polaris_pipeline")
+    dag.get_task("load").wait_until_available = False  # it would take 30 s
+    return run_dag(dag, {"source": f"{folder}/*.json"})
+
+
+@pytest.mark.parametrize("amount", [9.5, 0.0], ids=["good", "refused by the check"])
+def test_the_pipeline_example_loads_checks_and_cleans_up(polaris, tmp_path, amount):
+    """The test may run at the end of an hour, so that the files have rows of three hours."""
+    hour = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+    for number in range(-1, 2):
+        row = {"timestamp": f"{hour + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", "country": "CH", "amount": amount}
+        (tmp_path / f"{number}.json").write_text(f"{json.dumps(row)}\n" * 5)
+    for _ in range(2):  # the second run replaces the rows of the first
+        result = run_pipeline(tmp_path)
+        check = "success" if amount else "failed"
+        assert result.tasks == {"upload": "success", "load": "success", "check": check, "clean_up": "success"}
+        metrics = result.xcom("load", "metrics")
+        assert (metrics["numRowsPersisted"], metrics["numRowsProcessed"]) == (5, 5)
+    assert not [name for name in polaris._store.files if name.startswith("orders/")]
+
+
+def test_a_load_that_fails_in_the_pipeline_example_still_cleans_up(polaris, tmp_path):
+    (tmp_path / "a.json").write_text('{"timestamp": "2020-01-01"}\n')
+    result = run_pipeline(tmp_path)
+    assert result.tasks["load"] == "failed"
+    assert (result.tasks["check"], result.tasks["clean_up"]) == ("upstream_failed", "success")
+    assert not [name for name in polaris._store.files if name.startswith("orders/")]
 
 
 @pytest.mark.parametrize("name", ["polaris_latest", "polaris_streaming"])

@@ -10,13 +10,17 @@ from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisU
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
     ExecutionStatus,
+    File,
     Health,
     HealthStatus,
     Job,
     JobMetrics,
     JobType,
     LogEntry,
+    QueryColumn,
+    QueryResult,
     Table,
+    check_file_name,
     check_table_name,
     clip,
 )
@@ -451,3 +455,84 @@ def test_a_table_that_is_none_is_quoted():
 
 def test_a_counter_with_a_very_long_name_is_left_out():
     assert JobMetrics.from_api({"totals": {"n" * 101: 1, "new": 2, "text": "3"}}).other == {"new": 2}
+
+
+FILE = {
+    "name": "in/orders.json.gz",
+    "sizeBytes": 12,
+    "digest": {"algo": "MD5", "hash": "0123456789ABCDEF0123456789abcdef"},
+    "dataFormat": "nd-json",
+    "compressionFormat": "gz",
+    "uploadedOnDatetime": "2026-11-01T00:00:00Z",
+}
+
+
+def test_a_file_is_read_and_written_for_xcom():
+    file = File.from_api(FILE)
+    assert file == File(
+        name="in/orders.json.gz",
+        size=12,
+        md5="0123456789abcdef0123456789abcdef",
+        data_format="nd-json",
+        compression_format="gz",
+        uploaded_at="2026-11-01T00:00:00Z",
+        raw=FILE,
+    )
+    assert file.to_dict() == {
+        "name": "in/orders.json.gz",
+        "size_bytes": 12,
+        "md5": "0123456789abcdef0123456789abcdef",
+        "data_format": "nd-json",
+        "compression_format": "gz",
+    }
+
+
+@pytest.mark.parametrize(
+    "digest",
+    [None, {}, [], "x", {"algo": "sha1", "hash": "x"}, {"algo": "md5"}, {"algo": "md5", "hash": 7}, {"hash": "x"}],
+)
+def test_a_file_without_an_md5_has_none(digest):
+    assert File.from_api({**FILE, "digest": digest}).md5 is None
+    assert File.from_api({"name": "a", "sizeBytes": 0}) == File(
+        "a", 0, None, None, None, None, {"name": "a", "sizeBytes": 0}
+    )
+
+
+@pytest.mark.parametrize(
+    "data", [None, [], "x", {}, {"name": "a"}, {"sizeBytes": 1}, {**FILE, "name": 7}, {**FILE, "sizeBytes": -1}]
+)
+def test_something_else_is_no_file(data):
+    with pytest.raises(PolarisInvalidResponse) as caught:
+        File.from_api(data)
+    assert str(caught.value) == f"Polaris returned an invalid file: {repr(data)[:99]}" + (
+        "…" if len(repr(data)) > 100 else repr(data)[99:]
+    )
+
+
+@pytest.mark.parametrize("name", ["a", "a/b c/ü.json", "x" * 1024, "...", "a..b"])
+def test_a_name_of_a_file_is_returned(name):
+    assert check_file_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "x" * 1025, "a\nb", None, 7, b"a", ["a"]])
+def test_a_name_of_a_file_has_printable_characters(name):
+    with pytest.raises(PolarisUsageError) as caught:
+        check_file_name(name)
+    shown = repr(name)[:100]
+    assert str(caught.value) == f"A file needs a name of 1 to 1,024 printable characters; it is {shown}"
+
+
+@pytest.mark.parametrize("name", ["/a", "a/", "a//b", ".", "..", "a/.", "./a", "a/../b", 'a"b', "a\\b", "/" * 500])
+def test_a_name_of_a_file_has_no_part_that_a_path_or_a_form_cannot_have(name):
+    with pytest.raises(PolarisUsageError) as caught:
+        check_file_name(name)
+    assert str(caught.value) == f"The name of a file has no empty part, quote or backslash; it is {repr(name)[:100]}"
+
+
+def test_a_result_of_a_query_is_a_sequence_of_rows():
+    columns = [QueryColumn("a", "BIGINT", "LONG"), QueryColumn("b", "VARCHAR", "STRING")]
+    result = QueryResult(columns, [(1, "x"), (2, None)])
+    assert (list(result), len(result)) == ([(1, "x"), (2, None)], 2)
+    assert result.dicts() == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
+    with pytest.raises(ValueError, match="zip"):
+        QueryResult(columns, [(1,)]).dicts()
