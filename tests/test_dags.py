@@ -232,6 +232,21 @@ def test_a_load_that_fails_in_the_pipeline_example_still_cleans_up(polaris, tmp_
     assert not [name for name in polaris._store.files if name.startswith("orders/")]
 
 
+def test_the_maintenance_example_starts_one_stream_and_resumes_it(polaris):
+    base = f"{polaris.url}/v1/projects/{polaris.project_id}"
+    headers = {"Authorization": f"Basic {API_KEY}"}
+    connection = {"type": "push_streaming", "name": "clicks"}
+    requests.post(f"{base}/connections", json=connection, headers=headers, timeout=5)
+    for _ in range(2):
+        result = run_dag(load_dag("polaris_maintenance"))
+        assert set(result.tasks.values()) == {"success"}
+        assert result.xcom("maintain") == "clicks_by_minute is available"
+        assert result.xcom("suspend")["execution_status"] == "suspended"
+        assert result.xcom("resume")["execution_status"] == "running"
+    streams = [job for job in polaris._store.jobs.values() if job.table == "clicks_by_minute"]
+    assert len(streams) == 1
+
+
 @pytest.mark.parametrize("name", ["polaris_latest", "polaris_streaming"])
 def test_an_example_without_a_job_to_wait_for_skips_its_tasks(polaris, name):
     result = run_dag(load_dag(name), {"table": "empty"})

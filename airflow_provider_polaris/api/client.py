@@ -238,6 +238,27 @@ class PolarisClient(FileCalls, QueryCalls):
         """Ask Polaris to cancel the job. A canceled job cannot be resumed. See :meth:`update_job`."""
         return self.update_job(job_id, ExecutionStatus.CANCELED, retry=retry)
 
+    def active_stream(self, table: str) -> Job | None:
+        """Return the streaming job of a table that is neither over nor being canceled; ``None`` if there is none."""
+        check_table_name(table)
+        jobs = self.list_jobs(
+            target_table_name=table,
+            type="streaming",
+            execution_status=ACTIVE_STATUSES,
+            sort_column="created_date_time",
+            sort_order="DESC",
+            page_size=10,
+        )
+        return next((job for job in jobs if job.table == table and not job.is_being_canceled), None)
+
+    def reset_job(self, job_id: str) -> None:
+        """Let a streaming job read from its ``readFromPoint`` again. It may load rows twice.
+
+        The request is sent again only if Polaris cannot have received it.
+        """
+        segments = ("jobs", check_id(job_id, "job_id"), "reset")
+        self._request("POST", *segments, retry=Retry.UNSENT, read=lambda _: None)
+
     def get_table(self, name: str, *, retry: bool = True) -> Table:
         """Return the table. The API key needs the permission ``ViewTables`` or ``ManageTables``."""
         check_table_name(name)
