@@ -66,6 +66,10 @@ def polaris(_server, monkeypatch):
         _server.remove_job(job_id)
     for table in _server._store.tables.granularities():
         _server.remove_table(table)
+    for file in list(_server._store.files):
+        _server._store.remove_file(file)
+    for connection in list(_server._store.connections):
+        _server._store.remove_connection(connection)
     _server.api_key = API_KEY
     _server.cancel_checks = 1
 

@@ -27,14 +27,12 @@ def folder(tmp_path):
 
 @pytest.fixture
 def upload(polaris):
-    """Return a function that runs the operator. No file is left after the test."""
+    """Return a function that runs the operator."""
 
     def run(source, **options):
         return run_task(lambda: PolarisUploadOperator(task_id="upload", source=source, **options))
 
-    yield run
-    for name in list(polaris._store.files):
-        polaris._store.remove_file(name)
+    return run
 
 
 def test_one_file_gets_its_name_and_its_metadata_are_returned(upload, folder):
