@@ -7,7 +7,10 @@ import json
 import pytest
 from airflow.providers.common.sql.operators.sql import (
     SQLCheckOperator,
+    SQLColumnCheckOperator,
     SQLExecuteQueryOperator,
+    SQLIntervalCheckOperator,
+    SQLTableCheckOperator,
     SQLThresholdCheckOperator,
     SQLValueCheckOperator,
 )
@@ -81,6 +84,41 @@ def test_a_query_returns_its_rows(task_log, polaris):
 def test_a_check_passes_or_fails(operator, options, kind):
     outcome = run(operator, **options)
     assert outcome.kind == kind, outcome.error
+
+
+@pytest.mark.parametrize(("threshold", "kind"), [(1.6, "AirflowException"), (2.1, "success")])
+def test_a_day_is_compared_with_the_day_before(threshold, kind):
+    """Sunday has twice the sum of Saturday. Airflow writes the days into the query."""
+    task = SQLIntervalCheckOperator(
+        task_id="task",
+        conn_id="polaris_default",
+        table="cities",
+        metrics_thresholds={"SUM(n)": threshold},
+        date_filter_column="TIME_FORMAT(__time, 'yyyy-MM-dd')",
+        days_back=-1,
+    )
+    yesterday = "{{ macros.ds_add(ds, -1) }}"
+    task.sql1 = task.sql1.replace("{{ ds }}", "2026-11-02")
+    task.sql2 = task.sql2.replace(yesterday, "2026-11-01")
+    outcome = run_task(lambda: task)
+    assert outcome.kind == kind, outcome.error
+
+
+@pytest.mark.parametrize(
+    ("operator", "options"),
+    [
+        (SQLColumnCheckOperator, {"column_mapping": {"n": {"min": {"geq_to": 1}}}}),
+        (SQLTableCheckOperator, {"checks": {"rows": {"check_statement": "COUNT(*) = 4"}}}),
+    ],
+)
+def test_one_check_of_a_column_or_table_works_and_several_are_refused_as_by_druid(operator, options):
+    assert run(operator, table="cities", **options).kind == "success"
+    for name in ("column_mapping", "checks"):
+        if name in options:
+            (check,) = options[name].values()
+            options[name] = {**options[name], "city" if name == "column_mapping" else "again": dict(check)}
+    outcome = run(operator, table="cities", **options)
+    assert (outcome.kind, "UNION ALL" in str(outcome.error)) == ("PolarisQueryFailed", True), outcome.error
 
 
 def test_an_invalid_query_fails_with_its_reason():
