@@ -95,6 +95,9 @@ def _faults(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "source", "is required"
         elif not isinstance(source.get("type"), str):
             yield "source.type", "is required"
+    if job_type.is_deletion and not isinstance(spec.get("softDelete"), bool):
+        # Polaris deletes for good if nothing is said.
+        yield "softDelete", "must be true, so that the data can be restored for 30 days, or false: it is gone for good"
     if job_type.has_interval and not isinstance(spec.get("interval"), str):
         yield "interval", "is required"
 

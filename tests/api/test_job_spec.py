@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_polaris.api.job_spec import can_be_marked, comparable, marked, marker_of, sql_target
 from tests.support.create_tasks import Task
-from tests.support.specs import DELETE, SPEC, SQL, STREAMING
+from tests.support.specs import DELETE, DROP, SPEC, SQL, STREAMING
 
 
 def test_a_large_spec_is_in_no_message():
@@ -24,6 +24,21 @@ def test_a_value_that_json_does_not_know_is_named_by_its_path(bad):
     outcome = Task().run({**SQL, "context": {"limits": [1, bad]}})
     assert outcome.kind == "PolarisOptionInvalid"
     assert "context.limits[1]" in str(outcome.error)
+
+
+@pytest.mark.parametrize("spec", [DROP, DELETE], ids=["drop_table", "delete_data"])
+@pytest.mark.parametrize("choice", [True, False, None, "true", 1, "left out"])
+def test_a_deletion_must_say_whether_it_can_be_undone(polaris, spec, choice):
+    polaris.add_table("cities")
+    spec = {**spec, "softDelete": choice}
+    if choice == "left out":
+        del spec["softDelete"]
+    outcome = Task().run(spec, wait_for_completion=False)
+    if isinstance(choice, bool):
+        assert outcome.kind == "success", outcome.error
+    else:
+        assert (outcome.kind, len(polaris.requests)) == ("PolarisOptionInvalid", 0)
+        assert "softDelete must be true, so that the data can be restored for 30 days" in str(outcome.error)
 
 
 def test_a_spec_that_is_nested_too_deep_is_rejected():

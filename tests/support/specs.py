@@ -39,7 +39,7 @@ S3 = {
         "prefixes": ["day=1/"],
     },
 }
-DROP = {"type": "drop_table", "target": SPEC["target"]}
+DROP = {"type": "drop_table", "target": SPEC["target"], "softDelete": True}
 DELETE = {**DROP, "type": "delete_data", "deleteAll": True}
 #: The part of the documentation's sample job that is its spec, in "View and manage ingestion jobs by API".
 DOCUMENTED_SPEC = {

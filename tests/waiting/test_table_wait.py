@@ -399,7 +399,7 @@ class TestTheCreateOperator:
     @pytest.mark.parametrize(
         "spec",
         [
-            {"type": "drop_table", "target": {"type": "table", "tableName": "late"}},
+            {"type": "drop_table", "softDelete": True, "target": {"type": "table", "tableName": "late"}},
             {
                 "type": "streaming",
                 "target": {"type": "table", "tableName": "late"},
