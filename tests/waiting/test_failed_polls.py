@@ -212,7 +212,7 @@ def test_a_wait_survives_many_different_faults(polaris, wait, monkeypatch, moved
     [
         (400, "PolarisBadRequest", "400"),
         (403, "PolarisForbidden", "permission ManageIngestionJobs"),
-        (409, "PolarisBadRequest", "409"),
+        (409, "PolarisConflict", "409"),
     ],
 )
 def test_a_final_response_ends_the_wait_at_once(polaris, wait, moved_clock, status, kind, advice, when, mode):

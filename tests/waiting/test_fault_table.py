@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from airflow_provider_polaris.api import transport
+from airflow_provider_polaris.api import client, transport
 from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
@@ -443,7 +443,7 @@ def test_deferred_waits_read_a_list_whose_pages_are_too_large_in_smaller_pages(
     polaris, moved_clock, monkeypatch, row_size, most_requests, reads_list
 ):
     """The list holds the data of inline jobs. Only jobs that nobody waits for are large here."""
-    monkeypatch.setattr(transport, "MAX_BODY", 200_000)
+    monkeypatch.setattr(client, "MAX_ACTIVE_PAGE", 200_000)
     ids = [polaris.add_job(executionStatus="running") for _ in range(200)]
     for _ in range(10):
         polaris.add_job(executionStatus="running", createdBy={"username": "x" * row_size})
