@@ -21,9 +21,8 @@ def roles(**roles):
 
 
 @pytest.fixture
-def tables(own_polaris, wait_until):
+def tables(call, wait_until):
     """Return functions that create a table, run a job to its end, and query."""
-    _, call = own_polaris
 
     def create(name, kind="detail", **fields):
         answer = call("POST", "tables", json={"name": name, "type": kind, **fields})

@@ -25,9 +25,8 @@ def column(name, kind="string"):
 
 
 @pytest.fixture
-def tables(own_polaris):
+def tables(call):
     """Return a function that creates a table of a local Polaris, and raw requests to it."""
-    _, call = own_polaris
 
     def create(body):
         answer = call("POST", "tables", json=body)
@@ -116,7 +115,7 @@ def test_a_table_that_is_invalid_is_a_400_and_is_not_created(tables, body, targe
     _, call = tables
     answer = call("POST", "tables", json=body)
     assert (answer.status_code, answer.json().get("target", "")) == (400, target)
-    assert [table["name"] for table in call("GET", "tables").json()["values"]] == ["cities"]
+    assert call("GET", "tables").json() == {"values": []}
 
 
 def test_tables_are_json_and_need_a_permission_of_their_own(own_polaris):

@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.engine.data import connections
 from tests.support.local_calls import caller_of, status_of
 from tests.support.specs import event, stream_into
@@ -53,11 +52,12 @@ class Streams:
 
 
 @pytest.fixture
-def streams(wait_until, moved_clock):
-    """Yield a local Polaris on 2026-11-15 with a push streaming connection."""
+def streams(polaris, wait_until, moved_clock, monkeypatch):
+    """Return a local Polaris on 2026-11-15 with a push streaming connection."""
     moved_clock.time = NOW
-    with LocalPolaris(idle_after=3600) as polaris:
-        yield Streams(polaris, wait_until)
+    monkeypatch.setattr(polaris, "idle_after", 3600)
+    monkeypatch.setattr(polaris, "permissions", polaris.permissions)
+    return Streams(polaris, wait_until)
 
 
 def test_events_are_loaded_and_counted(streams):
