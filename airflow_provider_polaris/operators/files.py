@@ -8,6 +8,7 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import BaseOperator
 from airflow_provider_polaris.api.errors import PolarisFileExists, PolarisUsageError
 from airflow_provider_polaris.exceptions import PolarisUploadRefused
+from airflow_provider_polaris.operators.project_task import ProjectTask
 from airflow_provider_polaris.waiting.deferral import called_by_airflow
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 REPORT_SECONDS = 30.0
 
 
-class PolarisUploadOperator(BaseOperator):
+class PolarisUploadOperator(ProjectTask):
     """Upload one file or several to Imply Polaris, so that a job of the source ``uploaded`` can read them.
 
     The bytes are streamed: memory does not grow with the file. The task can be repeated after any failure: a file that
@@ -65,8 +66,6 @@ class PolarisUploadOperator(BaseOperator):
         if_exists: IfExists = "same",
         data_format: str | None = None,
         compression_format: str | None = None,
-        polaris_conn_id: str = "polaris_default",
-        project_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,21 +74,16 @@ class PolarisUploadOperator(BaseOperator):
         self.if_exists = if_exists
         self.data_format = data_format
         self.compression_format = compression_format
-        self.polaris_conn_id = polaris_conn_id
-        self.project_id = project_id
 
     @called_by_airflow
     def execute(self, context: Context) -> dict[str, Any]:
         """Upload the files, and return the dict for XCom."""
-        from airflow_provider_polaris.hooks.polaris import PolarisHook
-
         uploads = self._uploads()
         if self.do_xcom_push:
             context["ti"].xcom_push(key="names", value=list(uploads))
         formats = {"dataFormat": self.data_format, "compressionFormat": self.compression_format}
         files = []
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
-        try:
+        with self.opened_hook() as hook:
             for name, upload in uploads.items():
                 progress = _Progress(self, name)
                 try:
@@ -100,8 +94,6 @@ class PolarisUploadOperator(BaseOperator):
                     raise PolarisUploadRefused(str(error)) from None
                 progress.end(upload.size, was_sent=was_sent)
                 files.append({**file.to_dict(), "was_sent": was_sent})
-        finally:
-            hook.close()
         return {
             "names": [file["name"] for file in files],
             "files": files,
@@ -127,7 +119,7 @@ class PolarisUploadOperator(BaseOperator):
         return uploads
 
 
-class PolarisDeleteFilesOperator(BaseOperator):
+class PolarisDeleteFilesOperator(ProjectTask):
     """Delete uploaded files. A file that does not exist is no error, so that the task can be repeated.
 
     Uploaded files never expire. A job that has completed does not need its files any more.
@@ -145,33 +137,25 @@ class PolarisDeleteFilesOperator(BaseOperator):
         self,
         *,
         names: Sequence[str] | None,
-        polaris_conn_id: str = "polaris_default",
-        project_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.names = names
-        self.polaris_conn_id = polaris_conn_id
-        self.project_id = project_id
 
     @called_by_airflow
     def execute(self, context: Context) -> list[str]:  # noqa: ARG002
         """Delete the files, and return their names."""
         from airflow_provider_polaris._compat import AirflowSkipException
-        from airflow_provider_polaris.hooks.polaris import PolarisHook
 
         if self.names is None:
             raise AirflowSkipException("There is no file to delete: names is None")
         if isinstance(self.names, str):
             raise PolarisUsageError(f"names must be a list of names, not the text {self.names[:100]!r}")
         names = list(self.names)
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
-        try:
+        with self.opened_hook() as hook:
             for name in names:
                 hook.delete_file(name, missing_ok=True)
                 self.log.info("Deleted %s", name)
-        finally:
-            hook.close()
         return names
 
 

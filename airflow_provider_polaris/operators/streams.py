@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris._compat import AirflowSkipException, BaseOperator
+from airflow_provider_polaris._compat import AirflowSkipException
 from airflow_provider_polaris.api.errors import (
     PolarisBadRequest,
     PolarisNotFound,
@@ -15,6 +15,7 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.exceptions import PolarisJobTimeout
 from airflow_provider_polaris.links.polaris import LinksToJob
+from airflow_provider_polaris.operators.project_task import ProjectTask
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, seconds
 
 if TYPE_CHECKING:
@@ -32,27 +33,15 @@ IfRunning = Literal["keep", "replace"]
 POLL_SECONDS = 5.0
 
 
-class _JobTask(LinksToJob, BaseOperator):
+class _JobTask(LinksToJob, ProjectTask):
     """The base of the operators that change one job and do not wait for its end."""
-
-    def __init__(
-        self, *, polaris_conn_id: str = "polaris_default", project_id: str | None = None, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.polaris_conn_id = polaris_conn_id
-        self.project_id = project_id
 
     @called_by_airflow
     def execute(self, context: Context) -> dict[str, Any]:
         """Change the job, and return the dict for XCom."""
-        from airflow_provider_polaris.hooks.polaris import PolarisHook
-
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
-        try:
+        with self.opened_hook() as hook:
             job = self.change(hook)
             self.note_job_url(hook, job.id, context)
-        finally:
-            hook.close()
         return job.to_dict()
 
     def change(self, hook: PolarisHook) -> Job:

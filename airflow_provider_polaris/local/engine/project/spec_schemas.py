@@ -15,6 +15,7 @@ Schema = Mapping[str, Any]
 
 TEXT: Schema = {"type": "string"}
 NAME: Schema = {"type": "string", "minLength": 1}
+TABLE_NAME: Schema = {**NAME, "maxLength": 255}
 FLAG: Schema = {"type": "boolean"}
 OBJECT: Schema = {"type": "object"}
 #: The service stores 32 bits.
@@ -135,7 +136,7 @@ TARGET = _variants(
     {
         "table": _object(
             ("tableName",),
-            tableName={"type": "string", "minLength": 1, "maxLength": 255},
+            tableName=TABLE_NAME,
             intervals=_nullable(TEXTS),
         )
     },
@@ -190,7 +191,6 @@ JOB = _variants(
     },
 )
 
-_COLUMN_NAME: Schema = {"type": "string", "minLength": 1}
 _MEASURE_TYPES = _enum(
     "bigint", "double", "float", "HLLSketch", "long", "longStringPair", "quantilesDoublesSketch", "string",
     "thetaSketch", "ingest_timeseries", "varchar", "variance",
@@ -211,7 +211,7 @@ _POLICY: Schema = {
     ),
 }
 _TABLE: Mapping[str, Schema] = {
-    "name": {"type": "string", "minLength": 1, "maxLength": 255},
+    "name": TABLE_NAME,
     "version": {"type": "integer", "minimum": 0},
     "clusteringColumns": TEXTS,
     "description": _nullable({"type": "string", "maxLength": 1000}),
@@ -223,7 +223,7 @@ TABLE = _variants(
     "type",
     {
         "detail": _object(
-            ("name",), **_TABLE, schema=_list_of(_object(("name", "dataType"), name=_COLUMN_NAME, dataType=DATA_TYPES))
+            ("name",), **_TABLE, schema=_list_of(_object(("name", "dataType"), name=NAME, dataType=DATA_TYPES))
         ),
         "aggregate": _object(
             ("name",),
@@ -232,8 +232,8 @@ TABLE = _variants(
                 _variants(
                     "type",
                     {
-                        "dimension": _object(("name", "dataType"), name=_COLUMN_NAME, dataType=DATA_TYPES),
-                        "measure": _object(("name", "dataType"), name=_COLUMN_NAME, dataType=_MEASURE_TYPES),
+                        "dimension": _object(("name", "dataType"), name=NAME, dataType=DATA_TYPES),
+                        "measure": _object(("name", "dataType"), name=NAME, dataType=_MEASURE_TYPES),
                     },
                 )
             ),
