@@ -1,0 +1,71 @@
+"""The base class of the sensors: the timeout of a sensor, its modes, and its growing interval.
+
+This module is cheap to import in a DAG file: it loads no HTTP library and no trigger.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_polaris._compat import AirflowSensorTimeout, BaseSensorOperator
+from airflow_provider_polaris.waiting.deferral import check_seconds
+from airflow_provider_polaris.waiting.task_base import GatedTask
+
+if TYPE_CHECKING:
+    from airflow.triggers.base import BaseTrigger
+
+    from airflow_provider_polaris.waiting.crossing import TriggerArgs
+
+
+class GatedSensor(GatedTask, BaseSensorOperator):
+    """The base of every sensor that succeeds only if a job passes its gate.
+
+    :param poke_interval: the longest time between two polls, in seconds.
+    :param timeout: the longest wait, in seconds. A retry waits for this long again.
+    """
+
+    ui_color = "#d6ecfa"
+    interval_option = "poke_interval"
+
+    def __init__(
+        self,
+        *,
+        poke_interval: timedelta | float = 30,
+        timeout: timedelta | float = 24 * 3600,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        self._began = 0.0
+
+    def timeout_error(self, message: str) -> AirflowSensorTimeout:
+        """Return Airflow's error for the timeout of a sensor."""
+        self.log_before_skip(message)
+        return AirflowSensorTimeout(message)
+
+    def trigger_for(self, args: TriggerArgs) -> BaseTrigger:
+        """Return the trigger that waits as the arguments say."""
+        from airflow_provider_polaris.triggers.polaris import trigger_for
+
+        return trigger_for(args)
+
+    def backoff(self) -> dict[str, Any]:
+        """Return the trigger's arguments for a growing interval."""
+        return {
+            "exponential_backoff": bool(self.exponential_backoff),
+            "max_wait": self.max_wait.total_seconds() if self.max_wait else None,
+        }
+
+    def check_limits(self) -> None:
+        """Reject an interval and a timeout that are no usable number of seconds."""
+        check_seconds(self, "poke_interval", "timeout")
+
+    @property
+    def sees_whole_wait(self) -> bool:
+        """Whether one process sees the whole wait. A rescheduled poke is only a part of it."""
+        return self.deferrable or not self.reschedule
+
+    def log_before_skip(self, message: str) -> None:
+        """Log the message if Airflow turns the error into a skip, which drops the message."""
+        if self.soft_fail or self.never_fail:
+            self.log.warning("%s", message)
