@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, ClassVar, Literal
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -12,11 +12,13 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.polled_wait import Pace
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
-from airflow_provider_polaris.waiting.crossing import EventOutcome, TableSeen, TriggerArgs, WaitEvent
-from airflow_provider_polaris.waiting.progress_log import ProgressLog, explain
+from airflow_provider_polaris.waiting.crossing import EventOutcome, OneJobArgs, TriggerArgs, WaitEvent
+from airflow_provider_polaris.waiting.progress_log import PollLog, ProgressLog
+
+LogType = TypeVar("LogType", bound=PollLog)
 
 
-class PolarisTrigger(BaseTrigger):
+class PolarisTrigger(BaseTrigger, Generic[LogType]):
     """Wait in the triggerer, fire one :class:`WaitEvent`, and return. A trigger never raises, and only reads.
 
     :param stored: the arguments, as :class:`TriggerArgs` describes them. Arguments of a newer release are ignored.
@@ -36,12 +38,7 @@ class PolarisTrigger(BaseTrigger):
         try:
             self.args = self.args_type.from_dict(stored)
         except PolarisError as error:
-            self._fault = PolarisError(f"Job {stored.get('job_id')}: {error}")
-
-    @property
-    def job_id(self) -> str:
-        """The id of the job."""
-        return self.args.job_id
+            self._fault = PolarisError(f"{self.about(stored)}: {error}")
 
     @property
     def deadline(self) -> float:
@@ -64,48 +61,85 @@ class PolarisTrigger(BaseTrigger):
 
     async def _wait_for_event(self) -> WaitEvent:
         args = self.args
-        progress = ProgressLog(args.job_id, self.log)
-        progress.resume(args.last_job)
-        tolerance = OutageTolerance(args.max_unreachable, args.poll_interval, worked=True)
+        progress = self.start_log()
+        tolerance = self.tolerance()
         outcome: EventOutcome = "error"
         error: PolarisError | None = None
         try:
             async with shared_client(args.polaris_conn_id, args.project_id) as client:
                 outcome = await self.wait(client, tolerance, progress)
         except PolarisApiError as failure:
-            error = explain(failure, args.job_id, progress.last)
+            error = progress.explain(failure)
         except PolarisError as failure:
             error = failure
         except Exception as failure:
             # If a trigger raises, Airflow fails the task with a TaskDeferralError, which soft_fail turns into a skip.
             # This event fails the task instead, and says why.
-            self.log.exception("Job %s: the trigger failed", args.job_id)
+            self.log.exception("%s: the trigger failed", progress.about)
             error = PolarisError(
-                f"Job {args.job_id}: the trigger failed: {type(failure).__name__}: {failure}. "
+                f"{progress.about}: the trigger failed: {type(failure).__name__}: {failure}. "
                 "The triggerer's log has the traceback"
             )
         return WaitEvent(
             outcome=outcome,
             deadline=args.deadline,
-            job=progress.last,
-            table=self.table_seen(),
             error=error,
             failing=tolerance.to_dict(clock.now()),
             trouble=progress.trouble,
             polls=progress.polls,
             failed_polls=progress.failed_polls,
+            **self.seen(progress),
         )
 
+    @staticmethod
+    def about(stored: Mapping[str, Any]) -> str:
+        """Return what the stored arguments wait for, as the beginning of a message. They may be incomplete."""
+        raise NotImplementedError
+
+    def start_log(self) -> LogType:
+        """Return the log of the wait."""
+        raise NotImplementedError
+
     async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
+        self, client: SharedClient, tolerance: OutageTolerance, progress: LogType
     ) -> Literal["job", "table", "timeout"]:
         """Return why the task must continue. Raise a PolarisError if the wait cannot continue."""
         raise NotImplementedError
 
-    def table_seen(self) -> TableSeen | None:
-        """Return the table for the event, ``None`` if the trigger waits for a job."""
-        return None
+    def seen(self, progress: LogType) -> dict[str, Any]:
+        """Return what the event says of the job and of its table."""
+        raise NotImplementedError
+
+    def tolerance(self) -> OutageTolerance:
+        """Return which failed polls the wait tolerates."""
+        return OutageTolerance(self.args.max_unreachable, self.args.poll_interval, worked=True)
 
     def pace(self) -> Pace:
         """Return how long the wait pauses between two polls."""
         return Pace(self.args.poll_interval, backoff=self.args.exponential_backoff, most=self.args.max_wait)
+
+
+class OneJobTrigger(PolarisTrigger[ProgressLog]):
+    """The base of the triggers whose job is known."""
+
+    args: OneJobArgs
+
+    @property
+    def job_id(self) -> str:
+        """The id of the job."""
+        return self.args.job_id
+
+    @staticmethod
+    def about(stored: Mapping[str, Any]) -> str:
+        """Return the job, as the beginning of a message."""
+        return f"Job {stored.get('job_id')}"
+
+    def start_log(self) -> ProgressLog:
+        """Return the log of the wait, which continues from the job as the worker last saw it."""
+        progress = ProgressLog(self.job_id, self.log)
+        progress.resume(self.args.last_job)
+        return progress
+
+    def seen(self, progress: ProgressLog) -> dict[str, Any]:
+        """Return the job as last seen."""
+        return {"job": progress.last}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import cached_property, partial
-from typing import Literal
+from typing import Any, Literal
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
@@ -15,13 +15,13 @@ from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient
 from airflow_provider_polaris.submission.trigger_kill import TriggerKill
-from airflow_provider_polaris.triggers.base import PolarisTrigger
+from airflow_provider_polaris.triggers.base import OneJobTrigger, PolarisTrigger
 from airflow_provider_polaris.waiting.crossing import JobTriggerArgs, TableSeen, TableTriggerArgs, TriggerArgs
 from airflow_provider_polaris.waiting.progress_log import ProgressLog
 from airflow_provider_polaris.waiting.progress_report import next_report, read_progress
 
 
-class PolarisJobTrigger(PolarisTrigger):
+class PolarisJobTrigger(OneJobTrigger):
     """Poll one job until the job ends the wait, or the deadline passes.
 
     The trigger does not judge the job: the thresholds stay on the worker. Only :meth:`on_kill` may change the job.
@@ -99,7 +99,7 @@ class PolarisJobTrigger(PolarisTrigger):
             await TriggerKill(self.args, self.task_instance, self.log).cancel_if_killed()
 
 
-class PolarisTableTrigger(PolarisTrigger):
+class PolarisTableTrigger(OneJobTrigger):
     """Poll the table of a completed job until the table is available, is being deleted, or does not exist.
 
     The wait for the table follows the wait for the job. In between, the worker has read the counters and compared them
@@ -119,9 +119,9 @@ class PolarisTableTrigger(PolarisTrigger):
     def _readiness(self) -> Readiness:
         return Readiness(self.table)
 
-    def table_seen(self) -> TableSeen:
-        """Return the table for the event."""
-        return TableSeen(self.table, self._readiness.state, str(self._readiness))
+    def seen(self, progress: ProgressLog) -> dict[str, Any]:
+        """Return the job, and its table as last seen."""
+        return {**super().seen(progress), "table": TableSeen(self.table, self._readiness.state, str(self._readiness))}
 
     async def wait(
         self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
@@ -167,7 +167,7 @@ class PolarisTableTrigger(PolarisTrigger):
                 request.exception()  # retrieved, so that asyncio logs no unretrieved exception
 
 
-def trigger_for(args: TriggerArgs) -> PolarisTrigger:
+def trigger_for(args: TriggerArgs) -> PolarisTrigger[Any]:
     """Return the trigger that waits as the arguments say."""
     kind = PolarisTableTrigger if isinstance(args, TableTriggerArgs) else PolarisJobTrigger
     return kind(**args.to_dict())

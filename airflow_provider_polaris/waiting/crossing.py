@@ -131,10 +131,8 @@ class TriggerArgs(_Stored):
     :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
     :param failing: what failed before this deferral (:meth:`OutageTolerance.to_dict`). The first poll then waits an
         interval, since the poll before has just failed.
-    :param last_job: the job as the worker last saw it.
     """
 
-    job_id: str
     polaris_conn_id: str
     project_id: str | None
     poll_interval: float
@@ -143,11 +141,9 @@ class TriggerArgs(_Stored):
     exponential_backoff: bool = False
     max_wait: float | None = None
     failing: dict[str, Any] | None = None
-    last_job: Job | None = None
 
     _name: ClassVar[str] = "The stored arguments of the trigger"
     _readers: ClassVar[dict[str, Reader]] = {
-        "job_id": _text,
         "polaris_conn_id": _text,
         "project_id": _optional(_text),
         "poll_interval": _number,
@@ -156,12 +152,24 @@ class TriggerArgs(_Stored):
         "exponential_backoff": _flag,
         "max_wait": _optional(_number),
         "failing": _optional(_dict),
-        "last_job": _optional(_job),
     }
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobTriggerArgs(TriggerArgs):
+class OneJobArgs(TriggerArgs):
+    """A deferred wait whose job is known.
+
+    :param last_job: the job as the worker last saw it.
+    """
+
+    job_id: str
+    last_job: Job | None = None
+
+    _readers: ClassVar[dict[str, Reader]] = {**TriggerArgs._readers, "job_id": _text, "last_job": _optional(_job)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobTriggerArgs(OneJobArgs):
     """A deferred wait for a job.
 
     :param wait_for: the gate's option, or ``over``: any outcome ends the wait.
@@ -177,7 +185,7 @@ class JobTriggerArgs(TriggerArgs):
     logical_date: datetime | None = None
 
     _readers: ClassVar[dict[str, Reader]] = {
-        **TriggerArgs._readers,
+        **OneJobArgs._readers,
         "wait_for": _one_of(*get_args(WaitFor)),
         "fail_on_unhealthy": _flag,
         "cancel_on_kill": _flag,
@@ -193,7 +201,7 @@ class JobTriggerArgs(TriggerArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableTriggerArgs(TriggerArgs):
+class TableTriggerArgs(OneJobArgs):
     """A deferred wait for the table of a job that has completed.
 
     :param table: the name of the table.
@@ -201,7 +209,7 @@ class TableTriggerArgs(TriggerArgs):
 
     table: str
 
-    _readers: ClassVar[dict[str, Reader]] = {**TriggerArgs._readers, "table": _text}
+    _readers: ClassVar[dict[str, Reader]] = {**OneJobArgs._readers, "table": _text}
 
 
 @dataclass(frozen=True)

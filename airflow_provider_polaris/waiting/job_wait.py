@@ -24,7 +24,7 @@ from airflow_provider_polaris.gate.decision import Condition, Decision, UntilOve
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog, explain
+from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog
 from airflow_provider_polaris.waiting.progress_report import ProgressReader, next_report
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class JobWait:
             job = self._request_job()
             return self._judge(job) if job else None
         except PolarisApiError as error:
-            raise explain(error, self.job_id, self.progress.last) from None
+            raise self.progress.explain(error) from None
 
     def wait_until(self, deadline: float) -> Outcome | None:
         """Poll until the wait ends. Return ``None`` if the deadline passes before that.
@@ -187,7 +187,7 @@ class JobWait:
         try:
             return self._judge(job, table_state)
         except PolarisApiError as error:
-            raise explain(error, self.job_id, self.progress.last) from None
+            raise self.progress.explain(error) from None
 
     def outcome_of(self, job: Job, log_lines: tuple[LogEntry, ...] = ()) -> Outcome:
         """Return the outcome for the job as it is now. Counters that cannot be read are left out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from airflow_provider_polaris import clock
@@ -29,23 +28,81 @@ class Log(Protocol):
         ...
 
 
-@dataclass
-class ProgressLog:
-    """Logs changes during a wait, not every poll. The lines are the same on a worker and in a triggerer."""
+class PollLog:
+    """Logs the news and the failures of the polls of a wait, not every poll.
 
-    job_id: str
-    log: Log
-    #: Whether to log how the job ended. On a worker the last line of the task does that.
-    logs_end: bool = True
-    last: Job | None = None
-    #: The last known state of the job's table, as a clause; empty if the table was not requested.
-    table: str = ""
-    polls: int = 0
-    failed_polls: int = 0
-    #: Why the last poll failed; ``None`` if the last poll succeeded.
-    trouble: str | None = None
-    #: The last logged news of each subject, and when they were logged.
-    _logged: dict[str, tuple[Any, float]] = field(default_factory=dict, repr=False)
+    :param about: what the wait is for, as the end of a log line: ``Job …``.
+    """
+
+    #: What Polaris does not have if a poll returns 404.
+    missing = "job"
+
+    def __init__(self, about: str, log: Log) -> None:
+        self.about = about
+        self.log = log
+        self.polls = 0
+        self.failed_polls = 0
+        #: Why the last poll failed; ``None`` if the last poll succeeded.
+        self.trouble: str | None = None
+        #: The last logged news of each subject, and when they were logged.
+        self._logged: dict[str, tuple[Any, float]] = {}
+
+    def failed(self, error: PolarisApiError) -> None:
+        """Record a failed poll that the wait tolerates."""
+        self.failed_polls += 1
+        self.trouble = str(error)
+        if self._is_due("trouble", (type(error), getattr(error, "status", None))):
+            self.log.warning("%s. %s. %s", self._explain_trouble(error), str(error).rstrip("."), self.about)
+
+    def add_silent_polls(self, polls: int) -> None:
+        """Count polls that brought no news."""
+        self.polls += polls
+
+    def explain(self, error: PolarisApiError) -> PolarisApiError:
+        """Return the error that ends the wait: of the same type, with what is last known."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        polls = self.polls + self.failed_polls
+        failed = f", {self.failed_polls:,} of them failed" if self.failed_polls else ""
+        return f"Polled {polls:,} time{'s' if polls != 1 else ''}{failed}."
+
+    def _answered(self, subject: str, news: Any, line: str, *, warn: bool) -> None:
+        again = "Polaris responds again. " if self.trouble else ""
+        self.trouble = None
+        self._logged.pop("trouble", None)
+        if self._is_due(subject, news) or again:
+            self.log.log(logging.WARNING if warn else logging.INFO, "%s%s", again, line)
+
+    def _is_due(self, subject: str, news: Any) -> bool:
+        now = clock.now()
+        logged, logged_at = self._logged.get(subject, (None, 0.0))
+        is_due = news != logged or (subject != "job" and now - logged_at >= REMINDER_SECONDS)
+        if is_due:
+            self._logged[subject] = (news, now)
+        return is_due
+
+    def _explain_trouble(self, error: PolarisApiError) -> str:
+        if isinstance(error, PolarisNotFound):
+            return f"Polaris has no such {self.missing}. A second poll must confirm that"
+        if isinstance(error, PolarisUnauthorized):
+            return "Polaris rejects the API key. The wait continues for five minutes, in case the key is being rotated"
+        return "The wait continues after a failed poll"
+
+
+class ProgressLog(PollLog):
+    """Logs the changes of a job during a wait. The lines are the same on a worker and in a triggerer.
+
+    :param logs_end: whether to log how the job ended. On a worker the last line of the task does that.
+    """
+
+    def __init__(self, job_id: str, log: Log, *, logs_end: bool = True) -> None:
+        super().__init__(f"Job {job_id}", log)
+        self.job_id = job_id
+        self.logs_end = logs_end
+        self.last: Job | None = None
+        #: The last known state of the job's table, as a clause; empty if the table was not requested.
+        self.table = ""
 
     def job_polled(self, job: Job, decision: Decision) -> None:
         """Record the job of a successful poll. Log the job if it has changed."""
@@ -68,13 +125,6 @@ class ProgressLog:
         if self.logs_end or decision.verdict is Verdict.WAIT:
             self._answered("table", decision.reason, f"{decision.reason}. Job {self.job_id}", warn=decision.warn)
 
-    def failed(self, error: PolarisApiError) -> None:
-        """Record a failed poll that the wait tolerates."""
-        self.failed_polls += 1
-        self.trouble = str(error)
-        if self._is_due("trouble", (type(error), getattr(error, "status", None))):
-            self.log.warning("%s. %s. Job %s", _explain_trouble(error), str(error).rstrip("."), self.job_id)
-
     def report(self, numbers: str) -> None:
         """Log how far the job is.
 
@@ -88,10 +138,6 @@ class ProgressLog:
     def can_report(self) -> bool:
         """Whether the job's status is known. During an outage, it is the status of another time."""
         return self.last is not None and self.trouble is None
-
-    def add_silent_polls(self, polls: int) -> None:
-        """Count polls that brought no news."""
-        self.polls += polls
 
     def resume(self, last: Job | None) -> None:
         """Continue from the job as the worker or the trigger last saw it."""
@@ -125,33 +171,9 @@ class ProgressLog:
         details += [f"When last seen, {self.table}"] if self.table else []
         return [*details, f"The last poll failed: {self.trouble}"] if self.trouble else details
 
-    def __str__(self) -> str:
-        polls = self.polls + self.failed_polls
-        failed = f", {self.failed_polls:,} of them failed" if self.failed_polls else ""
-        return f"Polled {polls:,} time{'s' if polls != 1 else ''}{failed}."
-
-    def _answered(self, subject: str, news: Any, line: str, *, warn: bool) -> None:
-        again = "Polaris responds again. " if self.trouble else ""
-        self.trouble = None
-        self._logged.pop("trouble", None)
-        if self._is_due(subject, news) or again:
-            self.log.log(logging.WARNING if warn else logging.INFO, "%s%s", again, line)
-
-    def _is_due(self, subject: str, news: Any) -> bool:
-        now = clock.now()
-        logged, logged_at = self._logged.get(subject, (None, 0.0))
-        is_due = news != logged or (subject != "job" and now - logged_at >= REMINDER_SECONDS)
-        if is_due:
-            self._logged[subject] = (news, now)
-        return is_due
-
-
-def _explain_trouble(error: PolarisApiError) -> str:
-    if isinstance(error, PolarisNotFound):
-        return "Polaris has no such job. A second poll must confirm that"
-    if isinstance(error, PolarisUnauthorized):
-        return "Polaris rejects the API key. The wait continues for five minutes, in case the key is being rotated"
-    return "The wait continues after a failed poll"
+    def explain(self, error: PolarisApiError) -> PolarisApiError:
+        """Return the error that ends the wait: of the same type, with the job and its last known state."""
+        return explain(error, self.job_id, self.last)
 
 
 def _news(job: Job) -> tuple[Any, ...]:
