@@ -1,27 +1,17 @@
-"""JobPoller: runs a PollPlan for all triggers of an event loop that wait on one connection and project."""
+"""JobPoller: one poll for all triggers of an event loop that wait for jobs of one connection and project."""
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-import logging
-from collections import deque
-from collections.abc import Callable, Container, Coroutine
-from types import TracebackType
-from typing import Any, Protocol
+from collections.abc import Callable, Container
+from typing import Protocol
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import ActivePage
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.polling.messages import AskJob, AskList, Notice
+from airflow_provider_polaris.polling.messages import AskJob, AskList
 from airflow_provider_polaris.polling.poll_plan import PollPlan
 from airflow_provider_polaris.polling.polled_wait import Pace, PolledWait
-
-log = logging.getLogger(__name__)
-
-#: How long a request that begins at the deadline may take: less than Airflow's backstop.
-LAST_REQUEST_SECONDS = 30.0
+from airflow_provider_polaris.polling.poller import Poller, Subscription
 
 
 class JobRequests(Protocol):
@@ -36,7 +26,7 @@ class JobRequests(Protocol):
         """Request a page of the jobs that are not over."""
 
 
-class JobPoller:
+class JobPoller(Poller[PolledWait, AskJob | AskList, Job]):
     """Polls jobs while there are subscribers.
 
     :param client: sends the requests.
@@ -44,10 +34,7 @@ class JobPoller:
 
     def __init__(self, client: JobRequests) -> None:
         self._client = client
-        self._plan = PollPlan(client.slots)
-        self._subscriptions: dict[PolledWait, Subscription] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._sleeper: asyncio.Future[None] | None = None
+        super().__init__()
 
     def subscribe(
         self,
@@ -58,144 +45,17 @@ class JobPoller:
         *,
         first: float = 0.0,
         known: Job | None = None,
-    ) -> Subscription:
+    ) -> Subscription[PolledWait, Job]:
         """Poll a job until the subscription is closed. The parameters are those of :class:`PolledWait`."""
         now = clock.monotonic()
-        wait = PolledWait(job_id, is_decided, pace, deadline, now=now, first=first, known=known)
-        subscription = self._subscriptions[wait] = Subscription(self, wait)
-        self._plan.add(wait, now)
-        if not self._tasks:
-            self._start(self._run())
-        self._wake()
-        return subscription
+        return self.start(PolledWait(job_id, is_decided, pace, deadline, now=now, first=first, known=known))
 
-    def _check_in(self, wait: PolledWait, seconds: float) -> None:
-        wait.check_at(clock.monotonic() + seconds)
-        self._wake()
+    def new_plan(self) -> PollPlan:
+        """Return a plan without waits."""
+        return PollPlan(self._client.slots)
 
-    def _leave(self, wait: PolledWait) -> None:
-        self._subscriptions.pop(wait, None)
-        self._plan.remove(wait)
-        if self._subscriptions:
-            self._wake()  # the remaining waits may be few enough to poll by id
-        else:
-            self._stop()
-
-    async def _run(self) -> None:
-        while True:
-            await asyncio.sleep(0)  # waits that begin at the same time share a request
-            step = self._plan.due(clock.monotonic(), clock.now())
-            self._deliver(step.notices)
-            for question in step.questions:
-                self._start(self._ask(question))
-            if step.wake_at > clock.monotonic():
-                await self._sleep_until(step.wake_at)
-
-    async def _ask(self, question: AskJob | AskList) -> None:
-        # Each request is a task of its own. A request that hangs delays no other request.
-        answer: Job | ActivePage | PolarisError
-        try:
-            if isinstance(question, AskJob):
-                answer = await self._client.get_job(question.job_id)
-            else:
-                answer = await self._client.list_active(question.wanted, question.offset, question.limit)
-        except PolarisError as error:
-            answer = error
-        self._deliver(self._plan.heard(question, answer, clock.monotonic()))
-        self._wake()
-
-    def _deliver(self, notices: list[tuple[PolledWait, Notice]]) -> None:
-        for wait, notice in notices:
-            self._subscriptions[wait].deliver(notice)
-
-    async def _sleep_until(self, until: float) -> None:
-        sleeper = self._sleeper = asyncio.ensure_future(clock.sleep_async(max(0.0, until - clock.monotonic())))
-        try:
-            await asyncio.wait({sleeper})
-            if not sleeper.cancelled():
-                sleeper.result()
-        finally:
-            sleeper.cancel()
-
-    def _wake(self) -> None:
-        if self._sleeper:
-            self._sleeper.cancel()
-
-    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
-        # In an empty context, so that lines about all waits do not appear in one task's log.
-        task = contextvars.Context().run(asyncio.get_running_loop().create_task, coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._end_of)
-
-    def _end_of(self, task: asyncio.Task[None]) -> None:
-        fault = PolarisError("The poll was stopped") if task.cancelled() else task.exception()
-        if task not in self._tasks:  # the poll of this task was stopped
-            return
-        self._tasks.discard(task)
-        if fault is None:
-            return
-        if not isinstance(fault, PolarisError):
-            log.error("The poll of Polaris jobs failed", exc_info=fault)
-        for subscription in self._subscriptions.values():
-            subscription.deliver(Notice(fault if isinstance(fault, Exception) else PolarisError(str(fault))))
-        self._stop()
-
-    def _stop(self) -> None:
-        """End the poll. A request under way ends in its thread. The next subscriber starts a new poll."""
-        tasks, self._tasks = self._tasks, set()
-        for task in tasks:
-            task.cancel()
-        self._plan = PollPlan(self._client.slots)
-        self._subscriptions.clear()
-        self._sleeper = None
-
-
-class Subscription:
-    """A trigger's subscription to the poll. As a context manager, it leaves the poll at the end."""
-
-    __slots__ = ("_inbox", "_poller", "_wait", "_waiter")
-
-    def __init__(self, poller: JobPoller, wait: PolledWait) -> None:
-        self._poller = poller
-        self._wait = wait
-        self._inbox: deque[Notice] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-
-    def __enter__(self) -> Subscription:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._poller._leave(self._wait)
-
-    async def next(self) -> tuple[Job | PolarisApiError | None, int]:
-        """Wait for the next notice, and return its parts: see :class:`Notice`.
-
-        :raises Exception: an error that ends every wait: an undefined connection, a fault of the poll.
-        """
-        if not self._inbox:
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                # The poll keeps the deadline, unless it waits for a response itself. Not wait_for, which loses a
-                # cancellation that comes together with the result, up to Python 3.11.
-                left = max(0.0, self._wait.deadline - clock.now())
-                await asyncio.wait({self._waiter}, timeout=left + LAST_REQUEST_SECONDS)
-            finally:
-                self._waiter = None
-        if not self._inbox:
-            return PolarisUnreachable("No response before the deadline"), 0
-        notice = self._inbox.popleft()
-        if isinstance(notice.answer, Exception) and not isinstance(notice.answer, PolarisApiError):
-            raise notice.answer
-        return notice.answer, notice.silent_polls
-
-    def check_in(self, seconds: float) -> None:
-        """Request the job by id after this many seconds, whatever the pace."""
-        self._poller._check_in(self._wait, seconds)
-
-    def deliver(self, notice: Notice) -> None:
-        """Hand a notice to the trigger."""
-        self._inbox.append(notice)
-        if self._waiter and not self._waiter.done():
-            self._waiter.set_result(None)
+    async def ask(self, question: AskJob | AskList) -> Job | ActivePage:
+        """Request a job by id, or a page of the list."""
+        if isinstance(question, AskJob):
+            return await self._client.get_job(question.job_id)
+        return await self._client.list_active(question.wanted, question.offset, question.limit)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from airflow_provider_polaris.api.client import PAGE_LIMIT
-from airflow_provider_polaris.api.models import Job
+
+#: What a wait is notified of.
+News = TypeVar("News")
+WaitType = TypeVar("WaitType")
+Question = TypeVar("Question")
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,21 @@ class AskList:
 
 
 @dataclass(frozen=True)
-class Notice:
+class Notice(Generic[News]):
     """A message to a wait.
 
-    :param answer: the job; the error of a failed poll; or ``None`` if the job has not changed during failed polls.
+    :param answer: the news, such as the job; the error of a failed poll; or ``None`` if a poll brings no news after
+        failed polls.
     :param silent_polls: how many polls without news preceded this one since the last notice.
     """
 
-    answer: Job | Exception | None
+    answer: News | Exception | None
     silent_polls: int = 0
+
+
+class Step(NamedTuple, Generic[WaitType, Question, News]):
+    """The next actions of a poll: send the requests, notify the waits, and call ``due`` at ``wake_at``."""
+
+    questions: list[Question]
+    notices: list[tuple[WaitType, Notice[News]]]
+    wake_at: float

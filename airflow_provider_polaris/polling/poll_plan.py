@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import PolarisTransientError
@@ -18,21 +17,13 @@ from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.id_queue import IdQueue, is_service_wide
 from airflow_provider_polaris.polling.list_policy import JobListPolicy
 from airflow_provider_polaris.polling.list_reading import ListReading, Row
-from airflow_provider_polaris.polling.messages import AskJob, AskList, Notice
+from airflow_provider_polaris.polling.messages import AskJob, AskList, Notice, Step
 from airflow_provider_polaris.polling.polled_wait import PolledWait
 
 #: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop runs other tasks in between.
 ROWS_AT_ONCE = 100
 
-Notices = Iterator[tuple[PolledWait, Notice]]
-
-
-class Step(NamedTuple):
-    """The next actions of a poll: send the requests, notify the waits, and call :meth:`PollPlan.due` at ``wake_at``."""
-
-    questions: list[AskJob | AskList]
-    notices: list[tuple[PolledWait, Notice]]
-    wake_at: float
+Notices = Iterator[tuple[PolledWait, Notice[Job]]]
 
 
 class PollPlan:
@@ -63,7 +54,7 @@ class PollPlan:
         if not waits:
             self._jobs.pop(wait.key, None)
 
-    def due(self, now: float, wall: float) -> Step:
+    def due(self, now: float, wall: float) -> Step[PolledWait, AskJob | AskList, Job]:
         """Return what to send and whom to notify now, and when to call again.
 
         :param now: monotonic seconds.
@@ -94,7 +85,7 @@ class PollPlan:
 
     def heard(
         self, question: AskJob | AskList, answer: Job | ActivePage | Exception, now: float
-    ) -> list[tuple[PolledWait, Notice]]:
+    ) -> list[tuple[PolledWait, Notice[Job]]]:
         """Take the response to a request. Return whom to notify. Call :meth:`due` after that.
 
         :param answer: a Job to an AskJob, an ActivePage to an AskList, or the error with which the request ended.

@@ -95,7 +95,7 @@ class PolledWait:
         """Request the job by id at that time, whatever the pace."""
         self._check_at = min(self._check_at, at)
 
-    def heard_by_id(self, answer: Job | Exception, asked_at: float, now: float, wall_offset: float) -> Notice:
+    def heard_by_id(self, answer: Job | Exception, asked_at: float, now: float, wall_offset: float) -> Notice[Job]:
         """Take the response to a request by id."""
         self._was_polled(asked_at)
         if now - asked_at > self.pace.interval:
@@ -106,7 +106,7 @@ class PolledWait:
         self._was_last_asked = asked_at + wall_offset >= self.deadline
         return self._notice(answer)
 
-    def missed_list(self, error: Exception, now: float, wall_offset: float) -> Notice | None:
+    def missed_list(self, error: Exception, now: float, wall_offset: float) -> Notice[Job] | None:
         """Take the error of a list that could not be read. Return ``None`` if a request by id is due now."""
         self._was_polled(now)
         if self.due_at(wall_offset, by_list=True) <= now:
@@ -115,7 +115,7 @@ class PolledWait:
         self._missed_list = True
         return notice
 
-    def heard_by_list(self, row: Mapping[str, Any], now: float, wall_offset: float) -> tuple[bool, Notice | None]:
+    def heard_by_list(self, row: Mapping[str, Any], now: float, wall_offset: float) -> tuple[bool, Notice[Job] | None]:
         """Take the job's row in the list. Return whether to request the job by id, and the notice if the row is news.
 
         A row that ends the wait is a hint only: the response by id decides.
@@ -143,7 +143,7 @@ class PolledWait:
         except PolarisError:
             return True, None  # the response by id decides
 
-    def _notice(self, answer: Job | Exception | None) -> Notice:
+    def _notice(self, answer: Job | Exception | None) -> Notice[Job]:
         self._missed_list = False
         if isinstance(answer, Job):
             self._state, self._row_decides = _state_of(answer), False

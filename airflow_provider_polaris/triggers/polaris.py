@@ -12,7 +12,7 @@ from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.gate.availability import Readiness
 from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
-from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS
+from airflow_provider_polaris.polling.poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient
 from airflow_provider_polaris.submission.trigger_kill import TriggerKill
 from airflow_provider_polaris.triggers.base import OneJobTrigger, PolarisTrigger

@@ -11,8 +11,9 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import ActivePage
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisConnectionMissing
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS, JobPoller
+from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.polled_wait import Pace
+from airflow_provider_polaris.polling.poller import LAST_REQUEST_SECONDS
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.poll_simulation import is_decided
 from tests.support.virtual_time import EPOCH, play

@@ -416,7 +416,7 @@ class TestTheEventLoop:
         assert took < 2, "it waited for a request that hangs"
 
     def test_a_service_that_hangs_does_not_delay_the_deadline(self, hanging, monkeypatch):
-        monkeypatch.setattr("airflow_provider_polaris.polling.job_poller.LAST_REQUEST_SECONDS", 0.1)
+        monkeypatch.setattr("airflow_provider_polaris.polling.poller.LAST_REQUEST_SECONDS", 0.1)
 
         async def run():
             deadline = time.time() + 0.5
