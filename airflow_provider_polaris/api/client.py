@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from airflow_provider_polaris.api.connection import check_id, is_id
@@ -25,6 +26,7 @@ from airflow_provider_polaris.api.models import (
     Table,
     check_table_name,
 )
+from airflow_provider_polaris.api.parsing import mapping, part_of, text_of, time_of
 from airflow_provider_polaris.api.query_calls import QueryCalls
 from airflow_provider_polaris.api.retries import Retry
 
@@ -46,6 +48,23 @@ class ActivePage(NamedTuple):
     """
 
     rows: Mapping[str, Mapping[str, Any]]
+    size: int
+    more: bool
+
+
+class NewestPage(NamedTuple):
+    """A page of the list of all jobs, the newest job first.
+
+    :param jobs: the jobs of the wanted tables, without ``raw``.
+    :param newest: when the first job on the page was created, in seconds since the epoch; ``None`` if unknown.
+    :param oldest: the same of the last job.
+    :param size: the number of jobs on the page, wanted or not.
+    :param more: whether the list has another page.
+    """
+
+    jobs: list[Job]
+    newest: float | None
+    oldest: float | None
     size: int
     more: bool
 
@@ -174,6 +193,49 @@ class PolarisClient(FileCalls, QueryCalls):
             return ActivePage(rows, len(values), more)
 
         return self._get("jobs", params=query, retry=Retry.when(retry), read=read, most=MAX_ACTIVE_PAGE)
+
+    def list_newest(
+        self,
+        wanted: Container[str],
+        *,
+        table: str | None = None,
+        offset: int = 0,
+        limit: int = PAGE_LIMIT,
+        retry: bool = True,
+    ) -> NewestPage:
+        """Return one page of all jobs, whatever their status, the job that was created last first.
+
+        A job that is created between two requests moves the others down. A later page can therefore repeat a job, and
+        never leaves one out. The list cannot be sorted by the time of completion.
+
+        :param wanted: the names of tables. Jobs of other tables are only counted.
+        :param table: list only the jobs of this table.
+        :param offset: the number of jobs on the pages before.
+        :param limit: the most jobs on the page, 1 to 1000.
+        :raises PolarisResponseTooLarge: if a page of more than 10 jobs has more than 4 MB. The list holds the data of
+            inline jobs.
+        """
+        query: dict[str, Any] = {
+            "sortColumn": "created_date_time",
+            "sortOrder": "DESC",
+            "paginationLimit": limit,
+            "paginationOffset": offset,
+        }
+        if table is not None:
+            check_table_name(table)
+            query["targetTableName"] = table
+
+        def read(page: Any) -> NewestPage:
+            rows = [mapping(row, "a job in a list") for row in _rows_of(page)]
+            jobs = [Job.from_api(row) for row in rows if part_of(row, "target").get("tableName") in wanted]
+            more = page.get("moreResultsAvailable") is True
+            if more and not rows:
+                raise _no_progress(offset)
+            newest, oldest = _first_created(rows), _first_created(reversed(rows))
+            return NewestPage([replace(job, raw={}) for job in jobs], newest, oldest, len(rows), more)
+
+        most = MAX_ACTIVE_PAGE if limit > MIN_PAGE_LIMIT else None
+        return self._get("jobs", params=query, retry=Retry.when(retry), read=read, most=most)
 
     def latest_job(self, table: str, job_type: str | None = None) -> Job | None:
         """Return the job that was created last for a table, by any user; ``None`` if the table has no job.
@@ -329,6 +391,12 @@ def _rows_of(page: Any) -> list[Any]:
     if not isinstance(rows, list):
         raise PolarisInvalidResponse(f"Polaris returned an invalid list of jobs: {repr(page)[:100]}")
     return rows
+
+
+def _first_created(rows: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return when the first of these jobs was created. Parsing a thousand timestamps would take 20 ms."""
+    created = (time_of(text_of(row.get("createdTimestamp"))) for row in rows)
+    return next((moment.timestamp() for moment in created if moment), None)
 
 
 def _values(values: str | Iterable[str] | None) -> list[str] | None:

@@ -350,6 +350,15 @@ class Job:
         return created.timestamp() if created else None
 
     @property
+    def completed_time(self) -> float | None:
+        """When a completed job completed, in seconds since the epoch. ``None`` if Polaris reports no such time.
+
+        Without a ``completedTimestamp``, it is the time of the last update by a user.
+        """
+        completed = time_of(self.completed_at) or time_of(self.last_updated_at)
+        return completed.timestamp() if completed and self.has_completed else None
+
+    @property
     def duration_seconds(self) -> float | None:
         """Seconds from start to completion. ``None`` if one of the timestamps is missing or invalid."""
         start, end = time_of(self.started_at), time_of(self.completed_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from airflow_provider_polaris.api.errors import (
     PolarisError,
@@ -33,14 +33,16 @@ class OutageTolerance:
     :param interval: the usual seconds between two polls.
     :param worked: whether a poll of this wait has succeeded before. In the first poll a 401 means a wrong key. Later
         the key may be in rotation.
+    :param polls: what the polls request. A 404 means that there is no such thing.
     :param unreachable_since: when the current outage began, in seconds since the epoch.
     :param unauthorized_since: when Polaris first rejected the key.
-    :param not_found_since: when Polaris first reported that there is no such job.
+    :param not_found_since: when Polaris first returned 404.
     """
 
     max_unreachable: float | None
     interval: float = 0.0
     worked: bool = False
+    polls: Literal["job", "project"] = "job"
     unreachable_since: float | None = None
     unauthorized_since: float | None = None
     not_found_since: float | None = None
@@ -122,7 +124,7 @@ class OutageTolerance:
         left = self.not_found_since + SECOND_CHECK_SECONDS - now
         if left > 0:
             return left
-        raise no_such_job(error)
+        raise no_such_job(error) if self.polls == "job" else no_such_project(error)
 
 
 def no_such_job(error: PolarisNotFound) -> PolarisJobNotFound:
@@ -130,6 +132,16 @@ def no_such_job(error: PolarisNotFound) -> PolarisJobNotFound:
     return PolarisJobNotFound(
         "Polaris has no such job\nThe job id or the project is wrong, or Polaris has removed the job\n"
         f"Of more than 5,000 finished batch jobs, Polaris removes those older than 90 days\n{error}",
+        status=error.status,
+        code=error.code,
+    )
+
+
+def no_such_project(error: PolarisNotFound) -> PolarisNotFound:
+    """Return the error that explains what a 404 to a list means."""
+    return type(error)(
+        "Polaris has no such project\n"
+        f"Check the project id: the extra project_id of the connection, or project_id of the task\n{error}",
         status=error.status,
         code=error.code,
     )

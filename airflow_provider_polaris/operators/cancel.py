@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
@@ -111,7 +112,7 @@ class PolarisCancelJobOperator(WaitingTask):
         deadline = clock.now() + self.timeout
         outcome = job_wait.judge(job) or job_wait.wait_until(deadline)
         if outcome is None:
-            raise self.timed_out(job_wait)
+            raise self.timed_out(partial(self.timeout_message, job_wait))
         return self.finish(outcome, context)
 
     def resume_job_wait(self, event: WaitEvent, context: Context) -> JobWait:  # noqa: ARG002

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
@@ -135,7 +136,7 @@ class PolarisCreateJobOperator(GatedTask):
                 self.defer_wait(job_wait, deadline_of(self, context, began, self.timeout), context)
             outcome = outcome or job_wait.wait_until(began + self.timeout)
             if outcome is None:
-                raise self.timed_out(job_wait)
+                raise self.timed_out(partial(self.timeout_message, job_wait))
             return self.finish(outcome, context)
         except AirflowTaskTimeout:  # execution_timeout: Airflow's alarm has interrupted this method
             if self._job_wait:

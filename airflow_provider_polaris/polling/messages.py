@@ -42,6 +42,20 @@ class AskList:
 
 
 @dataclass(frozen=True)
+class AskLoads:
+    """A request for one page of the list of all jobs, the newest first.
+
+    :param tables: the names of the tables whose loads are wanted. The client drops all other rows.
+    :param offset: how many jobs precede the page.
+    :param limit: the most jobs on the page.
+    """
+
+    tables: frozenset[str]
+    offset: int
+    limit: int
+
+
+@dataclass(frozen=True)
 class Notice(Generic[News]):
     """A message to a wait.
 

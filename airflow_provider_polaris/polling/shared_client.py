@@ -12,7 +12,7 @@ from typing import TypeVar
 from asgiref.sync import sync_to_async
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.client import ActivePage, PolarisClient
+from airflow_provider_polaris.api.client import ActivePage, NewestPage, PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
@@ -24,6 +24,7 @@ from airflow_provider_polaris.api.errors import (
 from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.hooks.polaris import load_connection
 from airflow_provider_polaris.polling.job_poller import JobPoller
+from airflow_provider_polaris.polling.loads_poller import LoadsPoller
 from airflow_provider_polaris.polling.threads import DaemonThreadPool
 
 T = TypeVar("T")
@@ -67,6 +68,7 @@ class SharedClient:
         #: When all earlier spare calls are paid for, in monotonic seconds.
         self._spare_paid_at = -math.inf
         self.poller = JobPoller(self)
+        self.loads_poller = LoadsPoller(self)
 
     def join(self) -> None:
         """Count one more trigger. Its first call looks the connection up again, which may have changed."""
@@ -87,6 +89,10 @@ class SharedClient:
     async def list_active(self, wanted: Container[str], offset: int, limit: int) -> ActivePage:
         """Request a page of the jobs that are not over, once."""
         return await self._call(lambda client: client.list_active(wanted, offset, limit, retry=False))
+
+    async def list_newest(self, wanted: Container[str], offset: int, limit: int) -> NewestPage:
+        """Request a page of all jobs, the newest first, once."""
+        return await self._call(lambda client: client.list_newest(wanted, offset=offset, limit=limit, retry=False))
 
     async def get_table(self, name: str) -> Table:
         """Request the table once."""

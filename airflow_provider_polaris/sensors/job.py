@@ -5,6 +5,7 @@ This module is cheap to import in a DAG file: it loads no HTTP library and no tr
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_polaris import clock
@@ -93,7 +94,7 @@ class PolarisJobSensor(GatedSensor):
             self.defer_wait(job_wait, deadline_of(self, context, self._began, self.timeout), context)
         if clock.now() >= self._began + self.timeout and not self.reschedule:
             # The message of Airflow's own timeout, which would come next, does not name the job.
-            raise self.timed_out(job_wait)
+            raise self.timed_out(partial(self.timeout_message, job_wait))
         return False
 
     def resume_job_wait(self, event: WaitEvent, context: Context) -> JobWait:  # noqa: ARG002

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from airflow_provider_polaris.sensors.job import PolarisJobSensor
+from airflow_provider_polaris.sensors.table import PolarisTableSensor
 
-__all__ = ["PolarisJobSensor"]
+__all__ = ["PolarisJobSensor", "PolarisTableSensor"]

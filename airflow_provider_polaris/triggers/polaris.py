@@ -1,8 +1,10 @@
-"""The triggers: wait in the triggerer until a job, or its table, ends the wait of a task."""
+"""The triggers: wait in the triggerer until a job, its table, or a load of a table ends the wait of a task."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -16,7 +18,14 @@ from airflow_provider_polaris.polling.poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient
 from airflow_provider_polaris.submission.trigger_kill import TriggerKill
 from airflow_provider_polaris.triggers.base import OneJobTrigger, PolarisTrigger
-from airflow_provider_polaris.waiting.crossing import JobTriggerArgs, TableSeen, TableTriggerArgs, TriggerArgs
+from airflow_provider_polaris.waiting.crossing import (
+    JobTriggerArgs,
+    LoadTriggerArgs,
+    TableSeen,
+    TableTriggerArgs,
+    TriggerArgs,
+)
+from airflow_provider_polaris.waiting.load_log import LoadLog
 from airflow_provider_polaris.waiting.progress_log import ProgressLog
 from airflow_provider_polaris.waiting.progress_report import next_report, read_progress
 
@@ -167,7 +176,69 @@ class PolarisTableTrigger(OneJobTrigger):
                 request.exception()  # retrieved, so that asyncio logs no unretrieved exception
 
 
+class PolarisLoadTrigger(PolarisTrigger[LoadLog]):
+    """Poll the lists of jobs until a table has a load that counts, or the deadline passes.
+
+    The triggers of one connection share each request for a list, whatever their tables. The trigger does not judge
+    the load: the gate stays on the worker. :class:`LoadTriggerArgs` describes the arguments.
+    """
+
+    class_path = "airflow_provider_polaris.triggers.polaris.PolarisLoadTrigger"
+    args_type = LoadTriggerArgs
+    args: LoadTriggerArgs
+    _found: Job | None = None
+
+    @staticmethod
+    def about(stored: Mapping[str, Any]) -> str:
+        """Return the table, as the beginning of a message."""
+        return f"Table {stored.get('table')!r}"
+
+    def start_log(self) -> LoadLog:
+        """Return the log of the wait. The worker has logged its beginning."""
+        log = LoadLog(self.args.choice, self.args.since, self.log, self.args.loads.refused)
+        log.mark_logged()
+        return log
+
+    def tolerance(self) -> OutageTolerance:
+        """Return which failed polls the wait tolerates."""
+        return replace(super().tolerance(), polls="project")
+
+    async def wait(
+        self, client: SharedClient, tolerance: OutageTolerance, progress: LoadLog
+    ) -> Literal["job", "timeout"]:
+        """Take notices of the shared poll until the table has a load, or the deadline passes."""
+        pace = self.pace()
+        first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
+        read_from = self.args.read_from.timestamp() if self.args.read_from else None
+        with client.loads_poller.subscribe(
+            self.args.choice, pace, self.deadline, read_from=read_from, running=self.args.running, first=first
+        ) as poll:
+            while True:
+                answer, silent_polls = await poll.next()
+                progress.add_silent_polls(silent_polls)
+                if isinstance(answer, PolarisApiError):
+                    delay = tolerance.failed(answer, clock.now())
+                    progress.failed(answer)
+                    if isinstance(answer, PolarisNotFound) and delay is not None:
+                        poll.check_in(delay)
+                elif answer:
+                    self._found = answer[0]
+                    return "job"
+                else:
+                    tolerance.succeeded()
+                    progress.list_polled()
+                if clock.now() >= self.deadline:
+                    return "timeout"
+
+    def seen(self, progress: LoadLog) -> dict[str, Any]:  # noqa: ARG002
+        """Return the load that was found, and the loads that the worker has refused."""
+        return {"job": self._found, "loads": self.args.loads}
+
+
 def trigger_for(args: TriggerArgs) -> PolarisTrigger[Any]:
     """Return the trigger that waits as the arguments say."""
-    kind = PolarisTableTrigger if isinstance(args, TableTriggerArgs) else PolarisJobTrigger
+    kind = next(kind for kind in _KINDS if kind.args_type is type(args))
     return kind(**args.to_dict())
+
+
+_KINDS: tuple[type[PolarisTrigger[Any]], ...] = (PolarisJobTrigger, PolarisTableTrigger, PolarisLoadTrigger)

@@ -7,7 +7,7 @@ an error names each key that is missing or has a wrong type.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
@@ -15,6 +15,7 @@ from airflow_provider_polaris.api.errors import PolarisError, error_from_dict, e
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.gate.decision import Condition, UntilOver
+from airflow_provider_polaris.gate.load_choice import LoadChoice, utc
 from airflow_provider_polaris.gate.options import Gate
 
 #: What a job's trigger waits for. ``over`` is the condition of a cancellation.
@@ -59,6 +60,18 @@ def _job(value: Any) -> Job:
         raise _WrongType("a job") from None
 
 
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise _WrongType("a list of texts")
+    return value
+
+
+def _moments(value: Any) -> dict[str, float]:
+    if not isinstance(value, dict) or not all(isinstance(moment, (int, float)) for moment in value.values()):
+        raise _WrongType("an object of numbers")
+    return value
+
+
 def _moment(value: Any) -> datetime:
     try:
         return datetime.fromisoformat(value)
@@ -79,8 +92,8 @@ def _plain(value: Any) -> Any:
         return value.to_event()
     if isinstance(value, PolarisError):
         return error_to_dict(value)
-    if isinstance(value, TableSeen):
-        return asdict(value)
+    if isinstance(value, (TableSeen, LoadsSeen)):
+        return value.to_dict()
     return value.isoformat() if isinstance(value, datetime) else value
 
 
@@ -94,7 +107,7 @@ class _Stored:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the stored form."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
+        return {known.name: _plain(getattr(self, known.name)) for known in fields(self)}  # type: ignore[arg-type]
 
     @classmethod
     def from_dict(cls: type[Stored], data: Any) -> Stored:
@@ -103,16 +116,16 @@ class _Stored:
             raise PolarisError(f"{cls._name} must be an object, not {clip(repr(data), 100)}")
         values: dict[str, Any] = {}
         faults = []
-        for field in fields(cls):  # type: ignore[arg-type]
-            if field.name not in data:
-                if field.default is MISSING:
-                    faults.append(f"{field.name!r} is missing")
+        for known in fields(cls):  # type: ignore[arg-type]
+            if known.name not in data:
+                if known.default is MISSING and known.default_factory is MISSING:
+                    faults.append(f"{known.name!r} is missing")
                 continue
-            value = data[field.name]
+            value = data[known.name]
             try:
-                values[field.name] = cls._readers[field.name](value)
+                values[known.name] = cls._readers[known.name](value)
             except _WrongType as error:
-                faults.append(f"{field.name!r} must be {error}, not {clip(repr(value), 100)}")
+                faults.append(f"{known.name!r} must be {error}, not {clip(repr(value), 100)}")
         if faults:
             raise PolarisError(f"{cls._name} cannot be read: {'; '.join(faults)}")
         return cls(**values)
@@ -213,6 +226,74 @@ class TableTriggerArgs(OneJobArgs):
 
 
 @dataclass(frozen=True)
+class LoadsSeen(_Stored):
+    """The loads of a table that a gate has refused. The wait for a load continues after them.
+
+    :param after: loads that completed before this moment are judged; ``None`` if no load was refused.
+    :param passed_over: the ids of the refused loads that completed after that moment, and when each completed, in
+        seconds since the epoch.
+    :param refused: the number of loads that were refused.
+    :param last_refusal: why the last of them was refused, as a line.
+    """
+
+    after: datetime | None = None
+    passed_over: dict[str, float] = field(default_factory=dict)
+    refused: int = 0
+    last_refusal: str | None = None
+
+    _name: ClassVar[str] = "The refused loads"
+    _readers: ClassVar[dict[str, Reader]] = {
+        "after": _optional(_moment),
+        "passed_over": _moments,
+        "refused": _count,
+        "last_refusal": _optional(_text),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadTriggerArgs(TriggerArgs):
+    """A deferred wait for a load of a table.
+
+    :param table: the name of the table.
+    :param completed_after: a load counts if it completed at this moment or later.
+    :param job_types: the types of jobs that count as loads.
+    :param read_from: the worker has seen all jobs that were created before this moment of the service's clock; ``None``
+        if it does not know such a moment.
+    :param running: the ids of the jobs of the table that were not over.
+    :param loads: the loads that the worker has refused.
+    """
+
+    table: str
+    completed_after: datetime
+    job_types: list[str]
+    read_from: datetime | None = None
+    running: list[str] = field(default_factory=list)
+    loads: LoadsSeen = field(default_factory=LoadsSeen)
+
+    _readers: ClassVar[dict[str, Reader]] = {
+        **TriggerArgs._readers,
+        "table": _text,
+        "completed_after": _moment,
+        "job_types": _texts,
+        "read_from": _optional(_moment),
+        "running": _texts,
+        "loads": LoadsSeen.from_dict,
+    }
+
+    @property
+    def since(self) -> str:
+        """The moment after which a load counts, for a person."""
+        return utc(self.completed_after)
+
+    @property
+    def choice(self) -> LoadChoice:
+        """The loads for which the trigger waits."""
+        passed_over = frozenset(self.loads.passed_over)
+        after = self.loads.after or self.completed_after
+        return LoadChoice(self.table, after, frozenset(self.job_types), passed_over)
+
+
+@dataclass(frozen=True)
 class TableSeen(_Stored):
     """The state of a job's table at the trigger's last poll.
 
@@ -235,6 +316,7 @@ class WaitEvent(_Stored):
     :param deadline: when the wait ends, for a task that defers again; ``None`` only if the trigger could not read its
         arguments.
     :param job: the job as last seen.
+    :param loads: the loads that the gate had refused before, if the wait is for a load.
     :param error: why the wait cannot continue.
     :param failing: an outage that has not ended (:meth:`OutageTolerance.to_dict`).
     :param trouble: why the last poll failed; ``None`` if the last poll succeeded.
@@ -244,6 +326,7 @@ class WaitEvent(_Stored):
     deadline: float | None = None
     job: Job | None = None
     table: TableSeen | None = None
+    loads: LoadsSeen | None = None
     error: PolarisError | None = None
     failing: dict[str, Any] | None = None
     trouble: str | None = None
@@ -256,6 +339,7 @@ class WaitEvent(_Stored):
         "deadline": _optional(_number),
         "job": _optional(_job),
         "table": _optional(TableSeen.from_dict),
+        "loads": _optional(LoadsSeen.from_dict),
         "error": _optional(error_from_dict),
         "failing": _optional(_dict),
         "trouble": _optional(_text),

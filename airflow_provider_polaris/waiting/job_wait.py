@@ -144,6 +144,8 @@ class JobWait:
         self._progress_reader = ProgressReader(hook, job_id)
         self._began = clock.monotonic()
         self._report_due = next_report(0.0)
+        #: How long late counters are read again.
+        self.settle_seconds = SETTLE_SECONDS
         #: Whether the job's response is too large, so that a cancellation polls only the status.
         self.polls_status = False
         self._readiness: Readiness | None = None
@@ -310,7 +312,7 @@ class JobWait:
         :raises PolarisTransientError: if Polaris cannot be reached. In an outage that is known, the first failure
             raises, so that each poll sends one request for the counters.
         """
-        give_up_at = clock.now() + min(SETTLE_SECONDS, 3 * self.interval)
+        give_up_at = clock.now() + min(self.settle_seconds, 3 * self.interval)
         is_new = self.tolerance.max_unreachable is not None and self.tolerance.unreachable_since is None
         while True:
             details = self._read_details(job)

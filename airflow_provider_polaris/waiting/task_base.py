@@ -6,6 +6,7 @@ This module is cheap to import in a DAG file: imports that only a running task n
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock
@@ -27,13 +28,14 @@ from airflow_provider_polaris.waiting.deferral import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Literal
 
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.gate.options import Gate
+    from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.waiting.crossing import TriggerArgs, WaitEvent, WaitFor
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
@@ -91,14 +93,7 @@ class WaitingTask(LinksToJob, BaseOperator):
     @called_by_airflow
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
-        from airflow_provider_polaris.waiting.crossing import WaitEvent
-
-        try:
-            seen = WaitEvent.from_dict(event)
-        except PolarisError as error:
-            job = getattr(self, "job_id", None) or "of this task"
-            hint = "The worker and the triggerer may run different releases of this provider"
-            raise PolarisError(sentences(f"Job {job}: {error}", hint)) from None
+        seen = self.read_event(event, f"Job {getattr(self, 'job_id', None) or 'of this task'}")
         job_wait = self.resume_job_wait(seen, context)
         self.note_job_url(job_wait.hook, job_wait.job_id)
         if seen.error and seen.outcome == "error":
@@ -108,7 +103,21 @@ class WaitingTask(LinksToJob, BaseOperator):
             return self.finish(outcome, context)
         if seen.outcome != "timeout" and seen.deadline is not None and clock.now() < seen.deadline:
             self.defer_wait(job_wait, seen.deadline, context)
-        raise self.timed_out(job_wait, deferred=True)
+        raise self.timed_out(partial(self.timeout_message, job_wait), deferred=True)
+
+    def read_event(self, event: Any, about: str) -> WaitEvent:
+        """Return the event of the trigger.
+
+        :param about: what the task waits for, as the beginning of a message.
+        :raises PolarisError: if the event cannot be read.
+        """
+        from airflow_provider_polaris.waiting.crossing import WaitEvent
+
+        try:
+            return WaitEvent.from_dict(event)
+        except PolarisError as error:
+            hint = "The worker and the triggerer may run different releases of this provider"
+            raise PolarisError(sentences(f"{about}: {error}", hint)) from None
 
     def resume_job_wait(self, event: WaitEvent, context: Context) -> JobWait:
         """Return the wait of a task that continues after a deferral."""
@@ -148,16 +157,10 @@ class WaitingTask(LinksToJob, BaseOperator):
         """Defer until the job, or its table, ends the wait. The task continues in :meth:`execute_complete`."""
         from airflow_provider_polaris.waiting.crossing import JobTriggerArgs, TableTriggerArgs
 
-        wait: dict[str, Any] = {
+        wait = {
             "job_id": job_wait.job_id,
-            "polaris_conn_id": self.polaris_conn_id,
-            "project_id": self.project_id,
-            "poll_interval": job_wait.interval,
-            "deadline": deadline,
-            "max_unreachable": job_wait.tolerance.max_unreachable,
-            "failing": job_wait.tolerance.to_dict(clock.now()),
             "last_job": job_wait.progress.last,
-            **self.backoff(),
+            **self.trigger_options(job_wait.tolerance, job_wait.interval, deadline),
         }
         args: TriggerArgs
         if job_wait.loaded:
@@ -172,20 +175,40 @@ class WaitingTask(LinksToJob, BaseOperator):
                 logical_date=getattr(context.get("dag_run"), "logical_date", None) if self.cancel_on_kill else None,
                 **wait,
             )
-        schedule = describe_schedule(job_wait.interval, deadline)
-        self.log.info("Waiting for the %s in the triggerer: %s", awaited, schedule)
-        self.defer(trigger=self.trigger_for(args), method_name="execute_complete", timeout=backstop(deadline))
+        self.defer_with(args, f"the {awaited}")
+
+    def trigger_options(self, tolerance: OutageTolerance, interval: float, deadline: float) -> dict[str, Any]:
+        """Return the arguments that every trigger has."""
+        return {
+            "polaris_conn_id": self.polaris_conn_id,
+            "project_id": self.project_id,
+            "poll_interval": interval,
+            "deadline": deadline,
+            "max_unreachable": tolerance.max_unreachable,
+            "failing": tolerance.to_dict(clock.now()),
+            **self.backoff(),
+        }
+
+    def defer_with(self, args: TriggerArgs, awaited: str) -> NoReturn:
+        """Defer with these arguments.
+
+        :param awaited: what the trigger waits for, for the log.
+        """
+        schedule = describe_schedule(args.poll_interval, args.deadline)
+        self.log.info("Waiting for %s in the triggerer: %s", awaited, schedule)
+        self.defer(trigger=self.trigger_for(args), method_name="execute_complete", timeout=backstop(args.deadline))
         raise AssertionError("defer() raises")
 
-    def timed_out(self, job_wait: JobWait, *, deferred: bool = False) -> BaseException:
+    def timed_out(self, message_of: Callable[[str, float], str], *, deferred: bool = False) -> BaseException:
         """Return the error for a wait whose time is over.
 
+        :param message_of: returns the message, from the option that has ended the wait and its seconds.
         :param deferred: whether the wait was deferred. On a worker Airflow itself enforces ``execution_timeout``.
         """
         limit = execution_limit(self, self.timeout) if deferred else None
         if limit is not None:
-            return AirflowTaskTimeout(self.timeout_message(job_wait, "execution_timeout", limit))
-        return self.timeout_error(self.timeout_message(job_wait, "timeout", self.timeout))
+            return AirflowTaskTimeout(message_of("execution_timeout", limit))
+        return self.timeout_error(message_of("timeout", self.timeout))
 
     def timeout_message(self, job_wait: JobWait, option: str, limit: float) -> str:
         """End the wait for the job. Return the limit that passed, the job's last known state, and what happens to it.
@@ -262,6 +285,7 @@ class GatedTask(WaitingTask):
         deferrable: bool,
         sees_whole_wait: bool = True,
         hook: PolarisHook | None = None,
+        gate: Gate | None = None,
     ) -> JobWait:
         """Check the rendered options, and return the wait. Nothing is sent.
 
@@ -275,7 +299,7 @@ class GatedTask(WaitingTask):
 
         self.check_options()
         job_id = check_id(job_id, "job_id")
-        gate = self.read_gate()
+        gate = gate or self.read_gate()
         interval: float = getattr(self, self.interval_option)
         tolerance = OutageTolerance(self.max_unreachable if sees_whole_wait else None, interval)
         hook = hook or PolarisHook(self.polaris_conn_id, self.project_id)
