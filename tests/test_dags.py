@@ -201,6 +201,19 @@ def test_the_latest_example_waits_for_the_newest_job_of_its_table(polaris):
     assert result.xcom("report") == "orders_by_hand was loaded at 2026-11-01T00:00:09Z"
 
 
+def test_the_table_example_waits_for_the_load_of_its_day(polaris):
+    polaris.add_job(
+        executionStatus="completed",
+        type="batch",
+        metrics={"numRowsProcessed": 1},
+        target={"type": "table", "tableName": "orders_by_night"},
+        completedTimestamp=f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}",
+    )
+    result = run_dag(load_dag("polaris_table"), {"table": "orders_by_night"})
+    assert result.tasks == {"gate": "success", "report": "success"}
+    assert result.xcom("report").startswith("orders_by_night was loaded at 2")
+
+
 def run_pipeline(folder):
     """Run the example with the files of a folder."""
     dag = load_dag("polaris_pipeline")

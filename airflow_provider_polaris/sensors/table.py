@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.waiting.load_wait import LoadWait
 
 
+#: The types of jobs that count as loads by default.
+LOADS = ("batch", "sql")
+
+
 class PolarisTableSensor(GatedSensor):
     """Run downstream tasks only when a table of Imply Polaris has a good load, whoever started that load.
 
@@ -70,14 +74,14 @@ class PolarisTableSensor(GatedSensor):
         *,
         table: str,
         completed_after: datetime | str = "{{ data_interval_end }}",
-        job_types: str | Iterable[str] = ("batch", "sql"),
+        job_types: str | Iterable[str] = LOADS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.table = table
         self.completed_after = completed_after
         self.job_types = job_types
-        if job_types != ("batch", "sql"):
+        if job_types is not LOADS:
             from airflow_provider_polaris.gate.load_choice import read_job_types
 
             with no_retry_of_wrong_options():  # not templated: the error appears when the DAG file is parsed

@@ -24,7 +24,7 @@ from airflow_provider_polaris.gate.decision import Condition, Decision, UntilOve
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
-from airflow_provider_polaris.waiting.progress_log import Log, ProgressLog
+from airflow_provider_polaris.waiting.progress_log import Log, PollLog, ProgressLog
 from airflow_provider_polaris.waiting.progress_report import ProgressReader, next_report
 
 T = TypeVar("T")
@@ -145,12 +145,23 @@ class JobWait:
         self._began = clock.monotonic()
         self._report_due = next_report(0.0)
         #: How long late counters are read again.
-        self.settle_seconds = SETTLE_SECONDS
+        self._settle_seconds = SETTLE_SECONDS
         #: Whether the job's response is too large, so that a cancellation polls only the status.
         self.polls_status = False
         self._readiness: Readiness | None = None
         #: The outcome of the job, while the wait for its table continues.
         self._job_outcome: Outcome | None = None
+
+    def begin_from_list(self, log: PollLog, *, is_settled: bool) -> None:
+        """Continue a wait whose job a list has shown.
+
+        :param log: counts the polls of the list.
+        :param is_settled: whether the counters of the job do not change any more.
+        """
+        self.tolerance.job_exists()
+        self.progress.add_silent_polls(log.polls, log.failed_polls)
+        if is_settled:
+            self._settle_seconds = 0.0
 
     def poll(self) -> Outcome | None:
         """Poll once. Return the outcome, or ``None`` to continue. Raise if the wait cannot continue."""
@@ -312,7 +323,7 @@ class JobWait:
         :raises PolarisTransientError: if Polaris cannot be reached. In an outage that is known, the first failure
             raises, so that each poll sends one request for the counters.
         """
-        give_up_at = clock.now() + min(self.settle_seconds, 3 * self.interval)
+        give_up_at = clock.now() + min(self._settle_seconds, 3 * self.interval)
         is_new = self.tolerance.max_unreachable is not None and self.tolerance.unreachable_since is None
         while True:
             details = self._read_details(job)

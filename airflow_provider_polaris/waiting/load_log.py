@@ -7,6 +7,7 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.api.models import MAX_SUBJECT
 from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.gate.load_choice import LoadChoice
+from airflow_provider_polaris.waiting.crossing import WaitEvent
 from airflow_provider_polaris.waiting.progress_log import Log, PollLog
 
 
@@ -28,6 +29,16 @@ class LoadLog(PollLog):
         """Record a list of loads that was read, and has no good load."""
         self.polls += 1
         self._answered("loads", self.refused, f"{self.known}. {self.about}", warn=False)
+
+    def load_refused(self) -> None:
+        """Count a load that the gate has refused."""
+        self.refused += 1
+
+    def resume_event(self, event: WaitEvent) -> None:
+        """Continue from a trigger's event."""
+        self.refused = event.loads.refused if event.loads else 0
+        self.trouble = event.trouble
+        self.add_silent_polls(event.polls, event.failed_polls)
 
     def mark_logged(self) -> None:
         """Log the next time only what changes from now on: another process has logged the beginning of the wait."""

@@ -92,13 +92,12 @@ class LoadWait:
         """Continue after a deferral. Return the outcome of the event's load if it is good, ``None`` to continue."""
         self.loads = event.loads or LoadsSeen()
         self._passed_over = dict(self.loads.passed_over)
-        self.log.refused = self.loads.refused
         self._narrow()
         if event.job is None:
             self._list_tolerance.resume(event.failing, clock.now())
-            self.log.trouble = event.trouble
-            self.log.polls, self.log.failed_polls = event.polls, event.failed_polls
+            self.log.resume_event(event)
             return None
+        self.log.resume_event(replace(event, polls=0, failed_polls=0))  # the load counts these polls
         job, candidate = event.job, self._begin(event.job)
         candidate.progress.resume_event(event)
         candidate.tolerance.resume(event.failing, clock.now())
@@ -109,11 +108,8 @@ class LoadWait:
 
     def _begin(self, job: Job) -> JobWait:
         candidate = self.candidate = self._start_job_wait(job.id)
-        candidate.tolerance.worked = True
-        candidate.progress.add_silent_polls(self.log.polls)
-        candidate.progress.failed_polls += self.log.failed_polls
-        if clock.now() - (job.completed_time or 0.0) > SETTLED_SECONDS:
-            candidate.settle_seconds = 0.0
+        is_settled = clock.now() - (job.completed_time or 0.0) > SETTLED_SECONDS
+        candidate.begin_from_list(self.log, is_settled=is_settled)
         return candidate
 
     def _judge(self, judge: Callable[[], Outcome | None]) -> Outcome | None:
@@ -135,7 +131,7 @@ class LoadWait:
         self.candidate = None
         completed = (job and job.completed_time) or self.completed_after.timestamp()
         self._passed_over[job_id] = completed
-        self.log.refused = self.loads.refused + 1
+        self.log.load_refused()
         after = max(self.completed_after.timestamp(), completed - OVERLAP_SECONDS)
         self.loads = LoadsSeen(
             after=datetime.fromtimestamp(after, timezone.utc),
@@ -165,7 +161,7 @@ class LoadWait:
         self._list_tolerance.succeeded()
         loads = self._choice.of(jobs)
         if loads:
-            self.log.polls += 1
+            self.log.add_silent_polls(1)
         else:
             self.log.list_polled()
         return loads

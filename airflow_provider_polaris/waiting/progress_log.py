@@ -54,9 +54,10 @@ class PollLog:
         if self._is_due("trouble", (type(error), getattr(error, "status", None))):
             self.log.warning("%s. %s. %s", self._explain_trouble(error), str(error).rstrip("."), self.about)
 
-    def add_silent_polls(self, polls: int) -> None:
-        """Count polls that brought no news."""
+    def add_silent_polls(self, polls: int, failed: int = 0) -> None:
+        """Count polls that brought no news, and polls that failed."""
         self.polls += polls
+        self.failed_polls += failed
 
     def explain(self, error: PolarisApiError) -> PolarisApiError:
         """Return the error that ends the wait: of the same type, with what is last known."""
@@ -150,8 +151,7 @@ class ProgressLog(PollLog):
         self.resume(event.job)
         self.table = event.table.seen if event.table else ""
         self.trouble = event.trouble
-        self.polls += event.polls
-        self.failed_polls += event.failed_polls
+        self.add_silent_polls(event.polls, event.failed_polls)
 
     @property
     def is_over(self) -> bool:
