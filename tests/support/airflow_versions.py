@@ -90,7 +90,7 @@ class FakeTaskInstance(SimpleNamespace):
 def a_dag(**options: Any) -> Any:
     """Return a DAG with a name of its own."""
     begin = datetime(2026, 11, 1, tzinfo=timezone.utc)
-    return DAG(f"d{uuid.uuid4().hex}", schedule=None, start_date=begin, catchup=False, **options)
+    return DAG(f"d{uuid.uuid4().hex}", **{"schedule": None, "start_date": begin, "catchup": False, **options})
 
 
 def context_of(ti: FakeTaskInstance) -> Any:
