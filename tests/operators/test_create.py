@@ -319,10 +319,12 @@ def test_a_row_without_a_valid_time_still_fails_the_job(polaris):
     assert "null_timestamp" in str(outcome.error)
 
 
-def test_an_interval_without_a_row_is_refused(polaris):
-    outcome = Task().run(load_days(*day_of(FIRST, "Oslo")), interval=f"{SECOND}/P1D", **LONG)
+def test_an_interval_without_a_row_is_empty_then_and_is_refused(polaris, hook):
+    assert Task().run(load_days(*day_of(FIRST, "Oslo")), interval=f"{FIRST}/P1D", **LONG).kind == "success"
+    outcome = Task().run(load_days(*day_of(SECOND, "Rome")), interval=f"{FIRST}/P1D", **LONG)
     assert outcome.kind == "PolarisGateRefused"
     assert "no_rows_found" in str(outcome.error)
+    assert days_of(hook) == {}
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def yesterday():
     ("schedule", "interval"),
     [
         (CronDataIntervalTimetable("@daily", timezone="UTC"), DATA_INTERVAL),
-        (CronDataIntervalTimetable("@daily", timezone="UTC"), "{{ data_interval_start | ds }}/P1D"),
+        (CronDataIntervalTimetable("@daily", timezone="UTC"), "{{ data_interval_start.date() }}/P1D"),
         (CronDataIntervalTimetable("@daily", timezone="UTC"), "P1D/{{ data_interval_end }}"),
         ("@daily", "P1D/{{ data_interval_end.start_of('day') }}"),
     ],
