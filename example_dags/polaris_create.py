@@ -4,8 +4,7 @@
 the job of the previous try. The event of its outlet carries the job and its counters. ``polaris_report`` is scheduled
 on the outlet and reads them.
 
-The project needs the files of ``example_dags/data`` in the repository of the provider. There, ``make demo`` uploads
-them and runs this DAG.
+The project needs the files of ``example_dags/data`` in the repository of the provider.
 """
 
 from __future__ import annotations

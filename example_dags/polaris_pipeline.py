@@ -1,7 +1,7 @@
 """Load an hour from object storage, check it with SQL, and start other DAGs with it.
 
-``upload`` sends the files of the hour, and finds those that an earlier try has sent. ``load`` replaces the hour, so
-that a second run changes nothing, and leaves out the rows of other hours. ``check`` queries the table once. Only if it
+``upload`` sends the files, and finds those that an earlier try has sent. ``load`` replaces the hour, so that a second
+run changes nothing, and leaves out the rows of other hours. ``check`` queries the table once. Only if it
 passes, the event of its outlet starts the DAGs that are scheduled on the asset. ``clean_up`` deletes the files, also
 after a load that failed: uploaded files never expire.
 """
@@ -9,6 +9,8 @@ after a load that failed: uploaded files never expire.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 try:
     from airflow.sdk import DAG, Asset, Param
@@ -25,11 +27,12 @@ from airflow_provider_polaris.operators.polaris import (
 )
 
 COLUMNS = {"timestamp": "string", "order_id": "string", "country": "string", "items": "long", "amount": "double"}
-HOUR = "{{ logical_date.strftime('%Y-%m-%dT%H:00:00Z') }}"
+HOUR = "{{ data_interval_start | ts }}/{{ data_interval_end | ts }}"
 
 with DAG(
     "polaris_pipeline",
-    schedule="@hourly",
+    # On Airflow 3, a run of "@hourly" has no data interval.
+    schedule=CronDataIntervalTimetable("@hourly", timezone="UTC"),
     start_date=datetime(2026, 11, 1, tzinfo=timezone.utc),
     catchup=False,
     description="Load an hour from object storage, check it with SQL, and start other DAGs with it",
@@ -44,9 +47,15 @@ with DAG(
         ),
     },
 ):
-    upload = PolarisUploadOperator(task_id="upload", source="{{ params.source }}", name=f"orders/{HOUR}/", retries=2)
+    upload = PolarisUploadOperator(
+        task_id="upload",
+        source="{{ params.source }}",
+        name="orders/{{ data_interval_start | ts_nodash }}/",
+        retries=2,
+    )
     load = PolarisCreateJobOperator(
         task_id="load",
+        interval=HOUR,
         deferrable=True,
         poll_interval=2,
         timeout=timedelta(hours=1),
@@ -55,17 +64,15 @@ with DAG(
         wait_until_available=True,  # the check must see all rows
         job_spec={
             "type": "batch",
-            "ingestionMode": "replace",
             "createTableIfNotExists": True,
             "partitionedBy": "hour",
-            "target": {"type": "table", "tableName": "orders_by_hour", "intervals": [f"{HOUR}/PT1H"]},
+            "target": {"type": "table", "tableName": "orders_by_hour"},
             "source": {
                 "type": "uploaded",
                 "fileList": upload.output["names"],
                 "formatSettings": {"format": "nd-json"},
                 "inputSchema": [{"name": name, "dataType": kind} for name, kind in COLUMNS.items()],
             },
-            "filterExpression": f"""TIME_IN_INTERVAL(TIME_PARSE("timestamp"), '{HOUR}/PT1H')""",
             "mappings": [{"columnName": "__time", "expression": 'TIME_PARSE("timestamp")'}]
             + [{"columnName": name, "expression": f'"{name}"'} for name in COLUMNS if name != "timestamp"],
         },
@@ -73,7 +80,7 @@ with DAG(
     check = PolarisTableCheckOperator(
         task_id="check",
         table="orders_by_hour",
-        partition_clause=f"TIME_IN_INTERVAL(__time, '{HOUR}/PT1H')",
+        partition_clause=f"TIME_IN_INTERVAL(__time, '{HOUR}')",
         checks={
             "has_rows": {"check_statement": "COUNT(*) > 0"},
             "has_countries": {"check_statement": "country IS NOT NULL"},

@@ -1,4 +1,4 @@
-"""Run the load example through Airflow, and write the result from Airflow's database to a JSON file.
+"""Run a day of polaris_backfill through Airflow, and write the result from Airflow's database to a JSON file.
 
 python scripts/run_dag.py CONF_AS_JSON RESULT.json
 """
@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from airflow import __version__ as airflow_version
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "example_dags"
+#: The end of the day of which a run loads the orders.
+DAY_IS_OVER = datetime(2026, 11, 2, tzinfo=timezone.utc)
 
 
 def load_dag(dag_id: str) -> Any:
@@ -26,6 +29,19 @@ def load_dag(dag_id: str) -> Any:
     if bag.import_errors:
         raise ImportError(str(bag.import_errors))
     return bag.dags[dag_id]
+
+
+def run_at(dag: Any, conf: dict[str, Any] | None = None, moment: datetime | None = None) -> Any:
+    """Run a DAG through Airflow, and return its run.
+
+    :param moment: the logical date, by default now. The data interval is the last one that is over at that time.
+    """
+    if not airflow_version.startswith("2."):
+        return dag.test(run_conf=conf, **({} if moment is None else {"logical_date": moment}))
+    # Airflow deletes an earlier run of the same date, and needs the table to which the notes of a run refer.
+    import airflow.providers.fab.auth_manager.models  # noqa: F401
+
+    return dag.test(run_conf=conf, execution_date=moment)
 
 
 def states_of(run: Any) -> dict[str, str]:
@@ -47,19 +63,17 @@ def xcom_of(run: Any, task_id: str, key: str = "return_value") -> Any:
 
 
 def main(conf: str, result: str) -> None:
-    """Run the load. If it succeeds, run the DAG that is scheduled on it."""
-    load = load_dag("polaris_create").test(run_conf=json.loads(conf))
-    (ti,) = load.get_task_instances()
+    """Run the day."""
+    dag = load_dag("polaris_backfill")
+    dag.get_task("load").wait_until_available = False  # it would take 30 s, and local rows can be queried at once
+    run = run_at(dag, json.loads(conf), DAY_IS_OVER)
+    ended = next(ti.end_date for ti in run.get_task_instances() if ti.task_id == "load")
     seen = {
-        "tasks": states_of(load),
-        "job_id": xcom_of(load, "load", "job_id"),
-        "metrics": xcom_of(load, "load", "metrics"),
-        "ended": ti.end_date.isoformat(),
+        "tasks": states_of(run),
+        "job_id": xcom_of(run, "load", "job_id"),
+        "metrics": xcom_of(run, "load", "metrics"),
+        "ended": ended.isoformat(),
     }
-    if seen["tasks"]["load"] == "success":
-        report = load_dag("polaris_report").test()
-        seen["tasks"] |= states_of(report)
-        seen["report"] = "\n".join(xcom_of(report, "report"))
     Path(result).write_text(json.dumps(seen))
 
 

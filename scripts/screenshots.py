@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "pictures"
 #: The picture of the demo, and the width of its terminal in characters.
 DEMO = FOLDER / "demo.svg"
-COLUMNS = 100
+COLUMNS = 80
 TIDY = r"""
 () => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
@@ -171,14 +171,13 @@ def draw_demo() -> str:
 
 def tidy_demo(text: str) -> str:
     """Replace what differs between two runs of the demo: the port, the ids, the times and the number of polls."""
-    ids = dict.fromkeys(re.findall(r"[0-9a-f]{8}-[0-9a-f-]{27}", text))
-    for job_id, fixed in zip(ids, JOBS.values(), strict=False):
-        text = text.replace(job_id, fixed).replace(job_id[:8], fixed[:8])
+    ids = dict.fromkeys(re.findall(r"\b[0-9a-f]{8}(?=-[0-9a-f]{4}-| is )", text))
+    for short, fixed in zip(ids, JOBS.values(), strict=False):
+        text = re.sub(rf"{short}-[0-9a-f-]{{27}}", fixed, text).replace(short, fixed[:8])
     text = re.sub(r"127\.0\.0\.1:\d+", "127.0.0.1:8080", text)
-    for line, seconds in (("airflow db", " 7.0"), ("airflow dags", " 6.0"), ("job", "21.0")):
+    for line, seconds in (("airflow db", " 5.0"), ("airflow dags", " 5.0"), ("job", "18.0")):
         text = re.sub(rf" *[\d.]+ s  {line}", f"    {seconds} s  {line}", text)
-    text = re.sub(r"[\d.]+ s, deferred to the triggerer; \d+ polls", "8.0 s, deferred to the triggerer; 6 polls", text)
-    return re.sub(r"after [\d.]+ s", "after 6.0 s", text)
+    return re.sub(r"[\d.]+ s, deferred to the triggerer; \d+ polls", "6.0 s, deferred to the triggerer; 5 polls", text)
 
 
 if __name__ == "__main__":

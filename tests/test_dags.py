@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -224,7 +225,7 @@ def run_pipeline(folder):
 @pytest.mark.parametrize("amount", [9.5, 0.0], ids=["good", "refused by the check"])
 def test_the_pipeline_example_loads_checks_and_cleans_up(polaris, tmp_path, amount):
     """The test may run at the end of an hour, so that the files have rows of three hours."""
-    hour = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+    hour = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)
     for number in range(-1, 2):
         row = {"timestamp": f"{hour + timedelta(hours=number):%Y-%m-%dT%H:%M:%SZ}", "country": "CH", "amount": amount}
         (tmp_path / f"{number}.json").write_text(f"{json.dumps(row)}\n" * 5)
@@ -235,6 +236,59 @@ def test_the_pipeline_example_loads_checks_and_cleans_up(polaris, tmp_path, amou
         metrics = result.xcom("load", "metrics")
         assert (metrics["numRowsPersisted"], metrics["numRowsProcessed"]) == (5, 5)
     assert not [name for name in polaris._store.files if name.startswith("orders/")]
+
+
+def run_day(folder, day, **params):
+    """Run the example for a day of November 2026, with the files of a folder."""
+    dag = load_dag("polaris_backfill")
+    dag.get_task("load").wait_until_available = False  # it would take 30 s
+    moment = datetime(2026, 11, day + 1, tzinfo=timezone.utc)
+    return run_dag(dag, {"folder": str(folder), **params}, moment)
+
+
+def rows_by_day(hook):
+    query = "SELECT TIME_FLOOR(__time, 'P1D'), COUNT(*) FROM orders_by_day GROUP BY 1 ORDER BY 1"
+    return {row[0][:10]: row[1] for row in hook.query(query).rows}
+
+
+ALL_PASS = {"upload": "success", "load": "success", "check": "success", "clean_up": "success"}
+
+
+def test_the_backfill_example_loads_days_in_any_order_and_a_day_twice(polaris, hook):
+    loaded = {}
+    for day in (2, 1, 2):
+        result = run_day(EXAMPLES / "data", day)
+        assert result.tasks == ALL_PASS
+        loaded[f"2026-11-{day:02}"] = result.xcom("load", "metrics")["numRowsPersisted"]
+        assert rows_by_day(hook) == loaded
+    assert loaded == {"2026-11-01": 11_997, "2026-11-02": 11_996}
+    jobs = [job for job in polaris._store.jobs.values() if job.table == "orders_by_day"]
+    assert len(jobs) == 3, "the second run of a day loads the day again"
+    assert not polaris._store.files
+
+
+def test_the_backfill_example_takes_only_the_rows_of_its_day(polaris, hook, tmp_path):
+    rows = [{"timestamp": f"2026-11-0{day}T10:00:00Z", "order_id": f"o-{day}"} for day in (1, 2, 3)]
+    text = gzip.compress("".join(f"{json.dumps(row)}\n" for row in rows).encode())
+    for day in (1, 2):
+        (tmp_path / f"orders-2026-11-0{day}-late.json.gz").write_bytes(text)
+        assert run_day(tmp_path, day).tasks == ALL_PASS
+    assert rows_by_day(hook) == {"2026-11-01": 1, "2026-11-02": 1}
+
+
+def test_the_backfill_example_refuses_a_day_that_lost_rows(polaris):
+    result = run_day(EXAMPLES / "data", 1, max_rows_skipped_by_error=0)
+    assert result.tasks == {"upload": "success", "load": "failed", "check": "upstream_failed", "clean_up": "success"}
+    assert not polaris._store.files
+
+
+def test_the_backfill_example_needs_the_files_of_its_day(polaris, tmp_path):
+    dag = load_dag("polaris_backfill")
+    dag.get_task("upload").retries = 0
+    moment = datetime(2026, 11, 2, tzinfo=timezone.utc)
+    result = run_dag(dag, {"folder": str(tmp_path)}, moment)
+    assert (result.tasks["upload"], result.tasks["load"]) == ("failed", "upstream_failed")
+    assert not polaris._store.jobs
 
 
 def test_a_load_that_fails_in_the_pipeline_example_still_cleans_up(polaris, tmp_path):

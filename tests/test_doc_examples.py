@@ -49,7 +49,7 @@ def sdk(monkeypatch):
 
 
 @pytest.fixture
-def story(polaris, monkeypatch, tmp_path, sdk):
+def story(polaris, hook, monkeypatch, tmp_path, sdk):
     """The names that the invisible blocks of a page use."""
     monkeypatch.chdir(tmp_path)
 
@@ -66,6 +66,7 @@ def story(polaris, monkeypatch, tmp_path, sdk):
         "AIRFLOW_3": AIRFLOW_3,
         "polaris": polaris,
         "run": run,
+        "query": lambda sql: [list(row) for row in hook.query(sql).rows],
         "rows_of": lambda table: caller_of(polaris)("GET", f"tables/{table}").json()["totalRows"],
         "statuses": lambda: [job.status for job in polaris._store.jobs.values()],
     }

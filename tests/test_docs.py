@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import importlib
 import inspect
 import os
@@ -17,6 +18,7 @@ from airflow_provider_polaris import exceptions
 from airflow_provider_polaris._compat import AirflowFailException
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
+from scripts.demo import EXPECTED
 from scripts.diagram import PICTURE, draw
 from scripts.screenshots import DEMO, PICTURES
 from tests.support.imports import PACKAGE, ROOT, import_graph
@@ -53,6 +55,12 @@ def test_a_command_makes_each_picture():
     made = {PICTURE.name, DEMO.name, "waits.svg", *(picture.path.name for picture in PICTURES)}
     assert shown == made
     assert {path.name for path in (DOCS / "pictures").iterdir()} == made
+
+
+def test_the_picture_of_the_demo_shows_the_expected_result():
+    text = html.unescape(re.sub(r"<[^>]+>", "", DEMO.read_text())).replace("\N{NO-BREAK SPACE}", " ")
+    assert EXPECTED in text
+    assert all(f"{step}. " in text for step in range(1, 6))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""Read, check and mark a job spec before it is sent. Pure.
+"""Read, check and mark a job spec before it is sent, and let its job replace an interval. Pure.
 
 The required fields of each job type are those of the vendor's client (polaris-sdk 20250425.14.0).
 """
@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from airflow_provider_polaris.api.errors import PolarisBadRequest, PolarisUsageError
+from airflow_provider_polaris.api.intervals import Interval, read_interval
 from airflow_provider_polaris.api.models import JobType
 from airflow_provider_polaris.api.parsing import clip
 
@@ -136,6 +137,95 @@ def sql_target(query: Any) -> str | None:
             return None
         end = match.end()
     return (match[2] or match[1].replace('""', '"') or None) if match else None
+
+
+#: What replaces or deletes an interval in the jobs that are not of the type ``batch``.
+_INSTEAD: Mapping[str, str] = {
+    JobType.SQL: "the query of a sql job names it, in REPLACE INTO … OVERWRITE WHERE …: see the guide Load a day again",
+    JobType.STREAMING: "a streaming job takes events as they arrive. Replace an interval of its table with a batch job",
+    JobType.DELETE_DATA: "a delete_data job has it in target.intervals of its spec",
+    JobType.DROP_TABLE: "a drop_table job deletes the whole table. Use delete_data with target.intervals",
+    JobType.RESTORE_DATA: "a restore_data job has it in the field interval of its spec",
+}
+
+
+def replacing(spec: Any, interval: str) -> dict[str, Any]:
+    """Return the spec of a job that replaces exactly one interval of its table, so that it can run again.
+
+    The job leaves out the rows of other times. A row without a valid time still fails the job. A ``filterExpression``
+    of the spec still applies.
+
+    :param spec: a ``batch`` job with a mapping of ``__time``, as a dict or as JSON text. It has no ``replaceAll`` and
+        no ``target.intervals``, and its ``ingestionMode`` may be left out.
+    :param interval: ``START/END``, ``START/PERIOD`` or ``PERIOD/END`` in ISO 8601, such as ``2026-11-26/P1D``. A moment
+        without an offset is in UTC. The interval consists of whole partitions of the job.
+    :raises PolarisUsageError: naming what to change, in one line.
+    """
+    spec = read_spec(spec)
+    job_type = _type_of(spec)
+    if not job_type.is_batch:
+        raise PolarisUsageError(f"interval is only for batch jobs: {_INSTEAD[job_type]}")
+    if spec.get("ingestionMode") not in (None, "replace"):
+        raise PolarisUsageError(
+            f"interval needs a job that replaces, and ingestionMode is {clip(repr(spec['ingestionMode']), 100)}: leave "
+            "ingestionMode out"
+        )
+    if spec.get("replaceAll"):
+        raise PolarisUsageError(
+            "interval replaces a part of the table, and replaceAll all of it: leave one of them out"
+        )
+    if spec["target"].get("intervals"):
+        raise PolarisUsageError("interval and target.intervals both name what is replaced: leave target.intervals out")
+    time, replaced = _time_expression(spec), read_interval(interval)
+    _check_alignment(replaced, spec.get("partitionedBy"))
+    # A row whose time is null must not disappear: without the filter, it fails the job.
+    own = f"(({time}) IS NULL OR TIME_IN_INTERVAL({time}, '{replaced}'))"
+    given = spec.get("filterExpression")
+    if not isinstance(given, (str, type(None))):
+        raise PolarisUsageError(f"filterExpression must be text, not {type(given).__name__}")
+    return {
+        **spec,
+        "ingestionMode": "replace",
+        "target": {**spec["target"], "intervals": [str(replaced)]},
+        "filterExpression": f"({_closed(given)}) AND {own}" if given and given.strip() else own,
+    }
+
+
+def _time_expression(spec: Mapping[str, Any]) -> str:
+    """Return the expression of the mapping of ``__time``."""
+    mappings = spec.get("mappings")
+    for mapping in mappings if isinstance(mappings, list) else []:
+        if isinstance(mapping, Mapping) and mapping.get("columnName") == "__time":
+            expression = mapping.get("expression")
+            if isinstance(expression, str) and expression.strip() and not mapping.get("isAggregation"):
+                return _closed(expression)
+    raise PolarisUsageError(
+        "interval needs the time of a row: add a mapping of __time, with an expression that is no aggregation"
+    )
+
+
+def _closed(expression: str) -> str:
+    """Return the expression so that text can follow it, also if it ends with a comment."""
+    return f"{expression}\n" if "--" in expression else expression
+
+
+def _check_alignment(interval: Interval, granularity: Any) -> None:
+    """Polaris rejects an interval that is not of whole partitions. Without a granularity, only the table has it."""
+    if granularity == "all":
+        raise PolarisUsageError(
+            f"interval {interval} is a part of the only partition of partitionedBy 'all': use replaceAll, or set "
+            "another partitionedBy"
+        )
+    if isinstance(granularity, str) and not interval.aligns_with(granularity):
+        raise PolarisUsageError(
+            f"interval {interval} does not align with partitionedBy {granularity!r}: let it start and end where a "
+            "partition starts, in UTC, or set a shorter partitionedBy"
+        )
+    if not interval.aligns_with("second"):
+        raise PolarisUsageError(
+            f"interval {interval} does not align with any partition, since the shortest is a second: let it start and "
+            "end at a whole second"
+        )
 
 
 def can_be_marked(spec: Mapping[str, Any]) -> bool:

@@ -63,7 +63,8 @@ class PolarisTableCheckOperator(SQLTableCheckOperator):
     :param table: the table, as it stands in a query.
     :param checks: by the name of a check, its ``check_statement``, a condition.
     :param partition_clause: the condition of the rows that are checked. (templated)
-    :param accept_none: whether a check that is about rows passes if there are none.
+    :param accept_none: whether a check that is about rows passes if there are none. The option needs version 2.0 of
+        ``apache-airflow-providers-common-sql``.
     :param conn_id: a connection of type ``imply_polaris``. (templated)
     """
 
@@ -78,7 +79,8 @@ class PolarisTableCheckOperator(SQLTableCheckOperator):
 
     def get_db_hook(self) -> Any:
         """Return the hook. Its records are those that Airflow's operator expects."""
-        return _OneScan(super().get_db_hook(), self._labels, none=int(self.accept_none))
+        accepts_none = getattr(self, "accept_none", False)  # common-sql before 2.0 has no such option here
+        return _OneScan(super().get_db_hook(), self._labels, none=int(accepts_none))
 
 
 def _passes(statement: str) -> str:

@@ -9,7 +9,16 @@ from datetime import datetime, timezone
 
 import pytest
 
-from airflow_provider_polaris.api.job_spec import can_be_marked, comparable, marked, marker_of, sql_target
+from airflow_provider_polaris.api.errors import PolarisUsageError
+from airflow_provider_polaris.api.job_spec import (
+    can_be_marked,
+    comparable,
+    marked,
+    marker_of,
+    read_spec,
+    replacing,
+    sql_target,
+)
 from tests.support.create_tasks import Task
 from tests.support.specs import DELETE, DROP, SPEC, SQL, STREAMING
 
@@ -137,3 +146,102 @@ def test_specs_are_compared_without_marker_and_ignored_fields():
     assert comparable(marked({**SPEC, "context": {"a": 1}}, MARKER, ABOUT)) == comparable({**SPEC, "context": {"a": 1}})
     for other in ({**SPEC, "context": {"a": 1}}, {**SPEC, "context": {"airflow": 1}}, {**SPEC, "replaceAll": True}):
         assert comparable(other) != plain
+
+
+#: A spec that may replace an interval, and the interval.
+PLAIN = {name: value for name, value in SPEC.items() if name != "ingestionMode"}
+DAY = "2026-11-01T00:00:00Z/2026-11-02T00:00:00Z"
+OWN = f'((TIME_PARSE("timestamp")) IS NULL OR TIME_IN_INTERVAL(TIME_PARSE("timestamp"), \'{DAY}\'))'
+
+
+@pytest.mark.parametrize(
+    "given", [PLAIN, {**PLAIN, "ingestionMode": "replace", "replaceAll": False}, json.dumps(PLAIN)]
+)
+def test_a_spec_replaces_exactly_the_interval(given):
+    before = read_spec(given)
+    spec = replacing(given, "2026-11-01/P1D")
+    assert spec == {
+        **before,
+        "ingestionMode": "replace",
+        "target": {**SPEC["target"], "intervals": [DAY]},
+        "filterExpression": OWN,
+    }
+    assert read_spec(given) == before, "the spec that was given is not changed"
+
+
+@pytest.mark.parametrize(
+    ("given", "combined"),
+    [
+        (None, OWN),
+        ("", OWN),
+        (" ", OWN),
+        ("\"city\" = 'Oslo' OR 1 = 1", f"(\"city\" = 'Oslo' OR 1 = 1) AND {OWN}"),
+        ("true -- all", f"(true -- all\n) AND {OWN}"),
+    ],
+    ids=["null", "empty", "a space", "an OR", "a comment"],
+)
+def test_a_filter_of_the_spec_still_applies(given, combined):
+    assert replacing({**PLAIN, "filterExpression": given}, DAY)["filterExpression"] == combined
+
+
+def mapped(expression, **more):
+    return {**PLAIN, "mappings": [{"columnName": "__time", "expression": expression, **more}]}
+
+
+def test_the_time_of_a_row_is_the_expression_of_its_mapping():
+    spec = replacing(mapped('MILLIS_TO_TIMESTAMP("at") -- in UTC'), DAY)
+    assert spec["filterExpression"] == (
+        '((MILLIS_TO_TIMESTAMP("at") -- in UTC\n) IS NULL OR '
+        f"TIME_IN_INTERVAL(MILLIS_TO_TIMESTAMP(\"at\") -- in UTC\n, '{DAY}'))"
+    )
+
+
+CANNOT_REPLACE = {
+    "sql": (SQL, DAY, "interval is only for batch jobs: the query of a sql job names it, in REPLACE INTO"),
+    "streaming": (STREAMING, DAY, "interval is only for batch jobs: a streaming job takes events as they arrive"),
+    "delete_data": (DELETE, DAY, "a delete_data job has it in target.intervals of its spec"),
+    "drop_table": (DROP, DAY, "Use delete_data with target.intervals"),
+    "restore_data": (
+        {"type": "restore_data", "target": SPEC["target"], "interval": DAY},
+        DAY,
+        "a restore_data job has it in the field interval of its spec",
+    ),
+    "append": (SPEC, DAY, "ingestionMode is 'append': leave ingestionMode out"),
+    "replaceAll": ({**PLAIN, "replaceAll": True}, DAY, "and replaceAll all of it: leave one of them out"),
+    "intervals": (
+        {**PLAIN, "target": {**SPEC["target"], "intervals": [DAY]}},
+        DAY,
+        "both name what is replaced: leave target.intervals out",
+    ),
+    "no mappings": ({**PLAIN, "mappings": None}, DAY, "add a mapping of __time"),
+    "no mapping of __time": ({**PLAIN, "mappings": [{"columnName": "city"}, 7]}, DAY, "add a mapping of __time"),
+    "no expression": (mapped(" "), DAY, "add a mapping of __time"),
+    "an aggregation": (mapped('MAX("at")', isAggregation=True), DAY, "with an expression that is no aggregation"),
+    "a filter that is no text": ({**PLAIN, "filterExpression": ["a"]}, DAY, "filterExpression must be text, not list"),
+    "a part of a partition": (
+        {**PLAIN, "partitionedBy": "day"},
+        "2026-11-01T01:00:00Z/PT1H",
+        "interval 2026-11-01T01:00:00Z/2026-11-01T02:00:00Z does not align with partitionedBy 'day'",
+    ),
+    "a day of another time zone": (
+        {**PLAIN, "partitionedBy": "day"},
+        "2026-11-01T00:00:00+01:00/P1D",
+        "does not align with partitionedBy 'day': let it start and end where a partition starts, in UTC",
+    ),
+    "the only partition": ({**PLAIN, "partitionedBy": "all"}, DAY, "partitionedBy 'all': use replaceAll"),
+    "a part of a second": (PLAIN, "2026-11-01T00:00:00.5Z/PT1H", "let it start and end at a whole second"),
+    "no interval": (PLAIN, "None/None", "without a value"),
+}
+
+
+@pytest.mark.parametrize(("spec", "interval", "says"), CANNOT_REPLACE.values(), ids=CANNOT_REPLACE)
+def test_a_spec_that_cannot_replace_an_interval_is_rejected_in_one_line(spec, interval, says):
+    with pytest.raises(PolarisUsageError) as caught:
+        replacing(spec, interval)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("granularity", ["hour", "day", None, "fortnight", 5], ids=str)
+def test_an_interval_that_may_align_is_left_to_polaris(granularity):
+    assert replacing({**PLAIN, "partitionedBy": granularity}, DAY)["target"]["intervals"] == [DAY]

@@ -122,6 +122,14 @@ def test_an_empty_table(polaris, accepts, kind):
     assert check_columns(mapping, table="nothing", accept_none=accepts).kind == kind
 
 
+@pytest.mark.parametrize(("statement", "kind"), [("COUNT(*) = 3", "success"), ("COUNT(*) = 4", "AirflowException")])
+def test_a_table_is_checked_also_if_airflow_has_no_option_accept_none(polaris, statement, kind):
+    """The constraint files of Airflow 3.0 and 3.1 have common-sql before 2.0."""
+    task = PolarisTableCheckOperator(task_id="check", table="cities", checks={"rows": {"check_statement": statement}})
+    del task.accept_none
+    assert run_task(lambda: task).kind == kind
+
+
 def test_a_wrong_argument_is_refused_as_by_airflow(polaris):
     with pytest.raises(Exception, match="Invalid column check: typo"):
         PolarisColumnCheckOperator(task_id="check", table="t", column_mapping={"n": {"typo": {"equal_to": 1}}})

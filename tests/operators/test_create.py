@@ -11,9 +11,9 @@ from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.submission.submission_record import KEY
 from tests.support.airflow_versions import AIRFLOW_3, AirflowFailException
-from tests.support.create_tasks import Task, jobs_of, posts
+from tests.support.create_tasks import LONG, Task, jobs_of, posts
 from tests.support.run_task import both_modes, outcome_of
-from tests.support.specs import DELETE, S3, SPEC, SQL, STREAMING, spec_into_a_new_table
+from tests.support.specs import DELETE, S3, SPEC, SQL, STREAMING, load_of, spec_into_a_new_table
 
 ROWS = {"numRowsProcessed": 5, "numRowsSkippedByError": 1}
 
@@ -259,3 +259,111 @@ def test_the_log_says_at_once_that_the_local_polaris_does_not_run_a_job(polaris,
     reason = "Waits for a test to change it. The local Polaris does not run it: The query reads no data"
     (created,) = [line for line in task_log() if ": created" in line]
     assert f"into table 'waits': created, health warn, unable_to_proceed: {reason}" in created
+
+
+FIRST, SECOND = "2026-11-01", "2026-11-02"
+
+
+def day_of(day, *cities):
+    """Return the rows of a day, one for each city."""
+    return [{"timestamp": f"{day}T{hour:02}:00:00Z", "city": city} for hour, city in enumerate(cities)]
+
+
+def load_days(*rows, **changes):
+    """Return the spec of a job that loads rows into the table days."""
+    return {**load_of("days", *rows, city='"city"'), "createTableIfNotExists": True, **changes}
+
+
+def days_of(hook):
+    """Return the cities in the table, by their day."""
+    days = {}
+    for time, city in hook.query("SELECT __time, city FROM days ORDER BY __time, city").rows:
+        days.setdefault(time[:10], []).append(city)
+    return days
+
+
+@both_modes
+def test_a_day_that_is_loaded_twice_has_each_row_once(polaris, hook, deferrable):
+    spec = load_days(*day_of(FIRST, "Oslo", "Bern"), *day_of(SECOND, "Rome"))
+    for _ in range(2):
+        interval = f"{FIRST} 00:00:00+00:00/{SECOND} 00:00:00+00:00"
+        outcome = Task().run(spec, interval=interval, deferrable=deferrable, **LONG)
+        assert outcome.kind == "success", outcome.error
+        assert outcome.xcom["metrics"]["numRowsProcessed"] == 2
+        assert days_of(hook) == {FIRST: ["Oslo", "Bern"]}, "the row of the other day is left out"
+    sent, _ = posts(polaris)
+    assert sent["target"]["intervals"] == [f"{FIRST}T00:00:00Z/{SECOND}T00:00:00Z"]
+
+
+def test_a_replaced_day_leaves_the_other_days_as_they_are(polaris, hook):
+    spec = load_days(*day_of(FIRST, "Oslo", "Bern"), *day_of(SECOND, "Rome"))
+    for day in (SECOND, FIRST):
+        assert Task().run(spec, interval=f"{day}/P1D", **LONG).kind == "success"
+    corrected = load_days(*day_of(FIRST, "Paris"), *day_of(SECOND, "Rome", "Rome", "Rome"))
+    assert Task().run(corrected, interval=f"P1D/{SECOND}", **LONG).kind == "success"
+    assert days_of(hook) == {FIRST: ["Paris"], SECOND: ["Rome"]}
+
+
+def test_the_filter_of_the_spec_applies_to_the_interval(polaris, hook):
+    spec = load_days(
+        *day_of(FIRST, "Oslo", "Bern"), *day_of(SECOND, "Oslo"), filterExpression="\"city\" = 'Oslo' -- or"
+    )
+    assert Task().run(spec, interval=f"{FIRST}/P1D", **LONG).kind == "success"
+    assert days_of(hook) == {FIRST: ["Oslo"]}
+
+
+def test_a_row_without_a_valid_time_still_fails_the_job(polaris):
+    spec = load_days(*day_of(FIRST, "Oslo"), {"timestamp": "yesterday", "city": "Bern"})
+    outcome = Task().run(spec, interval=f"{FIRST}/P1D", **LONG)
+    assert outcome.kind == "PolarisJobFailed"
+    assert "null_timestamp" in str(outcome.error)
+
+
+def test_an_interval_without_a_row_is_empty_then_and_is_refused(polaris, hook):
+    assert Task().run(load_days(*day_of(FIRST, "Oslo")), interval=f"{FIRST}/P1D", **LONG).kind == "success"
+    outcome = Task().run(load_days(*day_of(SECOND, "Rome")), interval=f"{FIRST}/P1D", **LONG)
+    assert outcome.kind == "PolarisGateRefused"
+    assert "no_rows_found" in str(outcome.error)
+    assert days_of(hook) == {}
+
+
+@pytest.mark.parametrize(
+    ("spec", "interval", "says"),
+    [
+        (SQL, f"{FIRST}/P1D", "interval is only for batch jobs"),
+        (SPEC, f"{FIRST}/P1D", "ingestionMode is 'append'"),
+        (load_days(), f"{FIRST}/{FIRST}", "has no length"),
+        (load_days(), "", "without a value"),
+        (load_days(partitionedBy="month"), f"{FIRST}/P1D", "does not align with partitionedBy 'month'"),
+    ],
+    ids=["sql", "append", "one moment", "empty", "not aligned"],
+)
+def test_an_interval_that_cannot_be_replaced_is_rejected_before_anything_is_sent(polaris, spec, interval, says):
+    task = Task()
+    outcome = task.run(spec, interval=interval)
+    assert (outcome.kind, says in str(outcome.error)) == ("PolarisOptionInvalid", True), outcome.error
+    assert not polaris.requests
+    assert KEY not in task.store
+
+
+def test_an_interval_that_rendered_to_none_is_rejected(polaris):
+    operator = PolarisCreateJobOperator(task_id="load", job_spec=load_days(), interval="{{ nothing }}")
+    operator.interval = None
+    context = Task().context()
+    outcome = outcome_of(lambda: operator.execute(context), context["ti"])
+    assert (outcome.kind, str(outcome.error)[:40]) == (
+        "PolarisOptionInvalid",
+        "interval was given, and rendered to None",
+    )
+    assert not polaris.requests
+
+
+@pytest.mark.parametrize("mark_jobs", [True, False], ids=["marked", "not marked"])
+def test_a_lost_response_to_a_replacement_creates_no_second_job(polaris, hook, mark_jobs):
+    """The search compares the jobs with the spec as it was sent, and not with the spec that was given."""
+    polaris.drop_next(1, when="after", match="POST .*/jobs")
+    spec = load_days(*day_of(FIRST, "Oslo"))
+    outcome = Task().run(spec, interval=f"{FIRST}/P1D", mark_jobs=mark_jobs, **LONG)
+    assert outcome.kind == "success", outcome.error
+    assert len(posts(polaris)) == 1
+    assert days_of(hook) == {FIRST: ["Oslo"]}

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import uuid
+from datetime import datetime, timedelta, timezone
 from importlib import import_module
 
 import pytest
+from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from tests.support.airflow_versions import AIRFLOW_3, a_dag, run_dag
 from tests.support.create_tasks import posts
-from tests.support.specs import SPEC, SQL, query_into_a_new_table, spec_into_a_new_table
+from tests.support.specs import SPEC, SQL, load_of, query_into_a_new_table, spec_into_a_new_table
 
 pytestmark = [
     pytest.mark.usefixtures("airflow_db"),
@@ -88,3 +90,63 @@ def test_an_outlet_that_airflow_does_not_know_does_not_fail_the_load(polaris):
 
     polaris.next_job("complete", table="by_sql")
     assert run_load(SQL, outlets=[Asset.ref(uri=f"x://{uuid.uuid4().hex}")]) == "success"
+
+
+DATA_INTERVAL = "{{ data_interval_start }}/{{ data_interval_end }}"
+
+
+def yesterday():
+    """Return the last day that is over, as an interval."""
+    today = datetime.now(timezone.utc).date()
+    return f"{today - timedelta(days=1)}T00:00:00Z/{today}T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("schedule", "interval"),
+    [
+        (CronDataIntervalTimetable("@daily", timezone="UTC"), DATA_INTERVAL),
+        (CronDataIntervalTimetable("@daily", timezone="UTC"), "{{ data_interval_start.date() }}/P1D"),
+        (CronDataIntervalTimetable("@daily", timezone="UTC"), "P1D/{{ data_interval_end }}"),
+        ("@daily", "P1D/{{ data_interval_end.start_of('day') }}"),
+    ],
+    ids=["start and end", "start and a period", "a period before the end", "a schedule without data intervals"],
+)
+def test_the_interval_of_a_run_is_replaced(polaris, schedule, interval):
+    day = yesterday()
+    row = {"timestamp": day[:20], "city": "Oslo"}
+    spec = {**load_of(f"t-{uuid.uuid4()}", row), "createTableIfNotExists": True, "partitionedBy": "day"}
+    assert run_load(spec, {"schedule": schedule}, interval=interval) == "success"
+    (sent,) = posts(polaris)
+    assert sent["target"]["intervals"] in ([day], [yesterday()]), "midnight may pass during the test"
+
+
+def test_a_cron_schedule_without_data_intervals_is_refused_and_the_log_says_why(polaris, task_log):
+    """On Airflow 2.11 a cron schedule has data intervals."""
+    spec = {**load_of(f"t-{uuid.uuid4()}"), "createTableIfNotExists": True}
+    run_load(spec, {"schedule": "@daily"}, interval=DATA_INTERVAL)
+    refused = [line for line in task_log() if "a cron schedule of Airflow 3 has no data intervals" in line]
+    assert bool(refused) == AIRFLOW_3
+    assert len(posts(polaris)) == (not AIRFLOW_3)
+
+
+def test_a_mapped_interval_that_is_none_fails_the_task(polaris):
+    task = import_module("airflow.sdk" if AIRFLOW_3 else "airflow.decorators").task
+
+    @task
+    def intervals():
+        return [None]
+
+    with a_dag() as dag:
+        PolarisCreateJobOperator.partial(task_id="load", job_spec=SPEC, poll_interval=0.1).expand(interval=intervals())
+    assert run_dag(dag).tasks["load"] == "failed"
+    assert not posts(polaris)
+
+
+def test_tasks_can_be_mapped_over_intervals(polaris):
+    spec = {**load_of(f"t-{uuid.uuid4()}"), "createTableIfNotExists": True}
+    days = ["2026-11-01/P1D", "2026-11-02/P1D"]
+    with a_dag() as dag:
+        load = PolarisCreateJobOperator.partial(task_id="load", job_spec=spec, poll_interval=0.1, fail_on_warnings=())
+        load.expand(interval=days)
+    assert run_dag(dag).tasks["load"] == "success"
+    assert {body["target"]["intervals"][0][:10] for body in posts(polaris)} == {"2026-11-01", "2026-11-02"}

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow import __version__ as airflow_version
 
-from scripts.run_dag import states_of, xcom_of
+from scripts.run_dag import run_at, states_of, xcom_of
 
 AIRFLOW_3 = airflow_version.startswith("3.")
 
@@ -90,7 +90,7 @@ class FakeTaskInstance(SimpleNamespace):
 def a_dag(**options: Any) -> Any:
     """Return a DAG with a name of its own."""
     begin = datetime(2026, 11, 1, tzinfo=timezone.utc)
-    return DAG(f"d{uuid.uuid4().hex}", schedule=None, start_date=begin, catchup=False, **options)
+    return DAG(f"d{uuid.uuid4().hex}", **{"schedule": None, "start_date": begin, "catchup": False, **options})
 
 
 def context_of(ti: FakeTaskInstance) -> Any:
@@ -143,13 +143,16 @@ class DagRunSeen:
         return xcom_of(self.run, task_id, key)
 
 
-def run_dag(dag: Any, conf: dict[str, Any] | None = None) -> DagRunSeen:
-    """Run a DAG through Airflow: its scheduler's rules, its database, its task runner, and its triggers, in line."""
+def run_dag(dag: Any, conf: dict[str, Any] | None = None, moment: datetime | None = None) -> DagRunSeen:
+    """Run a DAG through Airflow: its scheduler's rules, its database, its task runner, and its triggers, in line.
+
+    :param moment: the logical date, by default now.
+    """
     if AIRFLOW_3:
         _store(dag)
     else:
         DAG.bulk_write_to_db([dag])  # so that its datasets are known
-    run = dag.test(run_conf=conf)
+    run = run_at(dag, conf, moment)
     return DagRunSeen(str(getattr(run.state, "value", run.state)), states_of(run), run)
 
 
