@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris._compat import AirflowTaskTimeout
-from airflow_provider_polaris.api.errors import PolarisError
+from airflow_provider_polaris._compat import AirflowFailException, AirflowTaskTimeout
+from airflow_provider_polaris.api.errors import PolarisConnectionInvalid, PolarisError, PolarisUsageError
 from airflow_provider_polaris.exceptions import (
     PolarisGateRefused,
     PolarisJobCanceled,
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.submission.worker_kill import WorkerKill
     from airflow_provider_polaris.waiting.crossing import TriggerArgs, WaitEvent
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
+
+
+#: With this name of a method, Airflow resumes a task whose deferral it has ended: the trigger failed, or took too long.
+FAILED_DEFERRAL = "__fail__"
 
 
 class PolarisCreateJobOperator(GatedTask):
@@ -71,6 +76,8 @@ class PolarisCreateJobOperator(GatedTask):
     :param wait_for_completion: wait until the job is over, or until a streaming job runs. Otherwise wait only until
         Polaris has accepted the spec; the options of the gate then have no effect.
     :param cancel_on_timeout: cancel the job when ``timeout`` or ``execution_timeout`` ends the wait.
+    :param cancel_on_failure: cancel the job when this task fails for good, so that no job without a task keeps running:
+        the last try fails, or the error is never retried. If the worker is lost or shut down, the job keeps running.
     :param cancel_on_kill: cancel the job when a user clears or marks the task, or deletes its DAG run, while the task
         runs or (Airflow 3.3 and later) is deferred. If the worker is shut down or lost, or Airflow does not report the
         reason, the job keeps running, and the next try continues with it.
@@ -104,6 +111,7 @@ class PolarisCreateJobOperator(GatedTask):
         wait_for_completion: bool = True,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
+        cancel_on_failure: bool = False,
         mark_jobs: bool = True,
         poll_interval: timedelta | float = 30,
         timeout: timedelta | float = 24 * 3600,
@@ -118,12 +126,14 @@ class PolarisCreateJobOperator(GatedTask):
         self.wait_for_completion = wait_for_completion
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
+        self.cancel_on_failure = cancel_on_failure
         self.mark_jobs = mark_jobs
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)
         self._record: SubmissionRecord | None = None
         self._kill: WorkerKill | None = None
         self._must_end = False
+        self._has_canceled = False
 
     @called_by_airflow
     def execute(self, context: Context) -> dict[str, Any]:
@@ -148,13 +158,29 @@ class PolarisCreateJobOperator(GatedTask):
                 limit = self.execution_timeout.total_seconds() if self.execution_timeout else clock.now() - began
                 self.log.warning("%s", self.timeout_message(self._job_wait, "execution_timeout", limit))
             raise
+        except Exception as error:
+            self._cancel_after(error, context)
+            raise
         finally:
             self._kill = None  # Airflow may end this process while it handles the task's success
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after a deferral. If Airflow itself has ended the deferral, the task fails here."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except Exception as error:
+            if next_method == FAILED_DEFERRAL:
+                self._cancel_after(error, context)
+            raise
 
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
         try:
             result: dict[str, Any] = super().execute_complete(context, event)
+        except Exception as error:
+            self._cancel_after(error, context)
+            raise
+        else:
             return result
         finally:
             self._kill = None
@@ -199,6 +225,8 @@ class PolarisCreateJobOperator(GatedTask):
             hint = (
                 "The loaded rows are in the table. Clear this task only to load again, beside these rows or over them"
             )
+        elif self.cancel_on_failure and self._job_wait:
+            hint = self._cancel(self._job_wait)
         else:
             hint = "The job is still running. Cancel it first; otherwise the cleared task resumes waiting for it"
         return PolarisGateRefused(f"{message}\n{hint}")
@@ -217,8 +245,24 @@ class PolarisCreateJobOperator(GatedTask):
 
     def leave_job(self, job_wait: JobWait) -> str:
         """Cancel the job if the task's options ask for that. Return what happened."""
-        if job_wait.progress.is_over or not self.cancel_on_timeout:
+        is_asked_for = self.cancel_on_timeout or (self.cancel_on_failure and self._is_last_try)
+        if job_wait.progress.is_over or not is_asked_for:
             return super().leave_job(job_wait)
+        return self._cancel(job_wait)
+
+    def trigger_for(self, args: TriggerArgs) -> BaseTrigger:
+        """Return the trigger that waits as the arguments say."""
+        from airflow_provider_polaris.triggers.polaris import trigger_for
+
+        return trigger_for(args)
+
+    @property
+    def _is_last_try(self) -> bool:
+        return self._record is not None and self._record.is_last_try
+
+    def _cancel(self, job_wait: JobWait) -> str:
+        """Ask Polaris to cancel the job. Return what happened."""
+        self._has_canceled = True
         if self._record:
             self._record.note_cancellation(job_wait.job_id, self.log)
         try:
@@ -227,11 +271,36 @@ class PolarisCreateJobOperator(GatedTask):
             return f"The job could not be canceled: {error}"
         return "Polaris accepted the cancellation of the job"
 
-    def trigger_for(self, args: TriggerArgs) -> BaseTrigger:
-        """Return the trigger that waits as the arguments say."""
-        from airflow_provider_polaris.triggers.polaris import trigger_for
+    def _cancel_after(self, error: Exception, context: Context) -> None:
+        """Cancel the job if ``cancel_on_failure`` is set, and the error fails the task for good. Best effort."""
+        # A usage error becomes one that is never retried, outside of this class.
+        is_final = isinstance(error, AirflowFailException) or (
+            isinstance(error, PolarisUsageError) and not isinstance(error, PolarisConnectionInvalid)
+        )
+        if not self.cancel_on_failure or self._has_canceled:
+            return
+        try:
+            record = self._record or self._get_ready(context)[0]
+            # The job of a try that another try has overtaken is the job of that other try.
+            if (is_final or record.is_last_try) and not record.is_overtaken:
+                self._cancel_abandoned_job(record, context)
+        except Exception as failure:  # noqa: BLE001 - the error of the task is raised
+            self.log.warning("The job could not be canceled: %s: %s", type(failure).__name__, failure)
 
-        return trigger_for(args)
+    def _cancel_abandoned_job(self, record: SubmissionRecord, context: Context) -> None:
+        """Cancel the job that this task has created, if it is not over."""
+        job_wait = self._job_wait
+        if job_wait is None:  # the task fails before it knows its job, which another process has created
+            note, ti = record.last_note(), context["ti"]
+            job_id = note.job_id if note else None
+            job_id = job_id or ti.xcom_pull(task_ids=ti.task_id, key="job_id", map_indexes=ti.map_index)
+            if job_id is None:
+                return
+            job_wait = self._wait_for_job(job_id, deferrable=True)
+        with suppress(PolarisError):  # a job whose status cannot be read is canceled, too
+            if job_wait.progress.is_over or job_wait.request_job().is_over:
+                return
+        self.log.warning("This task fails for good. %s. Job %s", self._cancel(job_wait), job_wait.job_id)
 
     def _read_spec(self) -> dict[str, Any]:
         """Return the spec of the job, without its marker."""

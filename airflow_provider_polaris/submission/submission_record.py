@@ -64,6 +64,8 @@ class SubmissionRecord:
         # As Airflow itself counts (get_first_reschedule_date): a clear raises max_tries, a retry does not.
         self.clear_generation = int(ti.max_tries) - retries + 1
         this_try = int(ti.try_number)
+        #: Whether Airflow does not retry the task after this try, whatever the error.
+        self.is_last_try = this_try > int(ti.max_tries)
         self.is_retry = this_try > 1 and this_try != self.clear_generation
         dag_run = context.get("dag_run")
         # Airflow 2.11 numbers its DAG runs: a run that was deleted and created again has another number.

@@ -93,16 +93,17 @@ class Load(PolarisCreateJobOperator):
             after(ti, "xcom_push", lambda args, kwargs: kwargs.get("key") == "metrics", run_id)
 
 
-for mode in ("worker", "deferred"):
+for mode in ("worker", "deferred", "last"):
     with DAG(f"load_{mode}", schedule=None, start_date=datetime(2026, 11, 1, tzinfo=timezone.utc), catchup=False):
         Load(
             task_id="load",
             polaris_conn_id="polaris_stored",
-            deferrable=mode == "deferred",
+            deferrable=mode != "worker",
             poll_interval=1,
             # Longer than all tests: a load that times out is in the state of the load that a test clears.
-            timeout=3600,
-            retries=5,
+            timeout=5 if mode == "last" else 3600,
+            retries=0 if mode == "last" else 5,
+            cancel_on_failure=True,  # no kill of a try with retries left may cancel the job
             retry_delay=timedelta(seconds=1),
             job_spec={
                 "type": "{{ dag_run.conf['type'] }}",
@@ -222,6 +223,12 @@ def test_a_task_that_a_user_marks_failed_cancels_its_job(airflow, polaris, mode)
     assert airflow.state(run_id, "load") == "failed"
     if mode == "worker":
         wait_for(lambda: "Polaris accepted the cancellation of job" in airflow.log_of(run_id), "the log to say so")
+
+
+def test_the_last_try_that_times_out_cancels_its_job_with_cancel_on_failure(airflow, polaris):
+    start_a_load_that_hangs(airflow, polaris, "last", "timed_out")
+    wait_for_the_cancellation(airflow, polaris, "timed_out")
+    airflow.assert_ends("timed_out", "failed", task_id="load")
 
 
 def test_a_worker_that_is_shut_down_leaves_the_job_running(airflow, polaris):

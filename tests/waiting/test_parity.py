@@ -13,7 +13,8 @@ import pytest
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.airflow_versions import AIRFLOW_3, FakeTaskInstance, context_of
+from tests.support.create_tasks import puts
 from tests.support.run_task import run_task
 from tests.support.specs import SQL, STREAMING
 
@@ -240,52 +241,80 @@ OPERATOR_ROWS = rows_of(OPERATOR_MODES, TABLE)
 REFUSALS = {"failed": "PolarisJobFailed", "canceled": "PolarisJobCanceled"}
 
 
+class OperatorRun:
+    """A run of the operator whose job reaches a state at once, or while the task is deferred."""
+
+    def __init__(self, polaris, monkeypatch, wait_for, status, health, mode):
+        self.polaris = polaris
+        self.status, self.health, self.mode = status, health, mode
+        self.spec = SQL if wait_for == "completed" else STREAMING
+        self.created = []
+        right = PolarisHook.create_job
+
+        def create(hook, spec):
+            job = right(hook, spec)
+            self.created.append(job.id)
+            polaris.set_metrics(job.id, **COUNTERS)
+            if mode != "deferred":
+                self.reach()
+            return job
+
+        monkeypatch.setattr(PolarisHook, "create_job", create)
+        verdict = VERDICTS[wait_for][status, health]
+        self.expected = {"pass": "success", "wait": "PolarisJobTimeout"}.get(verdict) or REFUSALS.get(
+            status, "PolarisGateRefused"
+        )
+
+    def reach(self) -> None:
+        for name, value in (("executionStatus", STATUSES[self.status]), ("health", HEALTHS[self.health])):
+            if value is ABSENT:
+                self.polaris.remove_field(self.created[0], name)
+            else:
+                self.polaris.set_fields(self.created[0], **{name: value})
+
+    def run(self, context=None, **options):
+        def make() -> PolarisCreateJobOperator:
+            return PolarisCreateJobOperator(
+                task_id="load",
+                job_spec=self.spec,
+                poll_interval=60,
+                timeout=600,
+                **OPERATOR_MODES[self.mode],
+                **options,
+            )
+
+        outcome = run_task(make, between=self.reach if self.mode == "deferred" else None, context=context)
+        assert outcome.kind == self.expected, outcome.error
+        assert len(self.created) == 1
+        return outcome
+
+
 @pytest.mark.usefixtures("moved_clock")
 @pytest.mark.parametrize(("wait_for", "status", "health", "mode", "available"), OPERATOR_ROWS)
 def test_an_operator_ends_alike_in_each_mode(polaris, monkeypatch, wait_for, status, health, mode, available):
-    created = []
-
-    def reach() -> None:
-        for name, value in (("executionStatus", STATUSES[status]), ("health", HEALTHS[health])):
-            if value is ABSENT:
-                polaris.remove_field(created[0], name)
-            else:
-                polaris.set_fields(created[0], **{name: value})
-
-    right = PolarisHook.create_job
-
-    def create(hook, spec):
-        job = right(hook, spec)
-        created.append(job.id)
-        polaris.set_metrics(job.id, **COUNTERS)
-        if mode != "deferred":
-            reach()
-        return job
-
-    monkeypatch.setattr(PolarisHook, "create_job", create)
-    spec = SQL if wait_for == "completed" else STREAMING
-
-    def make() -> PolarisCreateJobOperator:
-        return PolarisCreateJobOperator(
-            task_id="load",
-            job_spec=spec,
-            poll_interval=60,
-            timeout=600,
-            **OPERATOR_MODES[mode],
-            **TABLE[available],
-        )
-
-    outcome = run_task(make, between=reach if mode == "deferred" else None)
-
-    verdict = VERDICTS[wait_for][status, health]
-    expected = {"pass": "success", "wait": "PolarisJobTimeout"}.get(verdict) or REFUSALS.get(
-        status, "PolarisGateRefused"
-    )
-    assert outcome.kind == expected, outcome.error
-    assert len(created) == 1
-    assert outcome.pushed["job_id"] == created[0]
+    run = OperatorRun(polaris, monkeypatch, wait_for, status, health, mode)
+    outcome = run.run(**TABLE[available])
+    assert outcome.pushed["job_id"] == run.created[0]
     metrics = expected_xcom("", "", wait_for, status, "ok")["metrics"]
+    verdict = VERDICTS[wait_for][status, health]
     assert outcome.pushed.get("metrics") == (None if verdict == "wait" else metrics)
     if verdict == "pass":
-        assert (outcome.xcom["job_id"], outcome.xcom["metrics"]) == (created[0], metrics)
+        assert (outcome.xcom["job_id"], outcome.xcom["metrics"]) == (run.created[0], metrics)
         assert outcome.xcom["execution_status"] == STATUSES[status]
+
+
+LAST = {"last try": 0, "retry left": 1}
+
+
+@pytest.mark.usefixtures("moved_clock")
+@pytest.mark.parametrize(("wait_for", "status", "health", "mode", "last"), rows_of(OPERATOR_MODES, LAST))
+def test_cancel_on_failure_cancels_only_a_job_that_is_not_over_and_only_in_the_last_try(
+    polaris, monkeypatch, wait_for, status, health, mode, last
+):
+    """Each refusal of the table is of a job that is over. tests/submission has the refusal of a running job."""
+    run = OperatorRun(polaris, monkeypatch, wait_for, status, health, mode)
+    ti = FakeTaskInstance()
+    ti.max_tries = LAST[last]
+    run.run(context_of(ti), cancel_on_failure=True, retries=LAST[last])
+    must_cancel = VERDICTS[wait_for][status, health] == "wait" and last == "last try"
+    assert len(puts(polaris)) == must_cancel
