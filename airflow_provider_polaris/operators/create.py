@@ -247,11 +247,12 @@ class PolarisCreateJobOperator(GatedTask):
         return known
 
     def _get_ready(self, context: Context) -> tuple[SubmissionRecord, WorkerKill]:
+        from airflow_provider_polaris.submission.kill_target import JOB
         from airflow_provider_polaris.submission.submission_record import SubmissionRecord
         from airflow_provider_polaris.submission.worker_kill import WorkerKill
 
         self._record = SubmissionRecord(context, self.retries or 0)
-        self._kill = WorkerKill(context["ti"], self._record, self.log)
+        self._kill = WorkerKill(context["ti"], JOB, self.log)
         if self._must_end and self.cancel_on_kill:  # on_kill came earlier: Airflow 3 lets the task continue after it
             self._kill.handle()
         return self._record, self._kill
@@ -278,7 +279,9 @@ class PolarisCreateJobOperator(GatedTask):
         return job, job_wait
 
     def _wait_for_job(self, job_id: str, *, deferrable: bool, hook: PolarisHook | None = None) -> JobWait:
+        from airflow_provider_polaris.submission.kill_target import JobOfWorker
+
         job_wait = self.start_job_wait(job_id, deferrable=deferrable, hook=hook)
-        if self._kill:
-            self._kill.set_job_wait(job_wait)
+        if self._kill and self._record:
+            self._kill.set_target(JobOfWorker(job_wait, self._record, self.log))
         return job_wait

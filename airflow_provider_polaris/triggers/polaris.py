@@ -14,6 +14,7 @@ from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient
+from airflow_provider_polaris.submission.kill_target import JobOfTrigger
 from airflow_provider_polaris.submission.trigger_kill import TriggerKill
 from airflow_provider_polaris.triggers.base import PolarisTrigger
 from airflow_provider_polaris.waiting.crossing import JobTriggerArgs, TableSeen, TableTriggerArgs, TriggerArgs
@@ -96,7 +97,8 @@ class PolarisJobTrigger(PolarisTrigger):
     async def on_kill(self) -> None:
         """Cancel the job if a user has killed the task that waits here."""
         if not self._fault and self.args.cancel_on_kill:
-            await TriggerKill(self.args, self.task_instance, self.log).cancel_if_killed()
+            target = JobOfTrigger(self.job_id, self.args.condition)
+            await TriggerKill(self.args, target, self.task_instance, self.log).cancel_if_killed()
 
 
 class PolarisTableTrigger(PolarisTrigger):
