@@ -15,6 +15,7 @@ from airflow_provider_polaris.exceptions import (
     PolarisJobFailed,
     PolarisJobTimeout,
 )
+from airflow_provider_polaris.operators.template_file import TemplateFile
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, deadline_of, seconds
 from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS, GatedTask
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
 
-class PolarisCreateJobOperator(GatedTask):
+class PolarisCreateJobOperator(TemplateFile, GatedTask):
     """Load data once: create an ingestion job of Imply Polaris, wait for it, and succeed only if its data is good.
 
     A retry never loads a second time by mistake. On Airflow 3.3 and later, a retry continues with the job of the try
@@ -89,6 +90,7 @@ class PolarisCreateJobOperator(GatedTask):
 
     template_fields: Sequence[str] = ("job_spec", *CONNECTION, *THRESHOLDS)
     template_ext: Sequence[str] = (".json",)
+    file_option = "job_spec"
     template_fields_renderers = {"job_spec": "json"}  # noqa: RUF012 - Airflow's own way to declare it
     ui_color = "#d6faec"
 
@@ -166,17 +168,6 @@ class PolarisCreateJobOperator(GatedTask):
         self._must_end = True
         if self.cancel_on_kill and self._kill:
             self._kill.handle()
-
-    def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
-        """Render as Airflow does, but load a file only if the whole spec is the path of the file.
-
-        Airflow loads a file for every text that ends with ``.json``. For the ``orders.json`` of a ``fileList`` that
-        file would be missing, or its content would be sent.
-        """
-        suffix = next((end for end in self.template_ext if isinstance(content, str) and content.endswith(end)), "")
-        if not suffix or content is self.job_spec:
-            return super().render_template(content, context, *args, **kwargs)
-        return f"{self.render_template(content.removesuffix(suffix), context, *args, **kwargs)}{suffix}"
 
     def refusal(self, outcome: Outcome, message: str) -> PolarisError:
         """Return the error for a job that is not good enough."""
