@@ -94,6 +94,10 @@ class PolarisJobNotFound(PolarisNotFound):
     """Two responses, at least ten seconds apart, report that the project has no such job."""
 
 
+class PolarisQueryNotFound(PolarisNotFound):
+    """Two responses, at least ten seconds apart, report that the project has no such asynchronous query."""
+
+
 class PolarisBadRequest(PolarisApiError):
     """400, or another status that rejects the request."""
 

@@ -71,7 +71,12 @@ def body_of(sql: str, parameters: Sequence[Any] | None, context: Mapping[str, An
     if context is not None and not isinstance(context, Mapping):
         raise PolarisUsageError(f"context must be a dict, not {context!r}"[:200])
     body: dict[str, Any] = {"query": sql, "parameters": parameters_of(parameters)}
-    return body | ({"context": dict(context)} if context else {})
+    body |= {"context": dict(context)} if context else {}
+    try:
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PolarisUsageError(f"A parameter or the context cannot be sent as JSON: {error}"[:200]) from None
+    return body
 
 
 def parameters_of(values: Sequence[Any] | None) -> list[dict[str, Any]]:

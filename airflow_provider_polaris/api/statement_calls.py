@@ -19,6 +19,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisQueryFailed,
     PolarisResponseTooLarge,
     PolarisTransientError,
+    PolarisUnreachable,
     sentences,
 )
 from airflow_provider_polaris.api.models import QueryResult, Statement, StatementPage
@@ -26,6 +27,8 @@ from airflow_provider_polaris.api.query_calls import MAX_RESULT, QUERY_SECONDS, 
 from airflow_provider_polaris.api.retries import Retry
 
 PATH = ("query", "sql", "statements")
+#: The categories of an error with a status of 5xx that are about the query, and not about its request.
+REFUSED_CATEGORIES = frozenset({"INVALID_INPUT", "UNSUPPORTED", "CANCELED"})
 
 
 class StatementCalls(Caller):
@@ -50,6 +53,10 @@ class StatementCalls(Caller):
             )
         except PolarisResponseTooLarge as error:
             raise _may_run(error, PolarisInvalidResponse) from None
+        except PolarisQueryFailed as error:
+            if (error.status or 0) < 500 or error.category in REFUSED_CATEGORIES:
+                raise
+            raise _may_run(error, PolarisUnreachable) from None
         except PolarisTransientError as error:
             if not error.received:
                 raise

@@ -276,15 +276,17 @@ def _error(
     details = messages or _excerpt(response, redacted) or "an empty body"
     reason, request = clean(f"HTTP {status}: {details}"), f" ({what})"
     category = category_of(content) if "/…/query" in what and status not in (401, 403, 404) else None
-    if category not in (None, *RETRIED_CATEGORIES):
+    is_busy = category in RETRIED_CATEGORIES
+    # Only a POST sends a query. For another request, the category says nothing about the query.
+    if category is not None and not is_busy and what.startswith("POST"):
         return PolarisQueryFailed(f"{reason}{request}", status=status, code=code, category=category)
-    if category is not None or is_transient(status):
+    if is_busy or is_transient(status):
         return PolarisUnreachable(
             f"{reason}{request}",
             status=status,
             code=code,
             # A project that is too busy has not started the query.
-            received=status != 429 and category is None,
+            received=status != 429 and not is_busy,
             retry_after=asked_pause(response.headers.get("Retry-After", "")),
         )
     if 300 <= status < 400:

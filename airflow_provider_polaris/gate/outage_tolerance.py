@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from airflow_provider_polaris.api.errors import (
     PolarisError,
     PolarisJobNotFound,
     PolarisNotFound,
+    PolarisQueryNotFound,
     PolarisTransientError,
     PolarisUnauthorized,
 )
@@ -37,6 +38,9 @@ class OutageTolerance:
     :param unauthorized_since: when Polaris first rejected the key.
     :param not_found_since: when Polaris first reported that there is no such job.
     """
+
+    #: What the next try does, for the message of an outage that ends the wait.
+    after_outage: ClassVar[str] = "When Polaris responds again, clear the task to wait for the same job"
 
     max_unreachable: float | None
     interval: float = 0.0
@@ -101,7 +105,7 @@ class OutageTolerance:
         if self.max_unreachable is not None and lasted >= self.max_unreachable:
             raise type(error)(
                 f"Polaris was unreachable for {lasted:,.0f} s (max_unreachable {self.max_unreachable:,.0f})\n"
-                f"When Polaris responds again, clear the task to wait for the same job\nThe last error:\n{error}",
+                f"{self.after_outage}\nThe last error:\n{error}",
                 status=error.status,
                 code=error.code,
             )
@@ -122,7 +126,26 @@ class OutageTolerance:
         left = self.not_found_since + SECOND_CHECK_SECONDS - now
         if left > 0:
             return left
-        raise no_such_job(error)
+        raise self.gone(error)
+
+    def gone(self, error: PolarisNotFound) -> PolarisNotFound:
+        """Return the error that explains what two responses with 404 mean."""
+        return no_such_job(error)
+
+
+class QueryTolerance(OutageTolerance):
+    """The failed polls of the wait for an asynchronous query, and when they end the wait."""
+
+    after_outage = "From Airflow 3.3 on, a retry continues with the query. Before, a retry runs it again"
+
+    def gone(self, error: PolarisNotFound) -> PolarisQueryNotFound:
+        """Return the error that explains what two responses with 404 mean."""
+        return PolarisQueryNotFound(
+            "Polaris no longer has the query\nIts result was removed, or another project or service responds\n"
+            f"A retry, or a clear, runs the query again\n{error}",
+            status=error.status,
+            code=error.code,
+        )
 
 
 def no_such_job(error: PolarisNotFound) -> PolarisJobNotFound:

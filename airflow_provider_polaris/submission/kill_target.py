@@ -1,4 +1,4 @@
-"""What a kill cancels: the job that a task has created, on its worker and in its trigger."""
+"""What a kill cancels: the job or the query that a task has started, on its worker and in its trigger."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
 
 if TYPE_CHECKING:
     from airflow_provider_polaris.polling.shared_client import SharedClient
+    from airflow_provider_polaris.submission.query_record import QueryRecord
     from airflow_provider_polaris.submission.submission_record import SubmissionRecord
     from airflow_provider_polaris.waiting.job_wait import JobWait
     from airflow_provider_polaris.waiting.progress_log import Log
+    from airflow_provider_polaris.waiting.query_wait import QueryWait
 
 
 @dataclass(frozen=True)
 class TargetKind:
     """How messages name what a task starts.
 
-    :param noun: ``job``, for example.
+    :param noun: ``job`` or ``query``.
     :param not_started: the message for a task that was killed before.
     """
 
@@ -28,6 +30,7 @@ class TargetKind:
 
 
 JOB = TargetKind("job", "The task was killed before it created its job. Nothing was loaded")
+QUERY = TargetKind("query", "The task was killed before it sent its query. Polaris runs no query of this try")
 
 
 def at_start(name: str) -> str:
@@ -133,3 +136,49 @@ class JobOfTrigger:
             return f"{job} is {job.state}: nothing is left to cancel"
         await client.cancel_job(self._job_id)
         return f"Polaris accepted the cancellation of job {self._job_id}"
+
+
+class QueryOfWorker:
+    """The asynchronous query of a task on a worker.
+
+    :param record: holds the note of a cancellation for later tries.
+    """
+
+    def __init__(self, query_wait: QueryWait, record: QueryRecord) -> None:
+        self._query_wait = query_wait
+        self._record = record
+
+    @property
+    def name(self) -> str:
+        """The kind and the id, for messages."""
+        return f"query {self._query_wait.query_id}"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the query was over at the last poll."""
+        return self._query_wait.is_over
+
+    def note_cancellation(self) -> None:
+        """Note the cancellation for later tries."""
+        self._record.note_best_effort("canceling", self._query_wait.query_id)
+
+    def cancel(self) -> None:
+        """Ask Polaris to cancel the query."""
+        self._query_wait.hook.cancel_query(self._query_wait.query_id)
+
+
+class QueryOfTrigger:
+    """The asynchronous query of a deferred task. A cancellation has no effect on a query that is over."""
+
+    def __init__(self, query_id: str) -> None:
+        self._query_id = query_id
+
+    @property
+    def name(self) -> str:
+        """The kind and the id, for messages."""
+        return f"query {self._query_id}"
+
+    async def cancel(self, client: SharedClient) -> str:
+        """Ask Polaris to cancel the query."""
+        await client.cancel_query(self._query_id)
+        return f"Polaris accepted the cancellation of query {self._query_id}"

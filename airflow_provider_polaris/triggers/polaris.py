@@ -7,13 +7,13 @@ from functools import cached_property, partial
 from typing import Literal
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.gate.availability import Readiness
 from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.job_poller import LAST_REQUEST_SECONDS
-from airflow_provider_polaris.polling.shared_client import SharedClient
+from airflow_provider_polaris.polling.shared_client import SharedClient, answer_within
 from airflow_provider_polaris.submission.kill_target import JobOfTrigger
 from airflow_provider_polaris.submission.trigger_kill import TriggerKill
 from airflow_provider_polaris.triggers.base import PolarisTrigger
@@ -155,18 +155,10 @@ class PolarisTableTrigger(PolarisTrigger):
     async def _request_table(self, client: SharedClient) -> Table | None:
         """Request the table. A service that hangs past the deadline counts as unreachable."""
         left = max(self.deadline - clock.now(), LAST_REQUEST_SECONDS)
-        request = asyncio.ensure_future(client.get_table(self.table))
         try:
-            # Not wait_for, which up to Python 3.11 loses a cancellation that comes together with the response.
-            await asyncio.wait({request}, timeout=left)
-            if not request.done():
-                raise PolarisUnreachable("No response before the deadline")
-            return request.result()
+            return await answer_within(left, client.get_table(self.table))
         except PolarisNotFound:
             return None
-        finally:
-            if not request.cancel() and not request.cancelled():
-                request.exception()  # retrieved, so that asyncio logs no unretrieved exception
 
 
 def trigger_for(args: TriggerArgs) -> PolarisTrigger:

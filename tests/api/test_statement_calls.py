@@ -127,7 +127,8 @@ def test_a_moment_is_a_typed_parameter(client, ended):
 @pytest.mark.parametrize(
     ("sql", "parameters", "context"),
     [("", None, None), (None, None, None), ("SELECT 1", "text", None), ("SELECT ?", [object()], None),
-     ("SELECT 1", None, "UTC"), ("SELECT 1", None, ["sqlTimeZone"])],
+     ("SELECT 1", None, "UTC"), ("SELECT 1", None, ["sqlTimeZone"]), ("SELECT 1", None, {"x": {1}}),
+     ("SELECT ?", [{"type": "DOUBLE", "value": float("nan")}], None)],
 )  # fmt: skip
 def test_an_invalid_argument_is_refused_before_anything_is_sent(polaris, client, sql, parameters, context):
     with pytest.raises(PolarisUsageError):
@@ -200,6 +201,31 @@ def test_a_query_that_a_busy_project_refuses_is_sent_again(polaris, client, quer
     polaris.answer_next(2, body=body, status=status, headers=JSON, match="POST")
     assert client.start_query("SELECT 1 AS a").id == queries.ids[0]
     assert len(polaris.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("category", "status", "may_run"),
+    [("TIMEOUT", 504, True), ("RUNTIME_FAILURE", 500, True), ("UNCATEGORIZED", 500, True), ("UNSUPPORTED", 501, False),
+     ("INVALID_INPUT", 400, False), ("RUNTIME_FAILURE", 400, False)],
+)  # fmt: skip
+def test_a_query_may_run_after_an_error_of_the_service_that_is_not_about_the_query(
+    polaris, client, category, status, may_run
+):
+    polaris.answer_next(1, body=failure(category, nested=True), status=status, headers=JSON, match="POST")
+    with pytest.raises(PolarisUnreachable if may_run else PolarisQueryFailed, match="why") as caught:
+        client.start_query("SELECT 1 AS a")
+    assert ("may be running" in str(caught.value)) is may_run
+    assert len(polaris.requests) == 1
+
+
+@pytest.mark.parametrize("category", ["TIMEOUT", "RUNTIME_FAILURE", "CAPACITY_EXCEEDED", "UNCATEGORIZED"])
+def test_a_status_that_cannot_be_read_says_nothing_about_the_query(polaris, client, queries, category):
+    query_id = client.start_query("SELECT 1 AS a").id
+    polaris.answer_next(1, body=failure(category, nested=False), status=500, headers=JSON, match="GET")
+    with pytest.raises(PolarisUnreachable):
+        client.get_statement(query_id, retry=False)
+    polaris.answer_next(2, body=failure(category, nested=False), status=500, headers=JSON, match="GET")
+    assert client.get_statement(query_id).state == "ACCEPTED"
 
 
 def test_a_429_without_a_category_is_sent_again(polaris, client, queries):

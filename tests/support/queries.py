@@ -5,7 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from airflow_provider_polaris.local.engine.query.querying import QueryFailure
+from airflow_provider_polaris.operators.polaris import PolarisQueryOperator
+from airflow_provider_polaris.triggers.queries import PolarisQueryTrigger
+from tests.support.create_tasks import Task
+from tests.support.run_task import run_task
 
+#: A query of two rows, which needs no table.
+SQL = "SELECT 1 AS n, 'a' AS city UNION ALL SELECT 2 AS n, 'b' AS city"
 PATH = "/query/sql/statements"
 
 
@@ -70,3 +76,26 @@ def held(polaris, monkeypatch):
 def requests_of(polaris, method, end=""):
     """Return the requests on asynchronous queries with this method, whose path ends so."""
     return [one for one in polaris.requests if one.method == method and PATH in one.path and one.path.endswith(end)]
+
+
+class QueryTask(Task):
+    """One task instance that runs a query, over its tries."""
+
+    def make(self, sql=SQL, **options):
+        options = {"poll_interval": 60, "timeout": 600, **options}
+        return PolarisQueryOperator(task_id="query", sql=sql, retries=self.retries, **options)
+
+    def run(self, sql=SQL, between=None, **options):
+        return run_task(lambda: self.make(sql, **options), between=between, context=self.context())
+
+
+def query_trigger(query_id, **options):
+    """Return a trigger with arguments that suit most tests."""
+    defaults = {
+        "polaris_conn_id": "polaris_default",
+        "project_id": None,
+        "poll_interval": 60.0,
+        "deadline": 9e12,
+        "max_unreachable": 3600.0,
+    }
+    return PolarisQueryTrigger(query_id=query_id, **{**defaults, **options})
