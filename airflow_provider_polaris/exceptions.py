@@ -15,6 +15,11 @@ exception                                 means                                 
 :class:`PolarisBadRequest`                Polaris rejects the request                         yes
 :class:`PolarisConflict`                  409: there is something of this name already        yes
 :class:`PolarisQueryFailed`               a query is invalid, or fails                        yes
+:class:`PolarisQueryRefused`              a task's query is invalid, or somebody canceled it  no
+:class:`PolarisQueryNotFound`             two responses report that there is no such query    yes
+:class:`PolarisQueryTimeout`              the query was not over in time, and is canceled     yes
+:class:`PolarisQueryLost`                 Polaris may be running a query without a task       no
+:class:`PolarisResultTooLarge`            the result has more rows than ``max_rows``          no
 :class:`PolarisFileExists`                the client finds another file of this name          yes
 :class:`PolarisUploadRefused`             the task finds another file of this name            no
 :class:`PolarisSourceUnreadable`          the file to upload is missing, or was changed        yes
@@ -27,7 +32,7 @@ exception                                 means                                 
 :class:`PolarisJobLost`                   an earlier try may have created a job               no
 :class:`PolarisJobStillRunning`           the job of the spec before is still running         no
 :class:`PolarisJobTimeout`                the job was not over in time                        yes
-:class:`PolarisTaskKilled`                the task was killed before it created a job         no
+:class:`PolarisTaskKilled`                the task was killed before it started anything      no
 :class:`PolarisCancelTimeout`             the canceled job was not over in time               yes
 :class:`PolarisJobAlreadyOver`            ``fail_if_finished`` is set, and the job was over   no
 ``AirflowSensorTimeout``                  the sensor's ``timeout`` passed                     no
@@ -53,6 +58,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisJobNotFound,
     PolarisNotFound,
     PolarisQueryFailed,
+    PolarisQueryNotFound,
     PolarisResponseTooLarge,
     PolarisSourceUnreadable,
     PolarisTransientError,
@@ -83,7 +89,12 @@ __all__ = [
     "PolarisNotFound",
     "PolarisOptionInvalid",
     "PolarisQueryFailed",
+    "PolarisQueryLost",
+    "PolarisQueryNotFound",
+    "PolarisQueryRefused",
+    "PolarisQueryTimeout",
     "PolarisResponseTooLarge",
+    "PolarisResultTooLarge",
     "PolarisSourceUnreadable",
     "PolarisTaskKilled",
     "PolarisTransientError",
@@ -123,7 +134,7 @@ class PolarisJobTimeout(PolarisError, AirflowException):
 
 
 class PolarisTaskKilled(PolarisError, AirflowFailException):
-    """A user killed the task before it created a job, or another try has started. This try creates no job."""
+    """A user killed the task before it started a job or a query, or another try has started. This try starts none."""
 
 
 class PolarisCancelTimeout(PolarisError, AirflowException):
@@ -136,3 +147,19 @@ class PolarisJobAlreadyOver(PolarisError, AirflowFailException):
 
 class PolarisUploadRefused(PolarisFileExists, AirflowFailException):
     """The project has another file of the name under which a task uploads one. A retry would find it again."""
+
+
+class PolarisQueryRefused(PolarisQueryFailed, AirflowFailException):
+    """The query of a task is invalid, or somebody canceled it. A retry would fail in the same way, or undo that."""
+
+
+class PolarisQueryTimeout(PolarisError, AirflowException):
+    """The query of a task was not over in time. The task has asked Polaris to cancel it."""
+
+
+class PolarisQueryLost(PolarisError, AirflowFailException):
+    """The response to a query was lost, so that Polaris may run it and bill it. A clear of the task runs it again."""
+
+
+class PolarisResultTooLarge(PolarisError, AirflowFailException):
+    """The result of a query has more rows than the task puts into XCom. A retry would find as many."""

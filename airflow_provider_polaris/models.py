@@ -14,6 +14,8 @@ class                       is
 :class:`File`               an uploaded file
 :class:`QueryResult`        the columns and the rows of a query
 :class:`QueryColumn`        a column of a result
+:class:`Statement`          an asynchronous query
+:class:`StatementPage`      a page of its result
 ==========================  =============================================================
 
 Statuses and types are text. A value that this provider does not know yet is kept as the service sent it.
@@ -32,6 +34,8 @@ from airflow_provider_polaris.api.models import (
     LogEntry,
     QueryColumn,
     QueryResult,
+    Statement,
+    StatementPage,
     Table,
 )
 
@@ -46,5 +50,7 @@ __all__ = [
     "LogEntry",
     "QueryColumn",
     "QueryResult",
+    "Statement",
+    "StatementPage",
     "Table",
 ]

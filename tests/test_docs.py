@@ -16,7 +16,11 @@ import pytest
 
 from airflow_provider_polaris import exceptions
 from airflow_provider_polaris._compat import AirflowFailException
-from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
+from airflow_provider_polaris.operators.polaris import (
+    PolarisCancelJobOperator,
+    PolarisCreateJobOperator,
+    PolarisQueryOperator,
+)
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from scripts.demo import EXPECTED
 from scripts.diagram import PICTURE, draw
@@ -118,8 +122,9 @@ def own_options(task: type) -> set[str]:
         (PolarisCreateJobOperator, ["Load data", "Options of the gate"]),
         (PolarisJobSensor, ["Wait for a job", "Options of the gate"]),
         (PolarisCancelJobOperator, ["Cancel a job"]),
+        (PolarisQueryOperator, ["Run a query"]),
     ],
-    ids=["create", "sensor", "cancel"],
+    ids=["create", "sensor", "cancel", "query"],
 )
 def test_the_page_on_tasks_lists_every_option_of_a_task(task, sections):
     listed = set().union(*map(options_of, sections))
@@ -131,8 +136,8 @@ def test_the_page_on_tasks_lists_every_option_of_a_task(task, sections):
 FACES = [
     f"airflow_provider_polaris.{name}"
     for name in (
-        "hooks.polaris", "sensors.polaris", "operators.polaris", "triggers.polaris", "links.polaris",
-        "exceptions", "models", "local", "pytest_plugin",
+        "hooks.polaris", "sensors.polaris", "operators.polaris", "triggers.polaris", "triggers.queries",
+        "links.polaris", "exceptions", "models", "local", "pytest_plugin",
     )
 ]  # fmt: skip
 

@@ -184,6 +184,8 @@ RETURNED = {
     "File",
     "QueryResult",
     "QueryColumn",
+    "Statement",
+    "StatementPage",
     "HealthStatus",
     "JobType",
 }

@@ -28,9 +28,10 @@ import sys
 from airflow.sdk import BaseOperator, BaseSensorOperator, BaseHook, PokeReturnValue
 before = set(sys.modules)
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
-from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator
+from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisQueryOperator
 PolarisJobSensor(task_id="gate", job_id="j")
 PolarisCancelJobOperator(task_id="cancel", job_id="j")
+PolarisQueryOperator(task_id="query", sql="SELECT 1")
 print("\\n".join(sorted(set(sys.modules) - before)))
 """
 

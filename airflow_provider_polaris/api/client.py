@@ -29,6 +29,7 @@ from airflow_provider_polaris.api.models import (
 from airflow_provider_polaris.api.parsing import mapping, part_of, text_of, time_of
 from airflow_provider_polaris.api.query_calls import QueryCalls
 from airflow_provider_polaris.api.retries import Retry
+from airflow_provider_polaris.api.statement_calls import StatementCalls
 
 #: The most jobs that one page of the list can hold.
 PAGE_LIMIT = 1000
@@ -69,14 +70,15 @@ class NewestPage(NamedTuple):
     more: bool
 
 
-class PolarisClient(FileCalls, QueryCalls):
+class PolarisClient(FileCalls, QueryCalls, StatementCalls):
     """Call the Jobs, Tables, Files and Query API of one Polaris project. A client may be shared between threads.
 
     Every call raises a :class:`~airflow_provider_polaris.exceptions.PolarisApiError` if it fails. An invalid id or
     argument raises :class:`~airflow_provider_polaris.exceptions.PolarisUsageError` before anything is sent.
 
     Calls that read, update or cancel are sent again, with growing pauses, after an error that may be temporary.
-    ``retry=False`` sends them once. :meth:`create_job` is sent again only if Polaris cannot have received the job.
+    ``retry=False`` sends them once. :meth:`create_job` and :meth:`start_query` are sent again only if Polaris cannot
+    have received the request.
 
     :param connection: the project to call, and the API key. A function that returns them is called at the first
         request, and again after a 401, since the key may have been rotated.

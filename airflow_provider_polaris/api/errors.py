@@ -44,7 +44,7 @@ class PolarisTransientError(PolarisApiError):
     """A call failed for a reason that may be temporary: the same call may succeed later.
 
     :param received: whether the service may have acted on the request. ``False`` only if it cannot have: there was no
-        connection, or the response was 429.
+        connection, or the response was 429, or the project is too busy for a query.
     :param retry_after: the seconds that the service asked to wait, ``None`` if it did not.
     """
 
@@ -92,6 +92,10 @@ class PolarisNotFound(PolarisApiError):
 
 class PolarisJobNotFound(PolarisNotFound):
     """Two responses, at least ten seconds apart, report that the project has no such job."""
+
+
+class PolarisQueryNotFound(PolarisNotFound):
+    """Two responses, at least ten seconds apart, report that the project has no such asynchronous query."""
 
 
 class PolarisBadRequest(PolarisApiError):

@@ -547,6 +547,107 @@ class QueryResult:
         return [dict(zip(names, row, strict=True)) for row in self.rows]
 
 
+class StatementPage(NamedTuple):
+    """A page of the result of an asynchronous query.
+
+    :param rows: how many rows it has, ``None`` if not reported.
+    """
+
+    id: int
+    rows: int | None
+
+
+@dataclass(frozen=True)
+class Statement:
+    """An asynchronous query. Polaris calls it a statement.
+
+    :param state: ``ACCEPTED``, ``RUNNING``, ``SUCCESS``, ``FAILED``, or a new value.
+    :param columns: the columns of the result. Empty if not reported yet.
+    :param total_rows: the rows of the result. ``None`` until the query has succeeded, or if not reported.
+    :param pages: the pages of the result. Empty until the query has succeeded, or if not reported.
+    :param error: why the query failed, in one line. ``None`` unless it failed and says why.
+    :param category: the category of that failure, such as ``INVALID_INPUT``. ``None`` if not reported.
+    :param duration_seconds: how long the query ran. ``None`` while it runs, or if not reported.
+    :param raw: the whole response. It may hold the first rows of the result.
+    """
+
+    id: str
+    state: str
+    columns: Sequence[QueryColumn] = ()
+    total_rows: int | None = None
+    pages: Sequence[StatementPage] = ()
+    error: str | None = None
+    category: str | None = None
+    created_at: str | None = None
+    duration_seconds: float | None = None
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_api(cls, data: Any) -> Statement:
+        """Parse the response. Raises PolarisInvalidResponse if it has no id, no state, or an invalid page."""
+        data = mapping(data, "a query")
+        query_id, state = text_of(data.get("queryId")), text_of(data.get("state"))
+        if query_id is None or state is None:
+            given = ", ".join(f"{name} is {clip(repr(data.get(name)), 100)}" for name in ("queryId", "state"))
+            raise PolarisInvalidResponse(f"Polaris returned an invalid query: {given}")
+        result = part_of(data, "result")
+        failure = part_of(data, "errorDetails") or part_of(data, "error")
+        duration = count_of(data.get("durationMs"))
+        return cls(
+            id=query_id,
+            state=clip(state, 60),
+            columns=[_column_of(column) for column in _list_of(data, "schema")],
+            total_rows=count_of(result.get("numTotalRows")),
+            pages=[_page_of(page) for page in _list_of(result, "pages")],
+            error=text_of(failure.get("errorMessage")) or text_of(failure.get("error")),
+            category=text_of(failure.get("category")),
+            created_at=text_of(data.get("createdAt")),
+            duration_seconds=None if duration is None else duration / 1000,
+            raw=data,
+        )
+
+    @property
+    def has_succeeded(self) -> bool:
+        """Whether the result can be read."""
+        return self.state == "SUCCESS"
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the query ended without a result. A query that was canceled has failed, too."""
+        return self.state == "FAILED"
+
+    @property
+    def was_canceled(self) -> bool:
+        """Whether the query ended because somebody canceled it."""
+        return self.has_failed and self.category == "CANCELED"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the state never changes again. A state that this provider does not know is not over."""
+        return self.has_succeeded or self.has_failed
+
+
+def _list_of(data: Mapping[str, Any], name: str) -> list[Any]:
+    """Return an optional list of a response. A missing list is empty."""
+    value = data.get(name)
+    if value is not None and not isinstance(value, list):
+        raise PolarisInvalidResponse(f"Polaris returned an invalid {name} of a query: {clip(repr(value), 100)}")
+    return value or []
+
+
+def _column_of(data: Any) -> QueryColumn:
+    column = mapping(data, "a column of a query")
+    return QueryColumn(*(str(column.get(name) or "") for name in ("name", "type", "nativeType")))
+
+
+def _page_of(data: Any) -> StatementPage:
+    page = mapping(data, "a page of a result")
+    number = count_of(page.get("id"))
+    if number is None:
+        raise PolarisInvalidResponse(f"Polaris returned an invalid page of a result: {clip(repr(data), 100)}")
+    return StatementPage(number, count_of(page.get("numRows")))
+
+
 def check_file_name(name: Any) -> str:
     """Return the name of an uploaded file. It may have slashes, and no part of it is empty or only dots.
 

@@ -41,29 +41,42 @@ class QueryCalls(Caller):
         :param context: Druid's query context, such as ``{"sqlTimeZone": "Europe/Zurich"}``.
         :raises PolarisQueryFailed: if the query is invalid, or fails.
         """
-        if not isinstance(sql, str) or not sql.strip():
-            raise PolarisUsageError(f"sql must be a query, not {sql!r}"[:200])
-        body: dict[str, Any] = {
-            "query": sql,
+        body = {
+            **body_of(sql, parameters, context),
             "resultFormat": "arrayLines",
             "header": True,
             "typesHeader": True,
             "sqlTypesHeader": True,
-            "parameters": parameters_of(parameters),
         }
-        if context:
-            body["context"] = dict(context)
         return self._request(
             "POST",
             "query",
             "sql",
             body=body,
-            parse=_lines_of,
+            parse=lines_of,
             read=_result_of,
             retry=Retry.when(retry),
             most=MAX_RESULT,
             least_timeout=QUERY_SECONDS,
         )
+
+
+def body_of(sql: str, parameters: Sequence[Any] | None, context: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the query, its parameters and its context as the API takes them.
+
+    :raises PolarisUsageError: for a value that cannot be sent.
+    """
+    if not isinstance(sql, str) or not sql.strip():
+        raise PolarisUsageError(f"sql must be a query, not {sql!r}"[:200])
+    if context is not None and not isinstance(context, Mapping):
+        raise PolarisUsageError(f"context must be a dict, not {context!r}"[:200])
+    body: dict[str, Any] = {"query": sql, "parameters": parameters_of(parameters)}
+    body |= {"context": dict(context)} if context else {}
+    try:
+        json.dumps(body, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise PolarisUsageError(f"A parameter or the context cannot be sent as JSON: {error}"[:200]) from None
+    return body
 
 
 def parameters_of(values: Sequence[Any] | None) -> list[dict[str, Any]]:
@@ -97,9 +110,12 @@ def _parameter(value: Any) -> dict[str, Any]:
     raise PolarisUsageError(f"A parameter has no type of SQL: {value!r}"[:200])
 
 
-def _lines_of(content: bytes) -> list[Any]:
-    """Return the values of all lines. A result ends with an empty line; without it, the result was cut."""
-    if not content.endswith(b"\n\n"):
+def lines_of(content: bytes, *, has_header: bool = True) -> list[Any]:
+    """Return the values of all lines. A result ends with an empty line; without it, the result was cut.
+
+    :param has_header: whether the first line is never empty. A result without header and rows is one empty line.
+    """
+    if not content.endswith(b"\n\n") and (has_header or content != b"\n"):
         raise PolarisInvalidResponse("The result of the query was cut: its last line is missing")
     # A line break in a text is escaped, so that one call parses all lines.
     values = json.loads(b"[" + content.strip(b"\n").replace(b"\n", b",") + b"]")

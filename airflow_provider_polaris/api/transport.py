@@ -275,15 +275,18 @@ def _error(
     code = clean(shown_code or "***")[:100] if has_code else None
     details = messages or _excerpt(response, redacted) or "an empty body"
     reason, request = clean(f"HTTP {status}: {details}"), f" ({what})"
-    category = category_of(content) if "/…/query" in what and status not in (401, 403) else None
-    if category not in (None, *RETRIED_CATEGORIES):
+    category = category_of(content) if "/…/query" in what and status not in (401, 403, 404) else None
+    is_busy = category in RETRIED_CATEGORIES
+    # Only a POST sends a query. For another request, the category says nothing about the query.
+    if category is not None and not is_busy and what.startswith("POST"):
         return PolarisQueryFailed(f"{reason}{request}", status=status, code=code, category=category)
-    if category is not None or is_transient(status):
+    if is_busy or is_transient(status):
         return PolarisUnreachable(
             f"{reason}{request}",
             status=status,
             code=code,
-            received=status != 429,
+            # A project that is too busy has not started the query.
+            received=status != 429 and not is_busy,
             retry_after=asked_pause(response.headers.get("Retry-After", "")),
         )
     if 300 <= status < 400:
@@ -347,7 +350,12 @@ def _advice_on_size(path: str) -> str:
 
 
 #: The permission that a call needs, by a part of its path.
-_PERMISSIONS = {"/…/tables": "ViewTables or ManageTables", "/…/files": "ManageFiles", "/…/query": "AccessQueries"}
+_PERMISSIONS = {
+    "/…/tables": "ViewTables or ManageTables",
+    "/…/files": "ManageFiles",
+    "/…/query/sql/statements": "AccessQueries, and also ManageIngestionJobs,",
+    "/…/query": "AccessQueries",
+}
 
 
 def _permission(what: str) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 from airflow_provider_polaris.api.errors import (
     PolarisError,
     PolarisJobNotFound,
     PolarisNotFound,
+    PolarisQueryNotFound,
     PolarisTransientError,
     PolarisUnauthorized,
 )
@@ -33,16 +34,17 @@ class OutageTolerance:
     :param interval: the usual seconds between two polls.
     :param worked: whether a poll of this wait has succeeded before. In the first poll a 401 means a wrong key. Later
         the key may be in rotation.
-    :param polls: what the polls request. A 404 means that there is no such thing.
     :param unreachable_since: when the current outage began, in seconds since the epoch.
     :param unauthorized_since: when Polaris first rejected the key.
     :param not_found_since: when Polaris first returned 404.
     """
 
+    #: What the next try does, for the message of an outage that ends the wait.
+    after_outage: ClassVar[str] = "When Polaris responds again, clear the task to wait for the same job"
+
     max_unreachable: float | None
     interval: float = 0.0
     worked: bool = False
-    polls: Literal["job", "project"] = "job"
     unreachable_since: float | None = None
     unauthorized_since: float | None = None
     not_found_since: float | None = None
@@ -103,7 +105,7 @@ class OutageTolerance:
         if self.max_unreachable is not None and lasted >= self.max_unreachable:
             raise type(error)(
                 f"Polaris was unreachable for {lasted:,.0f} s (max_unreachable {self.max_unreachable:,.0f})\n"
-                f"When Polaris responds again, clear the task to wait for the same job\nThe last error:\n{error}",
+                f"{self.after_outage}\nThe last error:\n{error}",
                 status=error.status,
                 code=error.code,
             )
@@ -124,7 +126,34 @@ class OutageTolerance:
         left = self.not_found_since + SECOND_CHECK_SECONDS - now
         if left > 0:
             return left
-        raise no_such_job(error) if self.polls == "job" else no_such_project(error)
+        raise self.gone(error)
+
+    def gone(self, error: PolarisNotFound) -> PolarisNotFound:
+        """Return the error that explains what two responses with 404 mean."""
+        return no_such_job(error)
+
+
+class QueryTolerance(OutageTolerance):
+    """The failed polls of the wait for an asynchronous query, and when they end the wait."""
+
+    after_outage = "From Airflow 3.3 on, a retry continues with the query. Before, a retry runs it again"
+
+    def gone(self, error: PolarisNotFound) -> PolarisQueryNotFound:
+        """Return the error that explains what two responses with 404 mean."""
+        return PolarisQueryNotFound(
+            "Polaris no longer has the query\nIts result was removed, or another project or service responds\n"
+            f"A retry, or a clear, runs the query again\n{error}",
+            status=error.status,
+            code=error.code,
+        )
+
+
+class ListTolerance(OutageTolerance):
+    """The failed polls of a wait that polls lists, and when they end the wait."""
+
+    def gone(self, error: PolarisNotFound) -> PolarisNotFound:
+        """Return the error that explains what two responses with 404 mean."""
+        return no_such_project(error)
 
 
 def no_such_job(error: PolarisNotFound) -> PolarisJobNotFound:

@@ -17,6 +17,7 @@ from airflow_provider_polaris.exceptions import (
     PolarisJobFailed,
     PolarisJobTimeout,
 )
+from airflow_provider_polaris.operators.template_file import TemplateFile
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, deadline_of, seconds
 from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS, GatedTask
 
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 FAILED_DEFERRAL = "__fail__"
 
 
-class PolarisCreateJobOperator(GatedTask):
+class PolarisCreateJobOperator(TemplateFile, GatedTask):
     """Load data once: create an ingestion job of Imply Polaris, wait for it, and succeed only if its data is good.
 
     A retry never loads a second time by mistake. On Airflow 3.3 and later, a retry continues with the job of the try
@@ -100,6 +101,7 @@ class PolarisCreateJobOperator(GatedTask):
 
     template_fields: Sequence[str] = ("job_spec", "interval", *CONNECTION, *THRESHOLDS)
     template_ext: Sequence[str] = (".json",)
+    file_option = "job_spec"
     template_fields_renderers = {"job_spec": "json"}  # noqa: RUF012 - Airflow's own way to declare it
     ui_color = "#d6faec"
 
@@ -198,17 +200,6 @@ class PolarisCreateJobOperator(GatedTask):
         self._must_end = True
         if self.cancel_on_kill and self._kill:
             self._kill.handle()
-
-    def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
-        """Render as Airflow does, but load a file only if the whole spec is the path of the file.
-
-        Airflow loads a file for every text that ends with ``.json``. For the ``orders.json`` of a ``fileList`` that
-        file would be missing, or its content would be sent.
-        """
-        suffix = next((end for end in self.template_ext if isinstance(content, str) and content.endswith(end)), "")
-        if not suffix or content is self.job_spec:
-            return super().render_template(content, context, *args, **kwargs)
-        return f"{self.render_template(content.removesuffix(suffix), context, *args, **kwargs)}{suffix}"
 
     def refusal(self, outcome: Outcome, message: str) -> PolarisError:
         """Return the error for a job that is not good enough."""
@@ -333,11 +324,12 @@ class PolarisCreateJobOperator(GatedTask):
         return known
 
     def _get_ready(self, context: Context) -> tuple[SubmissionRecord, WorkerKill]:
+        from airflow_provider_polaris.submission.kill_target import JOB
         from airflow_provider_polaris.submission.submission_record import SubmissionRecord
         from airflow_provider_polaris.submission.worker_kill import WorkerKill
 
         self._record = SubmissionRecord(context, self.retries or 0)
-        self._kill = WorkerKill(context["ti"], self._record, self.log)
+        self._kill = WorkerKill(context["ti"], JOB, self.log)
         if self._must_end and self.cancel_on_kill:  # on_kill came earlier: Airflow 3 lets the task continue after it
             self._kill.handle()
         return self._record, self._kill
@@ -364,7 +356,9 @@ class PolarisCreateJobOperator(GatedTask):
         return job, job_wait
 
     def _wait_for_job(self, job_id: str, *, deferrable: bool, hook: PolarisHook | None = None) -> JobWait:
+        from airflow_provider_polaris.submission.kill_target import JobOfWorker
+
         job_wait = self.start_job_wait(job_id, deferrable=deferrable, hook=hook)
-        if self._kill:
-            self._kill.set_job_wait(job_wait)
+        if self._kill and self._record:
+            self._kill.set_target(JobOfWorker(job_wait, self._record, self.log))
         return job_wait

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import weakref
-from collections.abc import AsyncIterator, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
-from airflow_provider_polaris.api.models import Job, Table
+from airflow_provider_polaris.api.models import Job, Statement, Table
 from airflow_provider_polaris.hooks.polaris import load_connection
 from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.loads_poller import LoadsPoller
@@ -97,6 +97,14 @@ class SharedClient:
     async def get_table(self, name: str) -> Table:
         """Request the table once."""
         return await self._call(lambda client: client.get_table(name, retry=False))
+
+    async def get_statement(self, query_id: str) -> Statement:
+        """Request the asynchronous query once."""
+        return await self._call(lambda client: client.get_statement(query_id, retry=False))
+
+    async def cancel_query(self, query_id: str) -> None:
+        """Ask Polaris once to cancel the asynchronous query."""
+        await self._call(lambda client: client.cancel_query(query_id, retry=False))
 
     async def cancel_job(self, job_id: str) -> Job:
         """Ask Polaris once to cancel the job."""
@@ -194,6 +202,20 @@ class SharedClient:
                 f"The triggerer could not look up the connection {self._conn_id!r}: {type(error).__name__}: {error}",
                 received=False,
             ) from error
+
+
+async def answer_within(seconds: float, request: Awaitable[T]) -> T:
+    """Return the answer of a request. A service that hangs for longer counts as unreachable."""
+    answer = asyncio.ensure_future(request)
+    try:
+        # Not wait_for, which up to Python 3.11 loses a cancellation that comes together with the response.
+        await asyncio.wait({answer}, timeout=seconds)
+        if not answer.done():
+            raise PolarisUnreachable("No response before the deadline")
+        return answer.result()
+    finally:
+        if not answer.cancel() and not answer.cancelled():
+            answer.exception()  # retrieved, so that asyncio logs no unretrieved exception
 
 
 _clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[tuple[str, str | None], SharedClient]] = (

@@ -130,7 +130,7 @@ class PolarisTableSensor(GatedSensor):
     def _start(self, *, deferrable: bool) -> LoadWait:
         from airflow_provider_polaris.api.models import check_table_name
         from airflow_provider_polaris.gate.load_choice import LoadChoice, read_job_types, read_moment
-        from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
+        from airflow_provider_polaris.gate.outage_tolerance import ListTolerance
         from airflow_provider_polaris.hooks.polaris import PolarisHook
         from airflow_provider_polaris.waiting.load_wait import LoadWait
 
@@ -141,7 +141,7 @@ class PolarisTableSensor(GatedSensor):
         choice = LoadChoice(self.table, moment, read_job_types(self.job_types))
         sees_whole_wait = deferrable or self.sees_whole_wait
         max_unreachable = self.max_unreachable if sees_whole_wait else None
-        tolerance = OutageTolerance(max_unreachable, self.poke_interval, polls="project")
+        tolerance = ListTolerance(max_unreachable, self.poke_interval)
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         start = partial(
             self.start_job_wait,

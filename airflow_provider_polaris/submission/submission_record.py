@@ -50,6 +50,15 @@ class SubmissionNote:
     known_jobs: list[str] | None = None
 
 
+def clear_generation(ti: Any, retries: int) -> int:
+    """Return the number of the first try since the task was last cleared.
+
+    :param retries: the task's option.
+    """
+    # As Airflow itself counts (get_first_reschedule_date): a clear raises max_tries, a retry does not.
+    return int(ti.max_tries) - retries + 1
+
+
 class SubmissionRecord:
     """The notes of one task instance, as one of its tries reads and writes them.
 
@@ -61,8 +70,7 @@ class SubmissionRecord:
     def __init__(self, context: Context, retries: int) -> None:
         ti = context["ti"]
         self._store: Any = context.get("task_state_store")
-        # As Airflow itself counts (get_first_reschedule_date): a clear raises max_tries, a retry does not.
-        self.clear_generation = int(ti.max_tries) - retries + 1
+        self.clear_generation = clear_generation(ti, retries)
         this_try = int(ti.try_number)
         #: Whether Airflow does not retry the task after this try, whatever the error.
         self.is_last_try = this_try > int(ti.max_tries)

@@ -11,9 +11,8 @@ from asgiref.sync import sync_to_async
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import current_try, task_state
 from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
-from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
-from airflow_provider_polaris.waiting.crossing import JobTriggerArgs
+from airflow_provider_polaris.submission.kill_target import TriggerTarget, WaitArgs, at_start
 from airflow_provider_polaris.waiting.progress_log import Log
 
 #: The longest time for the requests for the task's state. Airflow gives ``on_kill`` 30 s in all (``[triggerer]
@@ -37,16 +36,18 @@ class TriggerKill:
     """Handles ``on_kill`` of a trigger.
 
     :param args: the arguments of the trigger.
+    :param target: what the task waits for.
     :param task_instance: the trigger's attribute of the same name.
     """
 
-    def __init__(self, args: JobTriggerArgs, task_instance: Any, log: Log) -> None:
+    def __init__(self, args: WaitArgs, target: TriggerTarget, task_instance: Any, log: Log) -> None:
         self._args = args
+        self._target = target
         self._task_instance = task_instance
         self._log = log
 
     async def cancel_if_killed(self) -> None:
-        """Cancel the job if a user has killed its task and no other try waits for it. Best effort, logged.
+        """Cancel the target if a user has killed its task and no other try waits for it. Best effort, logged.
 
         The runner of Airflow 3.3 cancels a killed trigger again at each synchronisation, about once a second, until the
         trigger ends. So the work is a task of its own, which only the end of the event loop cancels.
@@ -66,33 +67,32 @@ class TriggerKill:
                 await self._cancel(client, give_up_at)
         except PolarisError as error:
             self._log.warning(
-                "The task was killed. Job %s could not be canceled, and may still be running: %s. Cancel the job in "
-                "the console",
-                self._args.job_id,
+                "The task was killed. %s could not be canceled, and may still be running: %s. Cancel %s in the console",
+                at_start(self._target.name),
                 error,
+                self._target.name,
             )
 
     async def _is_killed(self) -> bool:
         """Return whether a person killed the task. Log the state of the task."""
-        job_id = self._args.job_id
+        name = self._target.name
         try:
             state, is_killed = await asyncio.wait_for(self._request_state(), STATE_LIMIT_SECONDS)
         except Exception as error:  # noqa: BLE001 - no fault of this request may cancel a good load
             self._log.warning(
-                "Airflow reports this wait as killed, but not the state of the task. Job %s is left running: %s: %s",
-                job_id,
+                "Airflow reports this wait as killed, but not the state of the task. %s is left running: %s: %s",
+                at_start(name),
                 type(error).__name__,
                 error,
             )
             return False
         if is_killed:
-            self._log.info("The task was killed: its state is %s. Canceling job %s", state, job_id)
+            self._log.info("The task was killed: its state is %s. Canceling %s", state, name)
         else:
             self._log.info(
-                "Airflow reports this wait as killed, but no user killed the task: its state is %s. "
-                "Job %s is left running",
+                "Airflow reports this wait as killed, but no user killed the task: its state is %s. %s is left running",
                 state,
-                job_id,
+                at_start(name),
             )
         return is_killed
 
@@ -116,7 +116,7 @@ class TriggerKill:
     async def _cancel(self, client: SharedClient, give_up_at: float) -> None:
         while True:
             try:
-                result = await self._cancel_once(client)
+                result = await self._target.cancel(client)
             except PolarisTransientError:  # noqa: PERF203 - this is a retry
                 if clock.now() + CANCEL_PAUSE_SECONDS > give_up_at:
                     raise
@@ -126,11 +126,3 @@ class TriggerKill:
             else:
                 self._log.info("%s", result)
                 return
-
-    async def _cancel_once(self, client: SharedClient) -> str:
-        job = await client.get_job(self._args.job_id)
-        if decide(job, self._args.condition).verdict is not Verdict.WAIT:
-            # The wait was over, and this triggerer had not seen it. A streaming job that runs must not be stopped.
-            return f"{job} is {job.state}: nothing is left to cancel"
-        await client.cancel_job(self._args.job_id)
-        return f"Polaris accepted the cancellation of job {self._args.job_id}"

@@ -1,4 +1,4 @@
-"""A kill on a worker: cancel the job of a task that a user has killed.
+"""A kill on a worker: cancel what a task has started that a user has killed, such as its job.
 
 Airflow calls ``on_kill`` also when a worker is shut down or a pod is evicted. The next try then continues with the
 job. Only the state of the task in Airflow shows whether a user killed the task.
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris._compat import AIRFLOW_3, task_state
 from airflow_provider_polaris.api.errors import PolarisError
 from airflow_provider_polaris.exceptions import PolarisTaskKilled
+from airflow_provider_polaris.submission.kill_target import at_start
 
 if TYPE_CHECKING:
-    from airflow_provider_polaris.submission.submission_record import SubmissionRecord
-    from airflow_provider_polaris.waiting.job_wait import JobWait
+    from airflow_provider_polaris.submission.kill_target import TargetKind, WorkerTarget
     from airflow_provider_polaris.waiting.progress_log import Log
 
 #: In these states Airflow continues the task by itself: its worker was shut down, lost, or unreachable for a while. A
@@ -26,7 +26,7 @@ CONTINUES = frozenset({"running", "queued", "scheduled", "deferred", "up_for_ret
 #: The longest time for ``on_kill`` in a signal handler. Airflow 3 sends SIGKILL 5 s after SIGTERM. 2.11 waits for a
 #: minute, and ends the process as soon as ``on_kill`` returns.
 LIMIT_SECONDS = 4.0 if AIRFLOW_3 else 30.0
-#: The longest wait for the id of a job whose spec has been sent.
+#: The longest wait for the id of what a task has just asked Polaris to start.
 SUBMISSION_SECONDS = 30.0
 #: The name that a thread dump shows for the thread of ``on_kill``.
 THREAD_NAME = "polaris_on_kill"
@@ -36,29 +36,29 @@ class WorkerKill:
     """Handles ``on_kill`` of one try on a worker.
 
     :param ti: the task instance.
-    :param record: holds the note of a cancellation for later tries.
+    :param kind: what the task starts.
     """
 
-    def __init__(self, ti: Any, record: SubmissionRecord, log: Log) -> None:
+    def __init__(self, ti: Any, kind: TargetKind, log: Log) -> None:
         self._ti = ti
-        self._record = record
+        self._kind = kind
         self._log = log
-        self._job_wait: JobWait | None = None
-        self._has_job = threading.Event()
+        self._target: WorkerTarget | None = None
+        self._has_target = threading.Event()
         #: Set when the work is done, or cannot continue while the signal handler blocks the task.
         self._may_return = threading.Event()
         self._killed = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def set_job_wait(self, job_wait: JobWait) -> None:
-        """Set the job that a kill cancels."""
-        self._job_wait = job_wait
-        self._has_job.set()
+    def set_target(self, target: WorkerTarget) -> None:
+        """Set what a kill cancels."""
+        self._target = target
+        self._has_target.set()
 
     def check(self) -> None:
-        """Raise if the task was killed. On Airflow 3 the task runs on after ``on_kill``, and must not create a job."""
+        """Raise if the task was killed. On Airflow 3 the task runs on after ``on_kill``, and must start nothing."""
         if self._killed.is_set():
-            raise PolarisTaskKilled("The task was killed before it created its job. Nothing was loaded")
+            raise PolarisTaskKilled(self._kind.not_started)
 
     def handle(self) -> None:
         """Handle ``on_kill`` within Airflow's time limit.
@@ -88,7 +88,7 @@ class WorkerKill:
             self._log.warning(
                 "This process must end. Airflow did not report whether a user killed the task. %s is left running: "
                 "%s: %s",
-                self._job,
+                self._subject,
                 type(error).__name__,
                 error,
             )
@@ -97,35 +97,35 @@ class WorkerKill:
             self._log.info(
                 "This process must end, but no user killed the task: its state is %s. %s is left running",
                 state,
-                self._job,
+                self._subject,
             )
             return
         self._killed.set()
-        self._log.info("The task was killed: its state is %s. Canceling its job", state)
-        if not self._job_wait:
-            self._may_return.set()  # the task itself must continue to read the id of its job
-            self._has_job.wait(SUBMISSION_SECONDS)
-        if self._job_wait:
-            self._cancel(self._job_wait)
+        self._log.info("The task was killed: its state is %s. Canceling its %s", state, self._kind.noun)
+        if not self._target:
+            self._may_return.set()  # the task itself must continue to read the id
+            self._has_target.wait(SUBMISSION_SECONDS)
+        if self._target:
+            self._cancel(self._target)
         else:
-            self._log.warning("The task was killed, and has no job to cancel")
+            self._log.warning("The task was killed, and has no %s to cancel", self._kind.noun)
 
-    def _cancel(self, job_wait: JobWait) -> None:
-        last = job_wait.progress.last
-        if last and last.is_over:
+    def _cancel(self, target: WorkerTarget) -> None:
+        if target.is_over:
             return
-        self._record.note_cancellation(job_wait.job_id, self._log)
+        target.note_cancellation()
         try:
-            job_wait.hook.cancel_job(job_wait.job_id)
+            target.cancel()
         except PolarisError as error:
             self._log.warning(
-                "Job %s could not be canceled, and may still be running: %s. Cancel the job in the console",
-                job_wait.job_id,
+                "%s could not be canceled, and may still be running: %s. Cancel %s in the console",
+                at_start(target.name),
                 error,
+                target.name,
             )
         else:
-            self._log.info("Polaris accepted the cancellation of job %s", job_wait.job_id)
+            self._log.info("Polaris accepted the cancellation of %s", target.name)
 
     @property
-    def _job(self) -> str:
-        return f"Job {self._job_wait.job_id}" if self._job_wait else "A job that the task may have created"
+    def _subject(self) -> str:
+        return at_start(self._target.name) if self._target else f"A {self._kind.noun} that the task may have started"

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnreachable
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound
 from airflow_provider_polaris.api.models import Job, Table
 from airflow_provider_polaris.gate.availability import Readiness
 from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
-from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
+from airflow_provider_polaris.gate.outage_tolerance import ListTolerance, OutageTolerance
 from airflow_provider_polaris.polling.poller import LAST_REQUEST_SECONDS
-from airflow_provider_polaris.polling.shared_client import SharedClient
+from airflow_provider_polaris.polling.shared_client import SharedClient, answer_within
+from airflow_provider_polaris.submission.kill_target import JobOfTrigger
 from airflow_provider_polaris.submission.trigger_kill import TriggerKill
 from airflow_provider_polaris.triggers.base import OneJobTrigger, PolarisTrigger
 from airflow_provider_polaris.waiting.crossing import (
@@ -105,7 +105,8 @@ class PolarisJobTrigger(OneJobTrigger):
     async def on_kill(self) -> None:
         """Cancel the job if a user has killed the task that waits here."""
         if not self._fault and self.args.cancel_on_kill:
-            await TriggerKill(self.args, self.task_instance, self.log).cancel_if_killed()
+            target = JobOfTrigger(self.job_id, self.args.condition)
+            await TriggerKill(self.args, target, self.task_instance, self.log).cancel_if_killed()
 
 
 class PolarisTableTrigger(OneJobTrigger):
@@ -162,18 +163,10 @@ class PolarisTableTrigger(OneJobTrigger):
     async def _request_table(self, client: SharedClient) -> Table | None:
         """Request the table. A service that hangs past the deadline counts as unreachable."""
         left = max(self.deadline - clock.now(), LAST_REQUEST_SECONDS)
-        request = asyncio.ensure_future(client.get_table(self.table))
         try:
-            # Not wait_for, which up to Python 3.11 loses a cancellation that comes together with the response.
-            await asyncio.wait({request}, timeout=left)
-            if not request.done():
-                raise PolarisUnreachable("No response before the deadline")
-            return request.result()
+            return await answer_within(left, client.get_table(self.table))
         except PolarisNotFound:
             return None
-        finally:
-            if not request.cancel() and not request.cancelled():
-                request.exception()  # retrieved, so that asyncio logs no unretrieved exception
 
 
 class PolarisLoadTrigger(PolarisTrigger[LoadLog]):
@@ -199,9 +192,9 @@ class PolarisLoadTrigger(PolarisTrigger[LoadLog]):
         log.mark_logged()
         return log
 
-    def tolerance(self) -> OutageTolerance:
+    def tolerance(self) -> ListTolerance:
         """Return which failed polls the wait tolerates."""
-        return replace(super().tolerance(), polls="project")
+        return ListTolerance(self.args.max_unreachable, self.args.poll_interval, worked=True)
 
     async def wait(
         self, client: SharedClient, tolerance: OutageTolerance, progress: LoadLog

@@ -10,6 +10,7 @@ import pytest
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.submission import trigger_kill, worker_kill
 from tests.support.create_tasks import Running
+from tests.support.queries import held
 
 
 @pytest.fixture
@@ -47,3 +48,10 @@ def sent(monkeypatch):
     specs, right = [], PolarisHook.create_job
     monkeypatch.setattr(PolarisHook, "create_job", lambda hook, spec: specs.append(spec) or right(hook, spec))
     return specs
+
+
+@pytest.fixture
+def queries(polaris, monkeypatch):
+    """Hold the asynchronous queries of the local Polaris until the test ends them."""
+    with held(polaris, monkeypatch) as queries:
+        yield queries

@@ -84,7 +84,7 @@ def run_task(
     while outcome.kind == "deferred":
         deferrals += 1
         assert deferrals <= most_deferrals, "the task defers without an end"
-        assert set(ti.pushed) <= {"job_id"}, "pushed before deferring"
+        assert set(ti.pushed) <= {"job_id", "query_id"}, "pushed before deferring"
         if between:
             between()
         deferred = outcome.error
