@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -12,24 +12,51 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.polled_wait import Pace
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
-from airflow_provider_polaris.waiting.crossing import EventOutcome, OneJobArgs, TriggerArgs, WaitEvent
+from airflow_provider_polaris.waiting.crossing import OneJobArgs, TriggerArgs, WaitEvent
 from airflow_provider_polaris.waiting.progress_log import PollLog, ProgressLog
 
 LogType = TypeVar("LogType", bound=PollLog)
 
 
-class PolarisTrigger(BaseTrigger, Generic[LogType]):
-    """Wait in the triggerer, fire one :class:`WaitEvent`, and return. A trigger never raises, and only reads.
+class WaitArgs(Protocol):
+    """The arguments that every trigger has: see :class:`TriggerArgs`."""
 
-    :param stored: the arguments, as :class:`TriggerArgs` describes them. Arguments of a newer release are ignored.
+    @property
+    def polaris_conn_id(self) -> str: ...  # noqa: D102
+
+    @property
+    def project_id(self) -> str | None: ...  # noqa: D102
+
+    @property
+    def poll_interval(self) -> float: ...  # noqa: D102
+
+    @property
+    def deadline(self) -> float: ...  # noqa: D102
+
+    @property
+    def max_unreachable(self) -> float: ...  # noqa: D102
+
+    @property
+    def failing(self) -> dict[str, Any] | None: ...  # noqa: D102
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the stored form."""
+
+
+class PolarisTrigger(BaseTrigger, Generic[LogType]):
+    """Wait in the triggerer, fire one event, and return. A trigger never raises, and only reads.
+
+    :param stored: the arguments, as ``args_type`` describes them. Arguments of a newer release are ignored.
         If an argument is missing, the trigger fires an event that says so.
     """
 
     #: Airflow's database holds this path while a task is deferred. The path stays the same if the class moves.
     class_path: ClassVar[str]
     #: The type of the stored arguments.
-    args_type: ClassVar[type[TriggerArgs]]
-    args: TriggerArgs
+    args_type: ClassVar[type[Any]]
+    #: The type of the event.
+    event_type: ClassVar[type[Any]] = WaitEvent
+    args: WaitArgs
 
     def __init__(self, **stored: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -56,14 +83,15 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, and return."""
-        event = WaitEvent(outcome="error", error=self._fault) if self._fault else await self._wait_for_event()
+        fault = self._fault
+        event = self.event_type(outcome="error", error=fault) if fault else await self._wait_for_event()
         yield TriggerEvent(event.to_dict())
 
-    async def _wait_for_event(self) -> WaitEvent:
+    async def _wait_for_event(self) -> Any:
         args = self.args
         progress = self.start_log()
         tolerance = self.tolerance()
-        outcome: EventOutcome = "error"
+        outcome = "error"
         error: PolarisError | None = None
         try:
             async with shared_client(args.polaris_conn_id, args.project_id) as client:
@@ -80,7 +108,7 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
                 f"{progress.about}: the trigger failed: {type(failure).__name__}: {failure}. "
                 "The triggerer's log has the traceback"
             )
-        return WaitEvent(
+        return self.event_type(
             outcome=outcome,
             deadline=args.deadline,
             error=error,
@@ -100,23 +128,25 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
         """Return the log of the wait."""
         raise NotImplementedError
 
-    async def wait(
-        self, client: SharedClient, tolerance: OutageTolerance, progress: LogType
-    ) -> Literal["job", "table", "timeout"]:
-        """Return why the task must continue. Raise a PolarisError if the wait cannot continue."""
+    async def wait(self, client: SharedClient, tolerance: OutageTolerance, progress: LogType) -> str:
+        """Return the outcome for the event: why the task must continue.
+
+        :raises PolarisError: if the wait cannot continue.
+        """
         raise NotImplementedError
 
     def seen(self, progress: LogType) -> dict[str, Any]:
-        """Return what the event says of the job and of its table."""
+        """Return what else the event says."""
         raise NotImplementedError
 
     def tolerance(self) -> OutageTolerance:
         """Return which failed polls the wait tolerates."""
         return OutageTolerance(self.args.max_unreachable, self.args.poll_interval, worked=True)
 
-    def pace(self) -> Pace:
-        """Return how long the wait pauses between two polls."""
-        return Pace(self.args.poll_interval, backoff=self.args.exponential_backoff, most=self.args.max_wait)
+
+def pace_of(args: TriggerArgs) -> Pace:
+    """Return how long a wait pauses between two polls."""
+    return Pace(args.poll_interval, backoff=args.exponential_backoff, most=args.max_wait)
 
 
 class OneJobTrigger(PolarisTrigger[ProgressLog]):

@@ -17,7 +17,7 @@ from airflow_provider_polaris.polling.poller import LAST_REQUEST_SECONDS
 from airflow_provider_polaris.polling.shared_client import SharedClient, answer_within
 from airflow_provider_polaris.submission.kill_target import JobOfTrigger
 from airflow_provider_polaris.submission.trigger_kill import TriggerKill
-from airflow_provider_polaris.triggers.base import OneJobTrigger, PolarisTrigger
+from airflow_provider_polaris.triggers.base import OneJobTrigger, PolarisTrigger, pace_of
 from airflow_provider_polaris.waiting.crossing import (
     JobTriggerArgs,
     LoadTriggerArgs,
@@ -60,7 +60,7 @@ class PolarisJobTrigger(OneJobTrigger):
     async def _wait(
         self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["job", "timeout"]:
-        pace = self.pace()
+        pace = pace_of(self.args)
         first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         with client.poller.subscribe(
             self.job_id, self._is_decided, pace, self.deadline, first=first, known=progress.last
@@ -137,7 +137,7 @@ class PolarisTableTrigger(OneJobTrigger):
         self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["table", "timeout"]:
         """Poll until the table's state ends the wait, after a second check if the state needs that."""
-        pace = self.pace()
+        pace = pace_of(self.args)
         pause = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         while True:
             left = self.deadline - clock.now()
@@ -200,7 +200,7 @@ class PolarisLoadTrigger(PolarisTrigger[LoadLog]):
         self, client: SharedClient, tolerance: OutageTolerance, progress: LoadLog
     ) -> Literal["job", "timeout"]:
         """Take notices of the shared poll until the table has a load, or the deadline passes."""
-        pace = self.pace()
+        pace = pace_of(self.args)
         first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
         read_from = self.args.read_from.timestamp() if self.args.read_from else None
         with client.loads_poller.subscribe(

@@ -6,133 +6,39 @@ an error names each key that is missing or has a wrong type.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, get_args
 
-from airflow_provider_polaris.api.errors import PolarisError, error_from_dict, error_to_dict
+from airflow_provider_polaris.api.errors import PolarisError, error_from_dict
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.api.parsing import clip
 from airflow_provider_polaris.gate.decision import Condition, UntilOver
 from airflow_provider_polaris.gate.load_choice import LoadChoice, utc
 from airflow_provider_polaris.gate.options import Gate
+from airflow_provider_polaris.waiting.stored import (
+    Reader,
+    StoredDict,
+    count_type,
+    dict_type,
+    flag_type,
+    job_of,
+    list_of_texts,
+    moment_of,
+    number_type,
+    numbers_by_text,
+    one_of,
+    optional_of,
+    text_type,
+)
 
 #: What a job's trigger waits for. ``over`` is the condition of a cancellation.
 WaitFor = Literal["completed", "running", "over"]
 #: Why a trigger has fired: the job, or its table, ends the wait; the deadline has passed; the wait cannot continue.
 EventOutcome = Literal["job", "table", "timeout", "error"]
 
-Reader = Callable[[Any], Any]
-Stored = TypeVar("Stored", bound="_Stored")
-
-
-class _WrongType(Exception):
-    """A value has not the type that its key requires. The message names the required type."""
-
-
-def _instance_of(kind: type | tuple[type, ...], expected: str) -> Reader:
-    def read(value: Any) -> Any:
-        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-            raise _WrongType(expected)
-        return value
-
-    return read
-
-
-def _one_of(*values: str) -> Reader:
-    def read(value: Any) -> Any:
-        if value not in values:
-            raise _WrongType(f"one of {', '.join(values)}")
-        return value
-
-    return read
-
-
-def _optional(read: Reader) -> Reader:
-    return lambda value: None if value is None else read(value)
-
-
-def _job(value: Any) -> Job:
-    try:
-        return Job.from_api(value)
-    except PolarisError:
-        raise _WrongType("a job") from None
-
-
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise _WrongType("a list of texts")
-    return value
-
-
-def _moments(value: Any) -> dict[str, float]:
-    if not isinstance(value, dict) or not all(isinstance(moment, (int, float)) for moment in value.values()):
-        raise _WrongType("an object of numbers")
-    return value
-
-
-def _moment(value: Any) -> datetime:
-    try:
-        return datetime.fromisoformat(value)
-    except (TypeError, ValueError):
-        raise _WrongType("a date and time in ISO 8601") from None
-
-
-_text = _instance_of(str, "text")
-_number = _instance_of((int, float), "a number")
-_count = _instance_of(int, "a whole number")
-_flag = _instance_of(bool, "true or false")
-_dict = _instance_of(dict, "an object")
-
-
-def _plain(value: Any) -> Any:
-    """Return the value as plain JSON types."""
-    if isinstance(value, Job):
-        return value.to_event()
-    if isinstance(value, PolarisError):
-        return error_to_dict(value)
-    if isinstance(value, (TableSeen, LoadsSeen)):
-        return value.to_dict()
-    return value.isoformat() if isinstance(value, datetime) else value
-
-
-class _Stored:
-    """A dataclass that is stored as a dict of plain JSON types."""
-
-    #: What the dict is, as the subject of an error message.
-    _name: ClassVar[str]
-    #: How the value of each key is read.
-    _readers: ClassVar[dict[str, Reader]]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the stored form."""
-        return {known.name: _plain(getattr(self, known.name)) for known in fields(self)}  # type: ignore[arg-type]
-
-    @classmethod
-    def from_dict(cls: type[Stored], data: Any) -> Stored:
-        """Read the stored form. Raises PolarisError if a key is missing or has a value of a wrong type."""
-        if not isinstance(data, Mapping):
-            raise PolarisError(f"{cls._name} must be an object, not {clip(repr(data), 100)}")
-        values: dict[str, Any] = {}
-        faults = []
-        for known in fields(cls):  # type: ignore[arg-type]
-            if known.name not in data:
-                if known.default is MISSING and known.default_factory is MISSING:
-                    faults.append(f"{known.name!r} is missing")
-                continue
-            value = data[known.name]
-            try:
-                values[known.name] = cls._readers[known.name](value)
-            except _WrongType as error:
-                faults.append(f"{known.name!r} must be {error}, not {clip(repr(value), 100)}")
-        if faults:
-            raise PolarisError(f"{cls._name} cannot be read: {'; '.join(faults)}")
-        return cls(**values)
-
 
 @dataclass(frozen=True, kw_only=True)
-class TriggerArgs(_Stored):
+class TriggerArgs(StoredDict):
     """A deferred wait in Airflow's database. It contains no secret and no threshold.
 
     A task that one release deferred continues under the next release. So a new field needs a default.
@@ -157,14 +63,14 @@ class TriggerArgs(_Stored):
 
     _name: ClassVar[str] = "The stored arguments of the trigger"
     _readers: ClassVar[dict[str, Reader]] = {
-        "polaris_conn_id": _text,
-        "project_id": _optional(_text),
-        "poll_interval": _number,
-        "deadline": _number,
-        "max_unreachable": _number,
-        "exponential_backoff": _flag,
-        "max_wait": _optional(_number),
-        "failing": _optional(_dict),
+        "polaris_conn_id": text_type,
+        "project_id": optional_of(text_type),
+        "poll_interval": number_type,
+        "deadline": number_type,
+        "max_unreachable": number_type,
+        "exponential_backoff": flag_type,
+        "max_wait": optional_of(number_type),
+        "failing": optional_of(dict_type),
     }
 
 
@@ -178,7 +84,11 @@ class OneJobArgs(TriggerArgs):
     job_id: str
     last_job: Job | None = None
 
-    _readers: ClassVar[dict[str, Reader]] = {**TriggerArgs._readers, "job_id": _text, "last_job": _optional(_job)}
+    _readers: ClassVar[dict[str, Reader]] = {
+        **TriggerArgs._readers,
+        "job_id": text_type,
+        "last_job": optional_of(job_of),
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +109,10 @@ class JobTriggerArgs(OneJobArgs):
 
     _readers: ClassVar[dict[str, Reader]] = {
         **OneJobArgs._readers,
-        "wait_for": _one_of(*get_args(WaitFor)),
-        "fail_on_unhealthy": _flag,
-        "cancel_on_kill": _flag,
-        "logical_date": _optional(_moment),
+        "wait_for": one_of(*get_args(WaitFor)),
+        "fail_on_unhealthy": flag_type,
+        "cancel_on_kill": flag_type,
+        "logical_date": optional_of(moment_of),
     }
 
     @property
@@ -222,11 +132,11 @@ class TableTriggerArgs(OneJobArgs):
 
     table: str
 
-    _readers: ClassVar[dict[str, Reader]] = {**OneJobArgs._readers, "table": _text}
+    _readers: ClassVar[dict[str, Reader]] = {**OneJobArgs._readers, "table": text_type}
 
 
 @dataclass(frozen=True)
-class LoadsSeen(_Stored):
+class LoadsSeen(StoredDict):
     """The loads of a table that a gate has refused. The wait for a load continues after them.
 
     :param after: loads that completed before this moment are judged; ``None`` if no load was refused.
@@ -243,10 +153,10 @@ class LoadsSeen(_Stored):
 
     _name: ClassVar[str] = "The refused loads"
     _readers: ClassVar[dict[str, Reader]] = {
-        "after": _optional(_moment),
-        "passed_over": _moments,
-        "refused": _count,
-        "last_refusal": _optional(_text),
+        "after": optional_of(moment_of),
+        "passed_over": numbers_by_text,
+        "refused": count_type,
+        "last_refusal": optional_of(text_type),
     }
 
 
@@ -272,11 +182,11 @@ class LoadTriggerArgs(TriggerArgs):
 
     _readers: ClassVar[dict[str, Reader]] = {
         **TriggerArgs._readers,
-        "table": _text,
-        "completed_after": _moment,
-        "job_types": _texts,
-        "read_from": _optional(_moment),
-        "running": _texts,
+        "table": text_type,
+        "completed_after": moment_of,
+        "job_types": list_of_texts,
+        "read_from": optional_of(moment_of),
+        "running": list_of_texts,
         "loads": LoadsSeen.from_dict,
     }
 
@@ -294,7 +204,7 @@ class LoadTriggerArgs(TriggerArgs):
 
 
 @dataclass(frozen=True)
-class TableSeen(_Stored):
+class TableSeen(StoredDict):
     """The state of a job's table at the trigger's last poll.
 
     :param state: the last known availability; ``None`` if Polaris did not report it.
@@ -306,11 +216,11 @@ class TableSeen(_Stored):
     seen: str
 
     _name: ClassVar[str] = "The event's 'table'"
-    _readers: ClassVar[dict[str, Reader]] = {"name": _text, "state": _optional(_text), "seen": _text}
+    _readers: ClassVar[dict[str, Reader]] = {"name": text_type, "state": optional_of(text_type), "seen": text_type}
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaitEvent(_Stored):
+class WaitEvent(StoredDict):
     """The one event of a trigger, with which the task continues.
 
     :param deadline: when the wait ends, for a task that defers again; ``None`` only if the trigger could not read its
@@ -335,16 +245,16 @@ class WaitEvent(_Stored):
 
     _name: ClassVar[str] = "The event of the trigger"
     _readers: ClassVar[dict[str, Reader]] = {
-        "outcome": _one_of(*get_args(EventOutcome)),
-        "deadline": _optional(_number),
-        "job": _optional(_job),
-        "table": _optional(TableSeen.from_dict),
-        "loads": _optional(LoadsSeen.from_dict),
-        "error": _optional(error_from_dict),
-        "failing": _optional(_dict),
-        "trouble": _optional(_text),
-        "polls": _count,
-        "failed_polls": _count,
+        "outcome": one_of(*get_args(EventOutcome)),
+        "deadline": optional_of(number_type),
+        "job": optional_of(job_of),
+        "table": optional_of(TableSeen.from_dict),
+        "loads": optional_of(LoadsSeen.from_dict),
+        "error": optional_of(error_from_dict),
+        "failing": optional_of(dict_type),
+        "trouble": optional_of(text_type),
+        "polls": count_type,
+        "failed_polls": count_type,
     }
     #: The keys without which a task cannot continue.
     _required: ClassVar[dict[str, tuple[str, ...]]] = {

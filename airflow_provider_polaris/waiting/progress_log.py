@@ -54,6 +54,12 @@ class PollLog:
         if self._is_due("trouble", (type(error), getattr(error, "status", None))):
             self.log.warning("%s. %s. %s", self._explain_trouble(error), str(error).rstrip("."), self.about)
 
+    def recovered(self) -> bool:
+        """Record a poll that succeeded. Return whether the poll before had failed."""
+        had_failed, self.trouble = self.trouble is not None, None
+        self._logged.pop("trouble", None)
+        return had_failed
+
     def add_silent_polls(self, polls: int, failed: int = 0) -> None:
         """Count polls that brought no news, and polls that failed."""
         self.polls += polls
@@ -69,9 +75,7 @@ class PollLog:
         return f"Polled {polls:,} time{'s' if polls != 1 else ''}{failed}."
 
     def _answered(self, subject: str, news: Any, line: str, *, warn: bool) -> None:
-        again = "Polaris responds again. " if self.trouble else ""
-        self.trouble = None
-        self._logged.pop("trouble", None)
+        again = "Polaris responds again. " if self.recovered() else ""
         if self._is_due(subject, news) or again:
             self.log.log(logging.WARNING if warn else logging.INFO, "%s%s", again, line)
 

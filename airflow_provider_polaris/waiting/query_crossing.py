@@ -7,17 +7,17 @@ from datetime import datetime
 from typing import Any, ClassVar, Literal, get_args
 
 from airflow_provider_polaris.api.errors import PolarisError, error_from_dict
-from airflow_provider_polaris.waiting.crossing import (
+from airflow_provider_polaris.waiting.stored import (
     Reader,
-    _count,
-    _dict,
-    _flag,
-    _moment,
-    _number,
-    _one_of,
-    _optional,
-    _Stored,
-    _text,
+    StoredDict,
+    count_type,
+    dict_type,
+    flag_type,
+    moment_of,
+    number_type,
+    one_of,
+    optional_of,
+    text_type,
 )
 
 #: Why a trigger has fired: the query is over, with or without a result; the deadline has passed; the wait cannot
@@ -26,7 +26,7 @@ QueryOutcome = Literal["over", "timeout", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryTriggerArgs(_Stored):
+class QueryTriggerArgs(StoredDict):
     """A deferred wait for a query, in Airflow's database. It contains no secret, and not the query itself.
 
     A task that one release deferred continues under the next release. So a new field needs a default.
@@ -52,20 +52,20 @@ class QueryTriggerArgs(_Stored):
 
     _name: ClassVar[str] = "The stored arguments of the trigger"
     _readers: ClassVar[dict[str, Reader]] = {
-        "query_id": _text,
-        "polaris_conn_id": _text,
-        "project_id": _optional(_text),
-        "poll_interval": _number,
-        "deadline": _number,
-        "max_unreachable": _number,
-        "failing": _optional(_dict),
-        "cancel_on_kill": _flag,
-        "logical_date": _optional(_moment),
+        "query_id": text_type,
+        "polaris_conn_id": text_type,
+        "project_id": optional_of(text_type),
+        "poll_interval": number_type,
+        "deadline": number_type,
+        "max_unreachable": number_type,
+        "failing": optional_of(dict_type),
+        "cancel_on_kill": flag_type,
+        "logical_date": optional_of(moment_of),
     }
 
 
 @dataclass(frozen=True, kw_only=True)
-class QueryEvent(_Stored):
+class QueryEvent(StoredDict):
     """The one event of a query's trigger, with which the task continues. The worker requests the query itself.
 
     :param query_id: ``None`` only if the trigger could not read its arguments.
@@ -88,15 +88,15 @@ class QueryEvent(_Stored):
 
     _name: ClassVar[str] = "The event of the trigger"
     _readers: ClassVar[dict[str, Reader]] = {
-        "outcome": _one_of(*get_args(QueryOutcome)),
-        "query_id": _optional(_text),
-        "deadline": _optional(_number),
-        "state": _optional(_text),
-        "error": _optional(error_from_dict),
-        "failing": _optional(_dict),
-        "trouble": _optional(_text),
-        "polls": _count,
-        "failed_polls": _count,
+        "outcome": one_of(*get_args(QueryOutcome)),
+        "query_id": optional_of(text_type),
+        "deadline": optional_of(number_type),
+        "state": optional_of(text_type),
+        "error": optional_of(error_from_dict),
+        "failing": optional_of(dict_type),
+        "trouble": optional_of(text_type),
+        "polls": count_type,
+        "failed_polls": count_type,
     }
 
     @classmethod

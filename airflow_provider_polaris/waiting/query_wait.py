@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_polaris import clock
@@ -11,7 +10,6 @@ from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisNotFound,
     PolarisQueryFailed,
-    PolarisUnauthorized,
 )
 from airflow_provider_polaris.api.models import QueryResult, Statement
 from airflow_provider_polaris.api.parsing import clean
@@ -20,7 +18,7 @@ from airflow_provider_polaris.exceptions import PolarisResultTooLarge
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance, QueryTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.polling.polled_wait import Pace
-from airflow_provider_polaris.waiting.progress_log import REMINDER_SECONDS, Log
+from airflow_provider_polaris.waiting.progress_log import Log, PollLog
 from airflow_provider_polaris.waiting.query_crossing import QueryEvent
 
 #: The first pause of a wait, in seconds. Each further one is twice as long, up to the interval: most queries are short.
@@ -36,64 +34,36 @@ def pace_of(interval: float, *, is_failing: bool) -> Pace:
     return Pace(interval if is_failing else min(FIRST_PAUSE_SECONDS, interval), backoff=True, most=interval)
 
 
-@dataclass
-class QueryLog:
-    """Logs changes during a wait, not every poll. The lines are the same on a worker and in a triggerer."""
+class QueryLog(PollLog):
+    """Logs the states of a query during a wait. The lines are the same on a worker and in a triggerer."""
 
-    query_id: str
-    log: Log
-    #: The state at the last successful poll.
-    state: str | None = None
-    polls: int = 0
-    failed_polls: int = 0
-    #: Why the last poll failed; ``None`` if the last poll succeeded.
-    trouble: str | None = None
-    _logged_trouble: tuple[Any, float] | None = None
+    missing = "query"
+
+    def __init__(self, query_id: str, log: Log) -> None:
+        super().__init__(f"Query {query_id}", log)
+        #: The state at the last successful poll.
+        self.state: str | None = None
 
     def polled(self, statement: Statement) -> None:
         """Record the query of a successful poll. Log its state if that has changed."""
         self.polls += 1
-        again = "Polaris responds again. " if self.trouble else ""
+        again = "Polaris responds again. " if self.recovered() else ""
         if again or statement.state != self.state:
-            self.log.info("%sQuery %s is %s", again, self.query_id, statement.state)
-        self.state, self.trouble, self._logged_trouble = statement.state, None, None
-
-    def failed(self, error: PolarisApiError) -> None:
-        """Record a failed poll that the wait tolerates. Log a new kind of failure, and any from time to time."""
-        self.failed_polls += 1
-        self.trouble = str(error)
-        news, now = (type(error), error.status), clock.now()
-        logged = self._logged_trouble
-        if logged is None or logged[0] != news or now - logged[1] >= REMINDER_SECONDS:
-            self._logged_trouble = (news, now)
-            self.log.warning("%s. %s. Query %s", _explain_trouble(error), str(error).rstrip("."), self.query_id)
+            self.log.info("%s%s is %s", again, self.about, statement.state)
+        self.state = statement.state
 
     def resume(self, event: QueryEvent) -> None:
         """Continue from a trigger's event."""
         self.state = event.state
         self.trouble = event.trouble
-        self.polls += event.polls
-        self.failed_polls += event.failed_polls
+        self.add_silent_polls(event.polls, event.failed_polls)
 
     def explain(self, error: PolarisApiError) -> PolarisApiError:
         """Return the error that ends a wait: of the same type, with the query and its last known state."""
         seen = f"The query was {self.state} when last seen" if self.state else "The query was not reported yet"
         lines = [*str(error).splitlines(), *([] if isinstance(error, PolarisNotFound) else [seen])]
-        message = "\n".join([*lines, f"Query {self.query_id}"])
+        message = "\n".join([*lines, self.about])
         return type(error)(message, status=error.status, code=error.code)
-
-    def __str__(self) -> str:
-        polls = self.polls + self.failed_polls
-        failed = f", {self.failed_polls:,} of them failed" if self.failed_polls else ""
-        return f"Polled {polls:,} time{'s' if polls != 1 else ''}{failed}"
-
-
-def _explain_trouble(error: PolarisApiError) -> str:
-    if isinstance(error, PolarisNotFound):
-        return "Polaris has no such query. A second poll must confirm that"
-    if isinstance(error, PolarisUnauthorized):
-        return "Polaris rejects the API key. The wait continues for five minutes, in case the key is being rotated"
-    return "The wait continues after a failed poll"
 
 
 class QueryWait:
