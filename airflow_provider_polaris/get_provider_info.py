@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow_provider_polaris import __version__, connection_form
+from airflow_provider_polaris import __version__, configuration, connection_form
 
 NAME = "Imply Polaris"
 
@@ -23,6 +23,7 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [_modules("operators.polaris", "operators.checks")],
         "sensors": [_modules("sensors.polaris")],
         "triggers": [_modules("triggers.polaris", "triggers.queries")],
+        "config": configuration.declared(),
         "extra-links": ["airflow_provider_polaris.links.polaris.PolarisConsoleLink"],
         "connection-types": [
             {

@@ -26,6 +26,7 @@ def test_each_part_of_the_provider_info_matches_the_strict_schema():
     schema = json.loads((Path(airflow.__file__).parent / "provider.yaml.schema.json").read_text())
     info = get_provider_info()
     for name in (
+        "config",
         "connection-types",
         "hooks",
         "sensors",

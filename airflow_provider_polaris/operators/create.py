@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polaris import clock
+from airflow_provider_polaris import clock, configuration
 from airflow_provider_polaris._compat import AirflowFailException, AirflowTaskTimeout
 from airflow_provider_polaris.api.errors import PolarisConnectionInvalid, PolarisError, PolarisUsageError
 from airflow_provider_polaris.exceptions import (
@@ -84,18 +84,20 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         reason, the job keeps running, and the next try continues with it.
     :param mark_jobs: send the spec with a marker: in the ``context`` of a ``batch`` job, key ``airflow``, or in a
         comment at the end of a ``sql`` query. The marker also has the ids of DAG, run and task, the map index, the
-        number of the try, and the address of the task's page if Airflow knows its own address.
+        number of the try, and the address of the task's page if Airflow knows its own address. The default is
+        ``[polaris] mark_jobs``.
     :param fail_on_warnings: refuse a completed job with one of these warning codes. ``True``: with any; ``()``: never.
     :param fail_on_unhealthy: refuse a running job at its first health error.
     :param min_rows_processed: refuse a job with fewer processed rows, with and without warnings. (templated)
     :param max_rows_skipped_by_error: refuse a job with more skipped rows. (templated)
     :param max_rows_with_warning: refuse a job with more rows that were ingested in part. (templated)
     :param max_error_ratio: refuse a job with a larger share of skipped rows, from 0 to 1. (templated)
-    :param max_unreachable: fail after an outage of Polaris of this many seconds.
+    :param max_unreachable: fail after an outage of Polaris of this many seconds. The default is
+        ``[polaris] max_unreachable``.
     :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
         report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
-    :param poll_interval: the longest time between two polls, in seconds.
+    :param poll_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
@@ -114,8 +116,8 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = False,
         cancel_on_failure: bool = False,
-        mark_jobs: bool = True,
-        poll_interval: timedelta | float = 30,
+        mark_jobs: bool | None = None,
+        poll_interval: timedelta | float | None = None,
         timeout: timedelta | float = 24 * 3600,
         **kwargs: Any,
     ) -> None:
@@ -129,8 +131,8 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.cancel_on_failure = cancel_on_failure
-        self.mark_jobs = mark_jobs
-        self.poll_interval = seconds(poll_interval)
+        self.mark_jobs = configuration.mark_jobs() if mark_jobs is None else mark_jobs
+        self.poll_interval = configuration.poll_interval() if poll_interval is None else seconds(poll_interval)
         self.timeout = seconds(timeout)
         self._record: SubmissionRecord | None = None
         self._kill: WorkerKill | None = None

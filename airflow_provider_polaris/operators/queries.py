@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_polaris import clock
+from airflow_provider_polaris import clock, configuration
 from airflow_provider_polaris._compat import AirflowTaskTimeout, default_deferrable
 from airflow_provider_polaris.api.errors import (
     PolarisError,
@@ -72,7 +72,8 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
     :param max_rows: the most rows that the result may have. ``None``: any number.
     :param cancel_on_kill: cancel the query when a user clears or marks the task, or deletes its DAG run, while the task
         runs or (Airflow 3.3 and later) is deferred.
-    :param max_unreachable: fail after an outage of Polaris of this many seconds.
+    :param max_unreachable: fail after an outage of Polaris of this many seconds. The default is
+        ``[polaris] max_unreachable``.
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
     :param poll_interval: the longest time between two polls, in seconds. The first polls come sooner.
     :param timeout: the longest wait, in seconds. The query is canceled after that. A retry waits for this long again.
@@ -94,7 +95,7 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
         context: dict[str, Any] | None = None,
         max_rows: int | None = 10_000,
         cancel_on_kill: bool = True,
-        max_unreachable: float = 3600,
+        max_unreachable: float | None = None,
         deferrable: bool | None = None,
         poll_interval: timedelta | float = 10,
         timeout: timedelta | float = 24 * 3600,
@@ -107,7 +108,7 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
         self.context = context
         self.max_rows = max_rows
         self.cancel_on_kill = cancel_on_kill
-        self.max_unreachable = max_unreachable
+        self.max_unreachable = configuration.max_unreachable() if max_unreachable is None else max_unreachable
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self.poll_interval = seconds(poll_interval)
         self.timeout = seconds(timeout)

@@ -7,11 +7,12 @@ import math
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import TypeVar
 
 from asgiref.sync import sync_to_async
 
-from airflow_provider_polaris import clock
+from airflow_provider_polaris import clock, configuration
 from airflow_provider_polaris.api.client import ActivePage, NewestPage, PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
@@ -37,12 +38,19 @@ LOOKUP_INTERVAL_SECONDS = 10.0
 SPARE_CALLS_AT_ONCE = 20
 SPARE_CALL_SECONDS = 5.0
 
-#: The most threads of the pool for one connection. A service that hangs leaves the remaining threads to the others.
-SLOTS = 6
+#: The threads that all connections share, beside those that one connection may use. A service that hangs leaves them to
+#: the others.
+FREE_THREADS = 2
 
-# Not asyncio's default pool, which has 6 threads on 2 cores and serves the DNS lookups of every trigger. With 40 hung
-# calls in that pool, a getaddrinfo of another trigger took a minute.
-_pool = DaemonThreadPool(max_workers=8, name="polaris")
+
+@cache
+def poll_threads() -> DaemonThreadPool:
+    """Return the threads that send the requests of the polls."""
+    # Not asyncio's default pool, which has 6 threads on 2 cores and serves the DNS lookups of every trigger. With 40
+    # hung calls in that pool, a getaddrinfo of another trigger took a minute.
+    return DaemonThreadPool(max_workers=configuration.threads() + FREE_THREADS, name="polaris")
+
+
 #: Apart from the polls, so that a spare call that hangs delays no poll.
 _spare_pool = DaemonThreadPool(max_workers=2, name="polaris_spare")
 
@@ -62,8 +70,8 @@ class SharedClient:
         #: Whether a trigger has joined since the last lookup.
         self._outdated = True
         self._lock = asyncio.Lock()
-        self.slots = SLOTS
-        self._slots = asyncio.Semaphore(SLOTS)
+        self.slots = configuration.threads()
+        self._slots = asyncio.Semaphore(self.slots)
         self._spare_lock = asyncio.Lock()
         #: When all earlier spare calls are paid for, in monotonic seconds.
         self._spare_paid_at = -math.inf
@@ -137,7 +145,7 @@ class SharedClient:
     async def _in_thread(self, call: Callable[[PolarisClient], T]) -> T:
         # If a trigger is cancelled while its call waits for a thread, the call is dropped. A running call still ends.
         async with self._slots:
-            return await asyncio.get_running_loop().run_in_executor(_pool, self._send, call)
+            return await asyncio.get_running_loop().run_in_executor(poll_threads(), self._send, call)
 
     def _send(self, call: Callable[[PolarisClient], T]) -> T:
         client = self._client
@@ -228,7 +236,7 @@ async def shared_client(polaris_conn_id: str, project_id: str | None) -> AsyncIt
     """Yield the running loop's client for this connection and project. The last user closes the client."""
     clients = _clients.setdefault(asyncio.get_running_loop(), {})
     key = (polaris_conn_id, project_id)
-    client = clients.setdefault(key, SharedClient(polaris_conn_id, project_id))
+    client = clients.get(key) or clients.setdefault(key, SharedClient(polaris_conn_id, project_id))
     client.join()
     try:
         yield client

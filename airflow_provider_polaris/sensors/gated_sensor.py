@@ -8,6 +8,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_polaris import configuration
 from airflow_provider_polaris._compat import AirflowSensorTimeout, BaseSensorOperator
 from airflow_provider_polaris.waiting.deferral import check_seconds
 from airflow_provider_polaris.waiting.task_base import GatedTask
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 class GatedSensor(GatedTask, BaseSensorOperator):
     """The base of every sensor that succeeds only if a job passes its gate.
 
-    :param poke_interval: the longest time between two polls, in seconds.
+    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
@@ -31,11 +32,12 @@ class GatedSensor(GatedTask, BaseSensorOperator):
     def __init__(
         self,
         *,
-        poke_interval: timedelta | float = 30,
+        poke_interval: timedelta | float | None = None,
         timeout: timedelta | float = 24 * 3600,
         **kwargs: Any,
     ) -> None:
-        super().__init__(poke_interval=poke_interval, timeout=timeout, **kwargs)
+        interval = configuration.poll_interval() if poke_interval is None else poke_interval
+        super().__init__(poke_interval=interval, timeout=timeout, **kwargs)
         self._began = 0.0
 
     def timeout_error(self, message: str) -> AirflowSensorTimeout:

@@ -51,12 +51,13 @@ class PolarisJobSensor(GatedSensor):
     :param max_rows_skipped_by_error: refuse a job with more skipped rows. (templated)
     :param max_rows_with_warning: refuse a job with more rows that were ingested in part. (templated)
     :param max_error_ratio: refuse a job with a larger share of skipped rows, from 0 to 1. (templated)
-    :param max_unreachable: fail after an outage of Polaris of this many seconds. In reschedule mode, where each poke is
-        a new process, only ``timeout`` ends the wait.
+    :param max_unreachable: fail after an outage of Polaris of this many seconds. The default is
+        ``[polaris] max_unreachable``. In reschedule mode, where each poke is a new process, only ``timeout`` ends the
+        wait.
     :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
         report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
     :param deferrable: wait in the triggerer, whatever the ``mode``. The default is ``[operators] default_deferrable``.
-    :param poke_interval: the longest time between two polls, in seconds.
+    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 

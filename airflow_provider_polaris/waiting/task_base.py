@@ -9,7 +9,7 @@ import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from airflow_provider_polaris import clock
+from airflow_provider_polaris import clock, configuration
 from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable, mapped_arguments
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
@@ -247,8 +247,9 @@ class GatedTask(WaitingTask):
     :param max_rows_skipped_by_error: refuse a job with more skipped rows. (templated)
     :param max_rows_with_warning: refuse a job with more rows that were ingested in part. (templated)
     :param max_error_ratio: refuse a job with a larger share of skipped rows, from 0 to 1. (templated)
-    :param max_unreachable: fail after an outage of Polaris of this many seconds. In reschedule mode, where each poke is
-        a new process, only ``timeout`` ends the wait.
+    :param max_unreachable: fail after an outage of Polaris of this many seconds. The default is
+        ``[polaris] max_unreachable``. In reschedule mode, where each poke is a new process, only ``timeout`` ends the
+        wait.
     :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
         report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
     """
@@ -262,7 +263,7 @@ class GatedTask(WaitingTask):
         max_rows_skipped_by_error: int | str | None = None,
         max_rows_with_warning: int | str | None = None,
         max_error_ratio: float | str | None = None,
-        max_unreachable: float = 3600,
+        max_unreachable: float | None = None,
         wait_until_available: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -273,7 +274,7 @@ class GatedTask(WaitingTask):
         self.max_rows_skipped_by_error = max_rows_skipped_by_error
         self.max_rows_with_warning = max_rows_with_warning
         self.max_error_ratio = max_error_ratio
-        self.max_unreachable = max_unreachable
+        self.max_unreachable = configuration.max_unreachable() if max_unreachable is None else max_unreachable
         self.wait_until_available = wait_until_available
         self._given |= {name for name in THRESHOLDS if getattr(self, name) is not None}
         self._check_plain_thresholds()

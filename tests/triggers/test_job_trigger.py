@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from airflow_provider_polaris import configuration
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisUnreachable
 from airflow_provider_polaris.api.models import Job
@@ -402,7 +403,7 @@ class TestTheEventLoop:
 
             async def run():
                 hung = [asyncio.create_task(all_events(trigger(f"job-{n}"))) for n in range(10)]
-                await self.under_way(hanging, client_module.SLOTS)
+                await self.under_way(hanging, configuration.threads())
                 start = time.perf_counter()
                 events = await all_events(trigger(job_id, polaris_conn_id="healthy"))
                 took = time.perf_counter() - start

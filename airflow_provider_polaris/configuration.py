@@ -1,0 +1,101 @@
+"""The section ``[polaris]`` of Airflow's configuration: defaults of the tasks, declared once and read here.
+
+Airflow reads the declaration for every process that it starts, so the imports of this module are light.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+SECTION = "polaris"
+#: The largest number of threads. A service with more requests at once gains nothing: they share one poll.
+MAX_THREADS = 64
+
+
+class _Option(NamedTuple):
+    kind: str
+    default: str
+    description: str
+
+
+_OPTIONS = {
+    "poll_interval": _Option(
+        "float",
+        "30",
+        "The longest time between two polls of a job or a table, in seconds, for tasks without poke_interval or "
+        "poll_interval. Cancellations and queries have a default of their own.",
+    ),
+    "max_unreachable": _Option(
+        "float",
+        "3600",
+        "A wait fails after an outage of Polaris of this many seconds, for tasks without max_unreachable.",
+    ),
+    "mark_jobs": _Option(
+        "boolean",
+        "True",
+        "Whether a job that a task creates shows which task that is, for tasks without mark_jobs.",
+    ),
+    "threads": _Option(
+        "integer",
+        "6",
+        "The most requests that a triggerer sends at once with one connection. A triggerer reads it when it starts.",
+    ),
+}
+
+
+def declared() -> dict[str, Any]:
+    """Return the section in the form of the provider info."""
+    return {
+        SECTION: {
+            "description": "Defaults of the tasks of Imply Polaris. An argument of a task comes first.",
+            "options": {
+                name: {
+                    "description": option.description,
+                    "version_added": "0.1.0",
+                    "type": option.kind,
+                    "example": None,
+                    "default": option.default,
+                }
+                for name, option in _OPTIONS.items()
+            },
+        }
+    }
+
+
+def poll_interval() -> float:
+    """Return the longest time between two polls, in seconds."""
+    return float(_conf().getfloat(SECTION, "poll_interval", fallback=_default("poll_interval")))
+
+
+def max_unreachable() -> float:
+    """Return after how many seconds of an outage a wait fails."""
+    return float(_conf().getfloat(SECTION, "max_unreachable", fallback=_default("max_unreachable")))
+
+
+def mark_jobs() -> bool:
+    """Return whether a job shows which task created it."""
+    return bool(_conf().getboolean(SECTION, "mark_jobs", fallback=_default("mark_jobs")))
+
+
+def threads() -> int:
+    """Return the most requests of a triggerer at once with one connection.
+
+    :raises PolarisUsageError: if the number is too small or too large.
+    """
+    from airflow_provider_polaris.api.errors import PolarisUsageError
+
+    count: int = _conf().getint(SECTION, "threads", fallback=_default("threads"))
+    if not 1 <= count <= MAX_THREADS:
+        raise PolarisUsageError(f"[{SECTION}] threads must be a number from 1 to {MAX_THREADS}; it is {count}")
+    return count
+
+
+def _conf() -> Any:
+    from airflow_provider_polaris._compat import conf
+
+    return conf
+
+
+def _default(name: str) -> str:
+    # A process of Airflow may not have read the declarations of the providers.
+    return _OPTIONS[name].default
