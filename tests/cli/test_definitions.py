@@ -1,0 +1,133 @@
+"""What ``airflow`` imports of the command line, and the commands as real processes."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from airflow_provider_polaris.cli.definitions import GATE, LOCAL, commands, subcommands
+from airflow_provider_polaris.gate.options import Gate
+from airflow_provider_polaris.local import __main__ as local_polaris
+from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.local_calls import API_KEY
+
+PROGRAM = """
+import sys, time
+import airflow.cli.cli_config
+import airflow_provider_polaris
+before = set(sys.modules)
+began = time.perf_counter()
+from airflow_provider_polaris.cli.definitions import commands
+commands()
+took = time.perf_counter() - began
+print(took, *sorted(set(sys.modules) - before))
+"""
+#: What the definitions may add to every ``airflow`` command.
+MOST_SECONDS = 0.005
+
+
+def test_the_definitions_import_no_other_module_and_take_less_than_5_ms():
+    best = 1.0
+    for _ in range(5):  # other processes of this machine may delay a run
+        run = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=True
+        )
+        took, *added = run.stdout.split()
+        assert added == ["airflow_provider_polaris.cli", "airflow_provider_polaris.cli.definitions"]
+        best = min(best, float(took))
+        if best < MOST_SECONDS:
+            break
+    assert best < MOST_SECONDS
+
+
+def test_each_command_exists_and_shows_its_options(run):
+    (group,) = commands()
+    assert group.name == "polaris"
+    names = [command.name for command in subcommands()]
+    assert names == ["check", "jobs", "show", "wait", "cancel", "upload", "sql", "local"]
+    assert all(f" {name} " in run("--help").out for name in names)
+    for command in subcommands():
+        ended = run(command.name, "--help")
+        assert ended.code == 0
+        assert command.help in ended.out
+
+
+def test_wait_has_every_option_of_the_gate():
+    options = {arg.flags[0].removeprefix("--").replace("-", "_") for arg in GATE}
+    assert options == {*Gate.__dataclass_fields__, "max_unreachable", "wait_until_available"}
+
+
+def test_local_has_every_option_of_the_local_polaris(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["local", "--help"])
+    with pytest.raises(SystemExit):
+        local_polaris.main()
+    usage = capsys.readouterr().out.partition("\n\n")[0]
+    assert set(re.findall(r"--[a-z0-9-]+", usage)) == {arg.flags[0] for arg in LOCAL}
+
+
+def test_local_passes_its_options_on_and_serves(polaris):
+    """The command runs in a process of its own, since it serves until a signal arrives."""
+    command = [sys.executable, "-W", "ignore", "-m", "airflow_provider_polaris", "local"]
+    options = ["--port", "0", "--project-id", "given", "--without", "ManageFiles", "--without", "ViewTables"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        head = [process.stdout.readline() for _ in range(4)]
+        process.terminate()
+        process.wait(30)
+    assert head[0].startswith("URL         http://127.0.0.1:")
+    assert head[2] == "Project id  given\n"
+
+
+def test_local_names_the_extra_that_is_missing(monkeypatch, run):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    for name in [name for name in sys.modules if name.startswith("airflow_provider_polaris.local")]:
+        monkeypatch.delitem(sys.modules, name)
+    ended = run("local", "--port", "0")
+    assert "pip install 'airflow-provider-polaris[local]'" in str(ended.code)
+
+
+def test_python_m_prints_only_json_on_stdout(polaris):
+    job_id = polaris.add_job(executionStatus="running")
+    command = [sys.executable, "-m", "airflow_provider_polaris", "jobs", "--output", "json"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [job["job_id"] for job in json.loads(run.stdout)] == [job_id]
+    assert API_KEY not in run.stdout + run.stderr
+
+
+def test_a_connection_in_the_database_of_airflow_is_found(airflow_db, polaris, monkeypatch):
+    job_id = polaris.add_job(executionStatus="running")
+    monkeypatch.delenv("AIRFLOW_CONN_POLARIS_DEFAULT")
+    airflow = [sys.executable, "-W", "ignore", "-m", "airflow", "connections"]
+    add = [*airflow, "add", "in_the_database", "--conn-json", polaris.connection_json]
+    subprocess.run(add, capture_output=True, check=True)
+    command = [sys.executable, "-W", "ignore", "-m", "airflow_provider_polaris", "jobs", "-o", "json"]
+    run = subprocess.run([*command, "--conn-id", "in_the_database"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert [job["job_id"] for job in json.loads(run.stdout)] == [job_id]
+    assert API_KEY not in run.stderr
+
+
+@pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2.11 has no commands of providers")
+def test_airflow_polaris_lists_jobs_in_a_real_process(airflow_db, polaris):
+    job_id = polaris.add_job(executionStatus="running")
+    command = [sys.executable, "-W", "ignore", "-m", "airflow", "polaris"]
+    run = subprocess.run([*command, "jobs", "-o", "json"], capture_output=True, text=True, check=True)
+    assert [job["job_id"] for job in json.loads(run.stdout)] == [job_id]
+    run = subprocess.run([*command, "show", "no-such-job"], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("Error: Polaris has no such job")
+
+
+def test_a_reader_that_has_enough_gets_no_error_message(polaris):
+    for _ in range(300):
+        polaris.add_job(executionStatus="running")
+    command = [sys.executable, "-W", "ignore", "-m", "airflow_provider_polaris", "jobs", "-o", "json", "--limit", "300"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "[\n"
+        process.stdout.close()  # 300 jobs are more than a pipe holds
+        err = process.stderr.read()
+    assert process.returncode == 141
+    assert err == ""
