@@ -24,6 +24,8 @@ LEVEL_TITLES = (
 )
 #: What each room is for. A room that is not listed is drawn without a phrase.
 PURPOSES = {
+    "cli": "commands",
+    "__main__": "python -m",
     "operators": "create a job, cancel a job",
     "sensors": "wait for a job",
     "get_provider_info": "what Airflow lists",

@@ -6,12 +6,8 @@ import argparse
 from collections.abc import Sequence
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command.
-
-    :param argv: the arguments, by default those of the process.
-    :raises SystemExit: with an exit code that is not 0, if the command does not succeed.
-    """
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands. What it parses has ``func``, which runs the command."""
     from airflow_provider_polaris.cli.definitions import DESCRIPTION, subcommands
 
     parser = argparse.ArgumentParser(prog="python -m airflow_provider_polaris", description=DESCRIPTION)
@@ -21,5 +17,14 @@ def main(argv: Sequence[str] | None = None) -> None:
         for arg in command.args:
             arg.add_to_parser(one)
         one.set_defaults(func=command.func)
-    args = parser.parse_args(argv)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command.
+
+    :param argv: the arguments, by default those of the process.
+    :raises SystemExit: with an exit code that is not 0, if the command does not succeed.
+    """
+    args = make_parser().parse_args(argv)
     args.func(args)

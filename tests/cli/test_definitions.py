@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
 
+from airflow_provider_polaris.cli import session
 from airflow_provider_polaris.cli.definitions import GATE, LOCAL, commands, subcommands
+from airflow_provider_polaris.cli.python_command import make_parser
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.local import __main__ as local_polaris
 from tests.support.airflow_versions import AIRFLOW_3
+from tests.support.imports import ROOT
 from tests.support.local_calls import API_KEY
 
 PROGRAM = """
@@ -54,6 +58,43 @@ def test_each_command_exists_and_shows_its_options(run):
         ended = run(command.name, "--help")
         assert ended.code == 0
         assert command.help in ended.out
+
+
+PAGE = (ROOT / "docs" / "reference" / "command-line.md").read_text()
+
+
+def test_the_page_lists_every_option_with_its_default():
+    for command in subcommands():
+        for arg in command.args if command.name != "local" else ():
+            flag = arg.flags[-1]
+            if not flag.startswith("--"):
+                continue
+            rows = [row for row in PAGE.splitlines() if row.startswith(f"| `{flag}`")]
+            assert rows, flag
+            default = arg.kwargs.get("default")
+            if default is not None:
+                shown = f"{default:g}" if isinstance(default, float) else str(default)
+                assert any(row.rpartition("|")[0].endswith((f"| {shown} ", f"| `{shown}` ")) for row in rows), flag
+    listed = set(re.findall(r"^\| `(--[a-z-]+)`", PAGE, re.MULTILINE))
+    assert listed <= {arg.flags[-1] for command in subcommands() for arg in command.args}
+
+
+def test_the_page_lists_every_exit_code():
+    listed = {int(code) for code in re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)}
+    codes = (session.OK, session.FAILED, session.USAGE, session.NO_SERVICE, session.TIMEOUT)
+    assert listed == {*codes, session.INTERRUPTED, session.CLOSED_PIPE}
+
+
+def test_each_command_of_the_page_can_be_parsed():
+    lines = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) for line in block.splitlines()]
+    parsed = []
+    for line in lines:
+        command = re.split(r" +#| &&| <", line)[0]
+        words = shlex.split(
+            command.removeprefix("airflow polaris ").removeprefix("python -m airflow_provider_polaris ")
+        )
+        parsed.append(make_parser().parse_args(words).func.__name__)
+    assert set(parsed) == {command.name for command in subcommands()}
 
 
 def test_wait_has_every_option_of_the_gate():
