@@ -14,6 +14,7 @@ PICTURE = ROOT / "docs" / "pictures" / "house.svg"
 
 #: What each level is for, line by line.
 LEVEL_TITLES = (
+    ("Commands",),
     ("Entry points",),
     ("Deferred waits",),
     ("Work of", "a waiting task"),
