@@ -50,7 +50,7 @@ GATE = (
         ("--fail-on-warnings",),
         metavar="CODES",
         default="no_rows_found,unable_to_proceed",
-        help="refuse a completed job with one of these warnings, separated by commas: any for all, none for none "
+        help="refuse a completed job with one of these warning codes, separated by commas; or any, or none "
         "(default: %(default)s)",
     ),
     Arg(("--fail-on-unhealthy",), action="store_true", help="refuse a running job at its first health error"),

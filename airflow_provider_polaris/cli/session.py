@@ -164,6 +164,8 @@ def _code_of(error: Exception) -> int:
 @contextmanager
 def _only_results_on_stdout() -> Iterator[TextIO]:
     """Yield a stream to stdout. All else that is printed goes to stderr: Airflow's loggers print to stdout."""
+    if sys.stdout is None or sys.stderr is None:
+        raise SystemExit("stdout or stderr is closed")
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     saved = os.dup(1)

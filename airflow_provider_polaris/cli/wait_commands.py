@@ -21,7 +21,7 @@ from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance, no_s
 from airflow_provider_polaris.waiting.deferral import BACKSTOP_SECONDS, check_seconds
 from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 from airflow_provider_polaris.waiting.progress_report import ProgressReader
-from airflow_provider_polaris.waiting.task_base import THRESHOLDS
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS, check_table_can_be_read
 
 
 @command
@@ -139,11 +139,16 @@ def _wait(session: Session, job_wait: JobWait, left: str) -> Outcome | int:
 
 def _poll(job_wait: JobWait, deadline: float, shown: Bar) -> Outcome | None:
     reader = ProgressReader(job_wait.hook, job_wait.job_id)
+    is_table_checked = job_wait.table_wait is None
     while True:
         outcome = job_wait.poll()
         left = deadline - clock.now()
         if outcome or left <= 0:
             return outcome
+        job = job_wait.progress.last
+        if job and job.table and not is_table_checked and not job.is_over:
+            is_table_checked = True
+            check_table_can_be_read(job_wait.hook, job.table)
         if shown.is_shown:
             _show(shown, job_wait, reader.read())
         clock.sleep(min(job_wait.interval, left))

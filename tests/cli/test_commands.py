@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
+import os
 
 import pytest
 
@@ -136,6 +138,35 @@ def test_verbose_shows_the_traceback_of_an_error(polaris, run):
     assert ended.code == 1
     assert "Traceback (most recent call last)" in ended.err
     assert ended.out == ""
+
+
+def test_an_unexpected_error_is_one_line_too(polaris, run, monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("a fault of this provider\nin two lines")
+
+    monkeypatch.setattr(PolarisHook, "list_jobs", fail)
+    assert run("jobs") == (1, "", "Error: RuntimeError: a fault of this provider. in two lines\n")
+
+
+def test_a_command_leaves_logs_and_environment_as_they_were(polaris, run):
+    loggers = [logging.getLogger(name) for name in ("airflow", "airflow_provider_polaris")]
+
+    def state():
+        return [(one.level, one.propagate, list(one.handlers)) for one in loggers], dict(os.environ)
+
+    before = state()
+    run("jobs")
+    run("show", "no-such-job")
+    assert state() == before
+
+
+def test_a_warning_of_this_provider_is_a_line_on_stderr(polaris, run, monkeypatch):
+    connection = json.loads(polaris.connection_json)
+    connection["extra"]["projekt"] = "x"
+    monkeypatch.setenv("AIRFLOW_CONN_POLARIS_DEFAULT", json.dumps(connection))
+    ended = run("jobs", "-o", "json")
+    assert (ended.code, ended.out) == (0, "[]\n")
+    assert ended.err == "Connection 'polaris_default' has extras that this provider does not know: projekt\n"
 
 
 def test_an_unknown_option_is_an_error_of_usage(run):

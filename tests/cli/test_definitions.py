@@ -162,6 +162,15 @@ def test_airflow_polaris_lists_jobs_in_a_real_process(airflow_db, polaris):
     assert run.stderr.splitlines()[-1].startswith("Error: Polaris has no such job")
 
 
+def test_a_closed_stdout_is_an_error_without_a_traceback(polaris):
+    command = [sys.executable, "-W", "ignore", "-m", "airflow_provider_polaris", "jobs"]
+    close = "import os, sys; os.close(1); os.execv(sys.argv[1], sys.argv[1:])"
+    run = subprocess.run([sys.executable, "-c", close, *command], stderr=subprocess.PIPE, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.splitlines()[-1] == "stdout or stderr is closed"
+    assert "Traceback" not in run.stderr
+
+
 def test_a_reader_that_has_enough_gets_no_error_message(polaris):
     for _ in range(300):
         polaris.add_job(executionStatus="running")

@@ -87,6 +87,15 @@ def test_wait_until_available_also_waits_for_the_table(polaris, run, moved_clock
     assert moved_clock.moved >= 30
 
 
+def test_a_key_that_cannot_read_the_table_is_named_when_the_wait_begins(polaris, run, moved_clock, monkeypatch):
+    monkeypatch.setattr(polaris._gatekeeper, "permissions", frozenset({"ManageIngestionJobs"}))
+    job_id = polaris.add_job(**{**COMPLETED, "executionStatus": "running"})
+    ended = run("wait", job_id, "--wait-until-available")
+    assert ended.code == 3
+    assert "wait_until_available is set, and the availability of table 'orders' cannot be read" in ended.err
+    assert moved_clock.slept == []
+
+
 def test_changes_of_a_job_are_lines_on_stderr(polaris, run, moved_clock):
     job_id = polaris.add_job(**{**COMPLETED, "executionStatus": "pending"})
     polaris.script(job_id, {"executionStatus": "pending"}, {"executionStatus": "running"}, COMPLETED)
@@ -173,6 +182,17 @@ def test_a_terminal_shows_a_bar_and_stdout_has_only_the_result(polaris, no_color
     assert re.search("orders: running, 10 in, 3 lost .* 0%", shown)
     colors = re.search(r"\x1b\[(?:3[0-9]|9[0-7]|38;)", shown)
     assert bool(colors) != bool(no_color)
+
+
+def test_a_terminal_shows_the_progress_of_an_upload(polaris, tmp_path):
+    path = tmp_path / "large.csv"
+    path.write_bytes(b"x\n" * 4_000_000)
+    argv = [*COMMAND, "upload", path]
+    code, out, shown = on_a_terminal(argv, {"TERM": "xterm", "COLUMNS": "80"})
+    assert code == 0
+    assert out.splitlines()[1].split() == ["large.csv", "8,000,000", "sent"]
+    without_colors = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"large\.csv .* [1-9][0-9]*%", without_colors)
 
 
 def test_a_dumb_terminal_gets_lines_and_no_bar(polaris):
