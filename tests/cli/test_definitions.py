@@ -24,10 +24,10 @@ import sys, time
 import airflow.cli.cli_config
 import airflow_provider_polaris
 before = set(sys.modules)
-began = time.perf_counter()
+began = time.process_time()
 from airflow_provider_polaris.cli.definitions import commands
 commands()
-took = time.perf_counter() - began
+took = time.process_time() - began
 print(took, *sorted(set(sys.modules) - before))
 """
 #: What the definitions may add to every ``airflow`` command.
@@ -36,7 +36,7 @@ MOST_SECONDS = 0.005
 
 def test_the_definitions_import_no_other_module_and_take_less_than_5_ms():
     best = 1.0
-    for _ in range(5):  # other processes of this machine may delay a run
+    for _ in range(5):  # the first run also compiles the file
         run = subprocess.run(
             [sys.executable, "-W", "ignore", "-c", PROGRAM], capture_output=True, text=True, check=True
         )
