@@ -22,6 +22,7 @@ def get_provider_info() -> dict[str, Any]:
         "hooks": [_modules("hooks.polaris", "hooks.sql")],
         "operators": [_modules("operators.polaris", "operators.checks")],
         "sensors": [_modules("sensors.polaris")],
+        "cli": ["airflow_provider_polaris.cli.definitions.commands"],
         "triggers": [_modules("triggers.polaris", "triggers.queries")],
         "config": configuration.declared(),
         "extra-links": ["airflow_provider_polaris.links.polaris.PolarisConsoleLink"],

@@ -14,6 +14,7 @@ PICTURE = ROOT / "docs" / "pictures" / "house.svg"
 
 #: What each level is for, line by line.
 LEVEL_TITLES = (
+    ("Commands",),
     ("Entry points",),
     ("Deferred waits",),
     ("Work of", "a waiting task"),
@@ -24,6 +25,8 @@ LEVEL_TITLES = (
 )
 #: What each room is for. A room that is not listed is drawn without a phrase.
 PURPOSES = {
+    "cli": "commands",
+    "__main__": "python -m",
     "operators": "create a job, cancel a job",
     "sensors": "wait for a job",
     "get_provider_info": "what Airflow lists",

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from airflow_provider_polaris.api.connection import PolarisConnection
@@ -38,8 +38,26 @@ def organisation_url(connection: PolarisConnection) -> str:
     return f"{parts.scheme}://{name.partition('.')[0]}{_API_DOMAIN}"
 
 
+class Account(NamedTuple):
+    """What is wrong with an API key and its project. Each is a sentence; ``None`` if nothing is known to be wrong.
+
+    :param lacks_jobs: the key lacks the permission that every task needs.
+    :param lacks_tables: the key may not read tables.
+    :param not_running: the project is paused, or in another state in which jobs do not run.
+    """
+
+    lacks_jobs: str | None
+    lacks_tables: str | None
+    not_running: str | None
+
+
 def findings(connection: PolarisConnection) -> list[str]:
-    """Return a sentence for each permission that the API key lacks, and for a project that does not run.
+    """Return a sentence for each permission that the API key lacks, and for a project that does not run."""
+    return [sentence for sentence in check_account(connection) if sentence]
+
+
+def check_account(connection: PolarisConnection) -> Account:
+    """Request what the API key may do, and the state of the project.
 
     Responses that do not come within :data:`LIMIT_SECONDS`, or that are not as documented, are left out.
     """
@@ -61,23 +79,21 @@ def findings(connection: PolarisConnection) -> list[str]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, give_up_at - time.monotonic()))
-    return [*_missing(answers.get("apikeyinfo", {})), *_not_running(answers.get("projects", {}))]
+    permissions = answers.get("apikeyinfo", {}).get("permissions")
+    return Account(
+        _lacks(permissions, (_JOBS,), f"The API key lacks the permission {_JOBS}, which every task needs"),
+        _lacks(permissions, _TABLES, f"The API key lacks {' or '.join(_TABLES)}, which wait_until_available needs"),
+        _not_running(answers.get("projects", {})),
+    )
 
 
-def _missing(key: Mapping[str, Any]) -> list[str]:
-    permissions = key.get("permissions")
-    if not isinstance(permissions, list):
-        return []
-    missing = []
-    if _JOBS not in permissions:
-        missing.append(f"The API key lacks the permission {_JOBS}, which every task needs")
-    if not any(name in permissions for name in _TABLES):
-        missing.append(f"The API key lacks {' or '.join(_TABLES)}, which wait_until_available needs")
-    return missing
+def _lacks(permissions: Any, any_of: tuple[str, ...], sentence: str) -> str | None:
+    is_known = isinstance(permissions, list)
+    return sentence if is_known and not any(name in permissions for name in any_of) else None
 
 
-def _not_running(project: Mapping[str, Any]) -> list[str]:
+def _not_running(project: Mapping[str, Any]) -> str | None:
     state = part_of(project, "status").get("state")
     if not isinstance(state, str) or state in _JOBS_RUN:
-        return []
-    return [f"The project is {clip(clean(state), 60)}: its jobs may stay pending"]
+        return None
+    return f"The project is {clip(clean(state), 60)}: its jobs may stay pending"

@@ -88,7 +88,7 @@ class PolarisHook(PolarisClient, BaseHook):
             pass  # Polaris responds, with a job that is too large to be read
         except PolarisApiError as error:
             missing = findings(connection) if isinstance(error, PolarisForbidden) else []
-            return False, sentences(_explain(error, connection), *missing, *ignored)
+            return False, sentences(explain_failure(error, connection), *missing, *ignored)
         works = "Polaris responds, and the API key can read this project's jobs"
         short = ["An access token is accepted for five minutes only"] if connection.auth == "bearer" else []
         return True, sentences(works, *short, *findings(connection), *ignored)
@@ -100,7 +100,7 @@ _REQUEST = re.compile(r" \([A-Z]+ \S+\)$")
 MAX_FAILURE = 110
 
 
-def _explain(error: PolarisApiError, connection: PolarisConnection) -> str:
+def explain_failure(error: PolarisApiError, connection: PolarisConnection) -> str:
     """Return in a sentence or two why the test of a connection failed: the form shows a few lines."""
     failure = clip(_REQUEST.sub("", str(error)).partition(". ")[0], MAX_FAILURE)
     if isinstance(error, PolarisUnauthorized):

@@ -46,6 +46,20 @@ CONNECTION = ("polaris_conn_id", "project_id")
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
 
 
+def check_table_can_be_read(hook: PolarisHook, table: str) -> None:
+    """Raise PolarisForbidden if the API key may not read the table, for a wait with ``wait_until_available``."""
+    try:
+        hook.get_table(table, retry=False)
+    except PolarisForbidden as error:
+        raise PolarisForbidden(
+            f"wait_until_available is set, and the availability of table {table!r} cannot be read: {error}",
+            status=error.status,
+            code=error.code,
+        ) from None
+    except PolarisApiError:
+        pass  # the table may not exist yet, and the wait itself handles an outage
+
+
 class WaitingTask(LinksToJob, BaseOperator):
     """The base of every operator and sensor that waits for a job, on a worker or deferred.
 
@@ -322,18 +336,8 @@ class GatedTask(WaitingTask):
 
     def check_table_can_be_read(self, hook: PolarisHook, table: str | None) -> None:
         """Raise at the start of the wait if the API key may not read tables, and not hours later."""
-        if not self.wait_until_available or table is None:
-            return
-        try:
-            hook.get_table(table, retry=False)
-        except PolarisForbidden as error:
-            raise PolarisForbidden(
-                f"wait_until_available is set, and the availability of table {table!r} cannot be read: {error}",
-                status=error.status,
-                code=error.code,
-            ) from None
-        except PolarisApiError:
-            pass  # the table may not exist yet, and the wait itself handles an outage
+        if self.wait_until_available and table is not None:
+            check_table_can_be_read(hook, table)
 
     def read_gate(self) -> Gate:
         """Return the gate, from the rendered options."""

@@ -13,6 +13,7 @@ PACKAGE = ROOT / "airflow_provider_polaris"
 #: imports from its own level and from those below. ``docs/pictures/house.svg`` shows them in this order. Users import
 #: hooks and exceptions too, but the rooms above need these, and so they stand below.
 LEVELS = (
+    ("__main__", "cli"),
     ("operators", "sensors", "get_provider_info", "pytest_plugin"),
     ("triggers",),
     ("submission", "polling", "waiting"),

@@ -1,0 +1,1 @@
+"""The command line: ``airflow polaris …`` and ``python -m airflow_provider_polaris …``. The commands are the same."""
