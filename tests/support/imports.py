@@ -16,7 +16,7 @@ LEVELS = (
     ("operators", "sensors", "get_provider_info", "pytest_plugin"),
     ("triggers",),
     ("submission", "polling", "waiting"),
-    ("hooks", "links", "exceptions", "models", "connection_form"),
+    ("hooks", "links", "assets", "exceptions", "models", "connection_form"),
     ("gate",),
     ("api",),
     ("clock", "_compat", "__init__"),
