@@ -230,6 +230,12 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
             self._record.note("passed" if outcome.passed else refused, outcome.job.id)
         return self.report(outcome, context)
 
+    def known_spec(self) -> dict[str, Any]:
+        """Return the spec of the job. It is rendered again on the instance that continues after a deferral."""
+        from airflow_provider_polaris.api.job_spec import read_spec
+
+        return read_spec(self.job_spec)
+
     def timeout_error(self, message: str) -> PolarisJobTimeout:
         """Return an error that is retried: on Airflow 3.3 and later the next try continues with the job."""
         return PolarisJobTimeout(message)
