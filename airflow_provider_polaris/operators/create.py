@@ -347,7 +347,7 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         from airflow_provider_polaris.submission.submit_once import JobSubmission
 
         record, kill = self._get_ready(context)
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
+        hook = PolarisHook(self.polaris_conn_id, self.project_id, reports_lineage=False)
         if self.wait_for_completion:
             self.check_table_can_be_read(hook, table_of(spec))
         job = JobSubmission(hook, record, spec, self.log, kill.check, mark=self.mark_jobs).job()

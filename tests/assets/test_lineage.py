@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from airflow_provider_polaris.api.models import Job, JobMetrics
@@ -179,3 +182,24 @@ def test_a_check_with_sql_has_the_checked_table_as_its_input(table, names):
     check = Check("has_rows", True)
     expected = tuple(Input(DatasetId(HERE, name), (check,)) for name in names)
     assert lineage_of_checks(PROJECT, table, [check]) == TaskLineage(expected)
+
+
+def test_nothing_of_openlineage_is_loaded_where_it_is_not_installed(polaris):
+    """A process of its own creates a job with the hook, and the provider of OpenLineage cannot be found there."""
+    program = f"""
+import importlib.util, sys
+find = importlib.util.find_spec
+import airflow_provider_polaris.assets.lineage_task as lineage_task
+lineage_task.find_spec = lambda name: None if name == "airflow.providers.openlineage" else find(name)
+sys.modules["airflow.providers.openlineage"] = None
+from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator
+hook = PolarisHook()
+before = set(sys.modules)
+assert hook.create_job({SPEC!r}).id
+added = set(sys.modules) - before
+print([name for name in added if "lineage" in name])
+print(PolarisCreateJobOperator(task_id="t", job_spec={{}}).get_openlineage_facets_on_complete(None))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert run.stdout.splitlines()[-2:] == ["[]", "None"], run.stderr

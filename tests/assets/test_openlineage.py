@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.lineage_run import events_of
 from tests.support.local_calls import API_KEY
-from tests.support.specs import uploaded
+from tests.support.specs import SPEC, uploaded
 
 pytest.importorskip("airflow.providers.openlineage", reason="Airflow's OpenLineage provider is not installed")
 pytestmark = pytest.mark.usefixtures("airflow_db")
@@ -193,3 +193,17 @@ def test_no_event_has_the_key(polaris, tmp_path):
     events = events_of(tmp_path, f"PolarisJobSensor(task_id='gate', job_id={job_id!r}, timeout=20)")
     assert events["gate"]["outputs"]
     assert API_KEY not in (tmp_path / "events.json").read_text()
+
+
+def test_a_plain_task_that_creates_a_job_reports_its_table(polaris, namespace, tmp_path):
+    tasks = f"""
+@task
+def create():
+    from airflow_provider_polaris.hooks.polaris import PolarisHook
+
+    return PolarisHook().create_job({SPEC!r}).id
+
+create()
+"""
+    (event,) = events_of(tmp_path, tasks).values()
+    assert names(event["outputs"]) == [(namespace, f"{polaris.project_id}.cities")]
