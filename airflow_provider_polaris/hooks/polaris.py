@@ -59,7 +59,7 @@ class PolarisHook(PolarisClient, BaseHook):
         PolarisClient.__init__(self, partial(load_connection, polaris_conn_id, project_id))
         self.polaris_conn_id = polaris_conn_id
         self.project_id = project_id
-        self.reports_lineage = reports_lineage
+        self._reports_lineage = reports_lineage
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class PolarisHook(PolarisClient, BaseHook):
         If OpenLineage is installed, the table of the job becomes an output of the task that calls this.
         """
         job = super().create_job(spec)
-        if self.reports_lineage:
+        if self._reports_lineage:
             report_table(self, job.table or table_of(spec))
         return job
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -207,3 +208,30 @@ create()
 """
     (event,) = events_of(tmp_path, tasks).values()
     assert names(event["outputs"]) == [(namespace, f"{polaris.project_id}.cities")]
+
+
+def test_lineage_that_cannot_be_read_is_empty_and_raises_no_error():
+    from airflow_provider_polaris.assets.facets import operator_lineage
+
+    def fail():
+        raise RuntimeError("a fault of this provider")
+
+    found = operator_lineage(fail, None, None)
+    assert (found.inputs, found.outputs, found.run_facets) == ([], [], {})
+
+
+def test_an_inlet_that_openlineage_cannot_name_leaves_the_other_datasets(monkeypatch):
+    from airflow.providers.openlineage.extractors.manager import ExtractorManager
+
+    from airflow_provider_polaris.assets.facets import operator_lineage
+    from airflow_provider_polaris.assets.lineage import Input, Output, TaskLineage
+    from airflow_provider_polaris.assets.uris import DatasetId
+
+    def fail(_):
+        raise RuntimeError("no such scheme")
+
+    monkeypatch.setattr(ExtractorManager, "convert_to_ol_dataset", staticmethod(fail))
+    known = TaskLineage((Input(DatasetId("n", "in")),), (Output(DatasetId("n", "out")),), "j")
+    found = operator_lineage(lambda: known, SimpleNamespace(inlets=["x"], outlets=["y"]), None)
+    assert [one.name for one in (*found.inputs, *found.outputs)] == ["in", "out"]
+    assert found.run_facets["externalQuery"].externalQueryId == "j"
