@@ -78,6 +78,16 @@ __all__ = [
 ]
 
 
+def asset_class() -> Any:
+    """Return Airflow's class of an asset: ``Asset``, or ``Dataset`` on 2.11."""
+    try:
+        from airflow.sdk import Asset
+    except ImportError:  # Airflow 2.11
+        from airflow.datasets import Dataset as Asset  # type: ignore[import-not-found, no-redef]
+
+    return Asset
+
+
 def object_path(address: str) -> Any:
     """Return the path of an object in Airflow's object storage. The import takes a second."""
     try:

@@ -7,6 +7,14 @@ from typing import Any
 from airflow_provider_polaris import __version__, configuration, connection_form
 
 NAME = "Imply Polaris"
+_ASSET_URIS = [
+    {
+        "schemes": ["polaris"],
+        "handler": "airflow_provider_polaris.assets.uris.sanitize_uri",
+        "factory": "airflow_provider_polaris.assets.uris.PolarisTable",
+        "to_openlineage_converter": "airflow_provider_polaris.assets.uris.to_openlineage",
+    }
+]
 
 
 def get_provider_info() -> dict[str, Any]:
@@ -25,6 +33,8 @@ def get_provider_info() -> dict[str, Any]:
         "cli": ["airflow_provider_polaris.cli.definitions.commands"],
         "triggers": [_modules("triggers.polaris", "triggers.queries")],
         "config": configuration.declared(),
+        "asset-uris": _ASSET_URIS,
+        "dataset-uris": _ASSET_URIS,  # Airflow 2.11 reads only these
         "extra-links": ["airflow_provider_polaris.links.polaris.PolarisConsoleLink"],
         "connection-types": [
             {

@@ -13,12 +13,12 @@ from datetime import datetime, timedelta, timezone
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 try:
-    from airflow.sdk import DAG, Asset, Param
+    from airflow.sdk import DAG, Param
 except ImportError:  # Airflow 2.11
     from airflow import DAG
-    from airflow.datasets import Dataset as Asset
     from airflow.models.param import Param
 
+from airflow_provider_polaris.assets.uris import PolarisTable
 from airflow_provider_polaris.operators.checks import PolarisTableCheckOperator
 from airflow_provider_polaris.operators.polaris import (
     PolarisCreateJobOperator,
@@ -86,7 +86,7 @@ with DAG(
             "has_countries": {"check_statement": "country IS NOT NULL"},
             "costs_something": {"check_statement": "amount > 0"},
         },
-        outlets=[Asset("polaris://orders_by_hour")],
+        outlets=[PolarisTable("orders_by_hour")],
     )
     clean_up = PolarisDeleteFilesOperator(task_id="clean_up", names=upload.output["names"])
 

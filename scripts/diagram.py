@@ -33,6 +33,7 @@ PURPOSES = {
     "triggers": "waits, deferred",
     "links": "task button",
     "hooks": "connection",
+    "assets": "names of data",
     "exceptions": "errors",
     "models": "values",
     "submission": "creates a job only once",

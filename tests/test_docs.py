@@ -137,7 +137,7 @@ FACES = [
     f"airflow_provider_polaris.{name}"
     for name in (
         "hooks.polaris", "sensors.polaris", "operators.polaris", "triggers.polaris", "triggers.queries",
-        "links.polaris", "exceptions", "models", "local", "pytest_plugin",
+        "links.polaris", "assets.uris", "exceptions", "models", "local", "pytest_plugin",
     )
 ]  # fmt: skip
 

@@ -29,9 +29,10 @@ from airflow.sdk import BaseOperator, BaseSensorOperator, BaseHook, PokeReturnVa
 before = set(sys.modules)
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisQueryOperator
+from airflow_provider_polaris.assets.uris import PolarisTable
 PolarisJobSensor(task_id="gate", job_id="j")
 PolarisCancelJobOperator(task_id="cancel", job_id="j")
-PolarisQueryOperator(task_id="query", sql="SELECT 1")
+PolarisQueryOperator(task_id="query", sql="SELECT 1", outlets=[PolarisTable("orders", host="h", project_id="p")])
 print("\\n".join(sorted(set(sys.modules) - before)))
 """
 

@@ -14,6 +14,7 @@ from airflow.providers_manager import ProvidersManager
 from airflow_provider_polaris import __version__
 from airflow_provider_polaris.get_provider_info import get_provider_info
 from airflow_provider_polaris.hooks.polaris import PolarisHook
+from tests.support.airflow_versions import AIRFLOW_3
 
 
 def test_the_provider_info_matches_the_schema_that_airflow_checks_at_run_time():
@@ -27,6 +28,7 @@ def test_each_part_of_the_provider_info_matches_the_strict_schema():
     info = get_provider_info()
     for name in (
         "config",
+        "asset-uris" if AIRFLOW_3 else "dataset-uris",
         "connection-types",
         "hooks",
         "sensors",

@@ -187,6 +187,48 @@ def _check_thresholds(metrics: JobMetrics | None, gate: Gate) -> Decision | None
     )
 
 
+@dataclass(frozen=True)
+class ThresholdCheck:
+    """How the counters of a completed job compare with one threshold.
+
+    :param threshold: the name of the option.
+    :param value: the number of rows, or the ratio; ``None`` if it is not reported.
+    :param passed: whether the gate opens as far as this threshold decides.
+    """
+
+    threshold: str
+    limit: float
+    value: float | None
+    passed: bool
+
+
+def check_each_threshold(metrics: JobMetrics | None, gate: Gate) -> list[ThresholdCheck]:
+    """Compare the counters of a completed job with each threshold by itself."""
+    checks = []
+    for name in gate.thresholds:
+        alone = Gate(**{name: getattr(gate, name)})
+        passed = _check_thresholds(metrics, alone) is None
+        checks.append(ThresholdCheck(name, getattr(gate, name), _value_of(name, metrics), passed))
+    return checks
+
+
+def _value_of(threshold: str, metrics: JobMetrics | None) -> float | None:
+    """Return the number that a threshold limits, as far as it is reported."""
+    if metrics is None:
+        return None
+    counters = (metrics.rows_processed, metrics.rows_processed_with_warning)
+    counted = None if counters == (None, None) else sum(count or 0 for count in counters)
+    lost = metrics.rows_skipped_by_error
+    total = (counted or 0) + (lost or 0)
+    values = {
+        "min_rows_processed": counted,
+        "max_rows_skipped_by_error": lost,
+        "max_rows_with_warning": metrics.rows_processed_with_warning,
+        "max_error_ratio": None if lost is None or not total else lost / total,
+    }
+    return values[threshold]
+
+
 def _check_maxima(metrics: JobMetrics, gate: Gate) -> Iterator[Decision]:
     lost, most = metrics.rows_skipped_by_error, gate.max_rows_skipped_by_error
     if most is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,10 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnauthorized,
     sentences,
 )
+from airflow_provider_polaris.api.job_spec import table_of
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.api.parsing import clip
+from airflow_provider_polaris.assets.hook_lineage import report_table
 
 
 class PolarisHook(PolarisClient, BaseHook):
@@ -35,6 +39,8 @@ class PolarisHook(PolarisClient, BaseHook):
 
     :param polaris_conn_id: a connection of type ``imply_polaris``.
     :param project_id: overrides the connection's extra ``project_id``.
+    :param reports_lineage: whether :meth:`create_job` adds the job's table to the outputs of the running task, for
+        OpenLineage. A task that reports its lineage itself needs no second report.
     """
 
     conn_name_attr = "polaris_conn_id"
@@ -42,11 +48,18 @@ class PolarisHook(PolarisClient, BaseHook):
     conn_type = CONN_TYPE
     hook_name = "Imply Polaris"
 
-    def __init__(self, polaris_conn_id: str = DEFAULT_CONN_ID, project_id: str | None = None) -> None:
+    def __init__(
+        self,
+        polaris_conn_id: str = DEFAULT_CONN_ID,
+        project_id: str | None = None,
+        *,
+        reports_lineage: bool = True,
+    ) -> None:
         BaseHook.__init__(self)
         PolarisClient.__init__(self, partial(load_connection, polaris_conn_id, project_id))
         self.polaris_conn_id = polaris_conn_id
         self.project_id = project_id
+        self._reports_lineage = reports_lineage
 
     @classmethod
     def get_connection_form_widgets(cls) -> dict[str, Any]:
@@ -62,6 +75,16 @@ class PolarisHook(PolarisClient, BaseHook):
         """Look the connection up, and return this hook, which is the client."""
         _ = self.connection  # raises if the connection is missing or invalid
         return self
+
+    def create_job(self, spec: Mapping[str, Any]) -> Job:
+        """Create an ingestion job and return it: see :meth:`PolarisClient.create_job`.
+
+        If OpenLineage is installed, the table of the job becomes an output of the task that calls this.
+        """
+        job = super().create_job(spec)
+        if self._reports_lineage:
+            report_table(self, job.table or table_of(spec))
+        return job
 
     def test_connection(self) -> tuple[bool, str]:
         """List one job. Return whether that works, and a message for the connection form. Never raises.

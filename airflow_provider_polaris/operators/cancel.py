@@ -121,6 +121,7 @@ class PolarisCancelJobOperator(WaitingTask):
 
     def finish(self, outcome: Outcome, context: Context) -> dict[str, Any]:
         """Return the dict for XCom: a cancellation succeeds whatever the job's outcome."""
+        self._outcome = outcome
         if self.do_xcom_push:
             context["ti"].xcom_push(key="metrics", value=outcome.result["metrics"])
         self.log.info("%s", outcome.line(""))
@@ -160,7 +161,9 @@ class PolarisCancelJobOperator(WaitingTask):
         hook = PolarisHook(self.polaris_conn_id, self.project_id)
         # Only the deadline ends this wait.
         tolerance = OutageTolerance(self.timeout + BACKSTOP_SECONDS, self.poll_interval, worked=True)
-        return JobWait(hook, check_id(self.job_id, "job_id"), UntilOver(), tolerance, self.poll_interval, self.log)
+        job_id = check_id(self.job_id, "job_id")
+        self._job_wait = JobWait(hook, job_id, UntilOver(), tolerance, self.poll_interval, self.log)
+        return self._job_wait
 
     def _finish_early(self, job_wait: JobWait, job: Job, context: Context) -> dict[str, Any]:
         # A canceled job is the purpose of this task. An earlier try may have canceled the job.

@@ -9,10 +9,15 @@ The import of Airflow's SQL operators takes half a second. So ``operators.polari
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.sql.operators.sql import SQLColumnCheckOperator, SQLTableCheckOperator
+
+from airflow_provider_polaris.assets.lineage_task import LineageTask, is_installed
+
+if TYPE_CHECKING:
+    from airflow_provider_polaris.assets.lineage import TaskLineage
 
 #: The column and the check, or the name of the check.
 Label = tuple[str, ...]
@@ -26,7 +31,34 @@ _AGGREGATION = re.compile(
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 
 
-class PolarisColumnCheckOperator(SQLColumnCheckOperator):
+class _Checks(LineageTask):
+    """What both operators have: the lineage of the checked table."""
+
+    table: str
+
+    def note_project_of(self, hook: Any) -> None:
+        """Keep the project for lineage, which needs the connection once more. Best effort: no error."""
+        if self._project is None and is_installed():
+            from airflow_provider_polaris.hooks.polaris import PolarisHook
+
+            self.note_project(PolarisHook(hook.polaris_conn_id, hook.project_id))
+
+    def results(self) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
+        """Yield the name, the column and the options of each check, with the result as ``success``."""
+        raise NotImplementedError
+
+    def known_lineage(self) -> TaskLineage:
+        """Return the checked table, with each check that has a result."""
+        from airflow_provider_polaris.assets.lineage import Check, TaskLineage, lineage_of_checks
+
+        if self._project is None:
+            return TaskLineage()
+        done = [one for one in self.results() if "success" in one[2]]
+        checks = (Check(name, bool(options["success"]), column) for name, column, options in done)
+        return lineage_of_checks(self._project, self.table, checks)
+
+
+class PolarisColumnCheckOperator(_Checks, SQLColumnCheckOperator):
     """Check the columns of a table: the arguments are those of Airflow's ``SQLColumnCheckOperator``.
 
     All checks are one query. Only a check with a ``partition_clause`` of its own needs a further one. Druid counts
@@ -51,10 +83,18 @@ class PolarisColumnCheckOperator(SQLColumnCheckOperator):
 
     def get_db_hook(self) -> Any:
         """Return the hook. Its records are those that Airflow's operator expects."""
-        return _OneScan(super().get_db_hook(), self._labels)
+        hook = super().get_db_hook()
+        self.note_project_of(hook)
+        return _OneScan(hook, self._labels)
+
+    def results(self) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
+        """Yield each check of each column."""
+        for column, checks in self.column_mapping.items():
+            for name, options in checks.items():
+                yield name, column, options
 
 
-class PolarisTableCheckOperator(SQLTableCheckOperator):
+class PolarisTableCheckOperator(_Checks, SQLTableCheckOperator):
     """Check a table: the arguments are those of Airflow's ``SQLTableCheckOperator``.
 
     All checks are one query. Only a check with a ``partition_clause`` of its own needs a further one. A check of an
@@ -80,7 +120,14 @@ class PolarisTableCheckOperator(SQLTableCheckOperator):
     def get_db_hook(self) -> Any:
         """Return the hook. Its records are those that Airflow's operator expects."""
         accepts_none = getattr(self, "accept_none", False)  # common-sql before 2.0 has no such option here
-        return _OneScan(super().get_db_hook(), self._labels, none=int(accepts_none))
+        hook = super().get_db_hook()
+        self.note_project_of(hook)
+        return _OneScan(hook, self._labels, none=int(accepts_none))
+
+    def results(self) -> Iterator[tuple[str, str | None, Mapping[str, Any]]]:
+        """Yield each check."""
+        for name, options in self.checks.items():
+            yield name, None, options
 
 
 def _passes(statement: str) -> str:

@@ -232,6 +232,12 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
             self._record.note("passed" if outcome.passed else refused, outcome.job.id)
         return self.report(outcome, context)
 
+    def known_spec(self) -> dict[str, Any]:
+        """Return the spec of the job. It is rendered again on the instance that continues after a deferral."""
+        from airflow_provider_polaris.api.job_spec import read_spec
+
+        return read_spec(self.job_spec)
+
     def timeout_error(self, message: str) -> PolarisJobTimeout:
         """Return an error that is retried: on Airflow 3.3 and later the next try continues with the job."""
         return PolarisJobTimeout(message)
@@ -343,7 +349,7 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         from airflow_provider_polaris.submission.submit_once import JobSubmission
 
         record, kill = self._get_ready(context)
-        hook = PolarisHook(self.polaris_conn_id, self.project_id)
+        hook = PolarisHook(self.polaris_conn_id, self.project_id, reports_lineage=False)
         if self.wait_for_completion:
             self.check_table_can_be_read(hook, table_of(spec))
         job = JobSubmission(hook, record, spec, self.log, kill.check, mark=self.mark_jobs).job()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import BaseOperator
 from airflow_provider_polaris.api.errors import PolarisFileExists, PolarisUsageError
+from airflow_provider_polaris.assets.lineage_task import LineageTask
 from airflow_provider_polaris.exceptions import PolarisUploadRefused
 from airflow_provider_polaris.operators.project_task import ProjectTask
 from airflow_provider_polaris.waiting.deferral import called_by_airflow
@@ -17,12 +19,13 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.file_calls import IfExists
     from airflow_provider_polaris.api.upload import Upload
+    from airflow_provider_polaris.assets.lineage import TaskLineage
 
 #: How often the log shows the progress of an upload, in seconds.
 REPORT_SECONDS = 30.0
 
 
-class PolarisUploadOperator(ProjectTask):
+class PolarisUploadOperator(LineageTask, ProjectTask):
     """Upload one file or several to Imply Polaris, so that a job of the source ``uploaded`` can read them.
 
     The bytes are streamed: memory does not grow with the file. The task can be repeated after any failure: a file that
@@ -74,6 +77,9 @@ class PolarisUploadOperator(ProjectTask):
         self.if_exists = if_exists
         self.data_format = data_format
         self.compression_format = compression_format
+        #: For lineage: the path of each file, and the size of each that is in Polaris, by name.
+        self._sources: dict[str, str] = {}
+        self._sizes: dict[str, int] = {}
 
     @called_by_airflow
     def execute(self, context: Context) -> dict[str, Any]:
@@ -84,6 +90,7 @@ class PolarisUploadOperator(ProjectTask):
         formats = {"dataFormat": self.data_format, "compressionFormat": self.compression_format}
         files = []
         with self.opened_hook() as hook:
+            self.note_project(hook)
             for name, upload in uploads.items():
                 progress = _Progress(self, name)
                 try:
@@ -92,6 +99,7 @@ class PolarisUploadOperator(ProjectTask):
                     )
                 except PolarisFileExists as error:
                     raise PolarisUploadRefused(str(error)) from None
+                self._sizes[name] = upload.size
                 progress.end(upload.size, was_sent=was_sent)
                 files.append({**file.to_dict(), "was_sent": was_sent})
         return {
@@ -99,6 +107,12 @@ class PolarisUploadOperator(ProjectTask):
             "files": files,
             "bytes": sum(file["size_bytes"] for file in files),
         }
+
+    def known_lineage(self) -> TaskLineage:
+        """Return the files that are in Polaris, and their sources. After a failure, the other files are left out."""
+        from airflow_provider_polaris.assets.lineage import TaskLineage, lineage_of_upload
+
+        return lineage_of_upload(self._project, self._sources, self._sizes) if self._project else TaskLineage()
 
     def _uploads(self) -> dict[str, Upload]:
         """Return what is uploaded, by name."""
@@ -116,6 +130,7 @@ class PolarisUploadOperator(ProjectTask):
             if name in uploads:
                 raise PolarisUsageError(f"Two files get the name {name!r}. Upload them in two tasks")
             uploads[name] = Upload(path)
+            self._sources[name] = str(path.absolute() if isinstance(path, Path) else path)
         return uploads
 
 

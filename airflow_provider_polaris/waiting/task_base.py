@@ -18,6 +18,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUsageError,
     sentences,
 )
+from airflow_provider_polaris.assets.lineage_task import LineageTask
 from airflow_provider_polaris.links.polaris import LinksToJob
 from airflow_provider_polaris.waiting.deferral import (
     backstop,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.api.models import Job
+    from airflow_provider_polaris.assets.lineage import TaskLineage
     from airflow_provider_polaris.gate.options import Gate
     from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
     from airflow_provider_polaris.hooks.polaris import PolarisHook
@@ -60,7 +63,7 @@ def check_table_can_be_read(hook: PolarisHook, table: str) -> None:
         pass  # the table may not exist yet, and the wait itself handles an outage
 
 
-class WaitingTask(LinksToJob, BaseOperator):
+class WaitingTask(LinksToJob, LineageTask, BaseOperator):
     """The base of every operator and sensor that waits for a job, on a worker or deferred.
 
     A subclass that is a sensor lists this class before Airflow's sensor class.
@@ -78,6 +81,9 @@ class WaitingTask(LinksToJob, BaseOperator):
     cancel_on_kill: bool = False
     timeout: float
     _job_wait: JobWait | None = None
+    #: How the wait ended, and the job of the trigger's event, for lineage.
+    _outcome: Outcome | None = None
+    _seen_job: Job | None = None
 
     def __init__(
         self,
@@ -109,6 +115,7 @@ class WaitingTask(LinksToJob, BaseOperator):
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
         seen = self.read_event(event, f"Job {getattr(self, 'job_id', None) or 'of this task'}")
         job_wait = self.resume_job_wait(seen, context)
+        self._seen_job = seen.job
         self.note_job_url(job_wait.hook, job_wait.job_id)
         if seen.error and seen.outcome == "error":
             raise seen.error
@@ -118,6 +125,29 @@ class WaitingTask(LinksToJob, BaseOperator):
         if seen.outcome != "timeout" and seen.deadline is not None and clock.now() < seen.deadline:
             self.defer_wait(job_wait, seen.deadline, context)
         raise self.timed_out(partial(self.timeout_message, job_wait), deferred=True)
+
+    def note_job_url(self, hook: PolarisHook, job_id: str, context: Context | None = None) -> None:
+        """Keep the page of the job for the link, and its project for lineage. Best effort: no error."""
+        super().note_job_url(hook, job_id, context)
+        self.note_project(hook)
+
+    def known_lineage(self) -> TaskLineage:
+        """Return the table of the job, its rows and the thresholds. The job is that of the outcome, or the last seen.
+
+        The result is empty if the task knows no job.
+        """
+        from airflow_provider_polaris.assets.lineage import TaskLineage, lineage_of_job
+
+        job_wait, outcome = self._job_wait, self._outcome
+        if job_wait is None or self._project is None:
+            return TaskLineage()
+        job = outcome.job if outcome else job_wait.progress.last or self._seen_job
+        metrics = outcome.metrics if outcome else None
+        return lineage_of_job(self._project, job_wait.job_id, job, metrics, job_wait.condition, self.known_spec())
+
+    def known_spec(self) -> dict[str, Any] | None:
+        """Return the spec of the job if this task has created the job."""
+        return None
 
     def read_event(self, event: Any, about: str) -> WaitEvent:
         """Return the event of the trigger.
@@ -360,6 +390,7 @@ class GatedTask(WaitingTask):
 
     def report(self, outcome: Outcome, context: Context) -> dict[str, Any]:
         """Log once, on the worker, how the wait ended. Return the dict for XCom if the gate opens."""
+        self._outcome = outcome  # also a refused job has lineage
         result = outcome.result
         if self.do_xcom_push:
             context["ti"].xcom_push(key="metrics", value=result["metrics"])

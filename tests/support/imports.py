@@ -17,7 +17,7 @@ LEVELS = (
     ("operators", "sensors", "get_provider_info", "pytest_plugin"),
     ("triggers",),
     ("submission", "polling", "waiting"),
-    ("hooks", "links", "exceptions", "models", "configuration", "connection_form"),
+    ("hooks", "links", "assets", "exceptions", "models", "configuration", "connection_form"),
     ("gate",),
     ("api",),
     ("clock", "_compat", "__init__"),
