@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.api.client import PolarisClient
     from airflow_provider_polaris.gate.options import Gate
     from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
     from airflow_provider_polaris.hooks.polaris import PolarisHook
@@ -320,7 +321,7 @@ class GatedTask(WaitingTask):
         if self.wait_until_available and self.wait_for != "completed":
             raise PolarisUsageError("wait_until_available needs a job that completes. A streaming job never completes")
 
-    def check_table_can_be_read(self, hook: PolarisHook, table: str | None) -> None:
+    def check_table_can_be_read(self, hook: PolarisClient, table: str | None) -> None:
         """Raise at the start of the wait if the API key may not read tables, and not hours later."""
         if not self.wait_until_available or table is None:
             return

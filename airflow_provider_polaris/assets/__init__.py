@@ -1,0 +1,1 @@
+"""Assets: the loads that start other DAGs."""
