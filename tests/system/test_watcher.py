@@ -35,7 +35,6 @@ with DAG("on_load", schedule=[loaded], start_date=datetime(2026, 11, 1, tzinfo=t
 
     count()
 """
-EVENTS = "select extra from asset_event order by id"
 #: Seconds from a load to the kill of the triggerer. It polls every five seconds, since a list is read no more often.
 KILLS = [0.3, 2.0, 4.0, 6.0]
 
@@ -53,45 +52,55 @@ def airflow(polaris, tmp_path_factory):
         yield airflow
 
 
-def test_a_killed_triggerer_loses_no_event_and_pausing_the_dag_loses_none(airflow, polaris):
-    polls = lambda: sum(request.path.endswith("/jobs") for request in polaris.requests)  # noqa: E731
-    load = lambda **body: polaris.add_job(  # noqa: E731
-        **{"type": "batch", "executionStatus": "completed", "target": {"tableName": "orders"}, **now_of(), **body}
+def load(polaris, lost=0):
+    """Add a load that completes now."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return polaris.add_job(
+        type="batch",
+        executionStatus="completed",
+        target={"type": "table", "tableName": "orders"},
+        createdTimestamp=now,
+        lastUpdatedTimestamp=now,
+        completedTimestamp=now,
+        metrics={"numRowsProcessed": 7, "numRowsSkippedByError": lost},
     )
-    payloads = lambda: [json.loads(extra) if isinstance(extra, str) else extra for (extra,) in airflow.query(EVENTS)]  # noqa: E731
-    fired = lambda: [extra["payload"]["job_id"] for extra in payloads()]  # noqa: E731
 
-    load()  # before the first start: no event
-    wait_for(lambda: polls() >= 2, "the trigger to poll", lambda: airflow.log_of("on_load"))
-    jobs = [load()]
-    wait_for(lambda: fired() == jobs, "the first event")
-    load(metrics={"numRowsProcessed": 1, "numRowsSkippedByError": 1})  # refused: no event
+
+def events(airflow):
+    """Return what each event of the asset carries."""
+    rows = airflow.query("select extra from asset_event order by id")
+    return [json.loads(extra) if isinstance(extra, str) else extra for (extra,) in rows]
+
+
+def fired(airflow):
+    return [event["payload"]["job_id"] for event in events(airflow)]
+
+
+def seen_by_the_consumer(airflow):
+    rows = airflow.query("select value from xcom where key = 'return_value' and dag_id = 'on_load'")
+    return {job for (value,) in rows for job in (json.loads(value) if isinstance(value, str) else value)}
+
+
+def test_a_killed_triggerer_loses_no_event_and_a_paused_dag_catches_up(airflow, polaris):
+    load(polaris)  # before the first start: no event
+    wait_for(lambda: sum(request.path.endswith("/jobs") for request in polaris.requests) >= 2, "the trigger to poll")
+    jobs = [load(polaris)]
+    wait_for(lambda: fired(airflow) == jobs, "the first event")
+    load(polaris, lost=1)  # refused: no event
     for pause in KILLS:
-        jobs.append(load())
+        jobs.append(load(polaris))
         time.sleep(pause)
         airflow.stop("triggerer", signal.SIGKILL)
-        jobs.append(load())
+        jobs.append(load(polaris))
         airflow.start("triggerer")
-        wait_for(lambda: set(jobs) <= set(fired()), "the events of the loads")
-    assert set(fired()) == set(jobs), "no event is of a refused load, or of one before the first start"
-    assert all(payload["from_trigger"] for payload in payloads())
+        wait_for(lambda: set(jobs) <= set(fired(airflow)), "the events of the loads")
+    assert set(fired(airflow)) == set(jobs), "no event is of a refused load, or of one before the first start"
+    assert all(event["from_trigger"] for event in events(airflow))
 
     # Without an active consumer, Airflow deletes the trigger. The state of the asset stays.
-    airflow.api("PATCH", "/dags/on_load", {"is_paused": True})
+    airflow.api("PATCH", "dags/on_load", {"is_paused": True})
     wait_for(lambda: not airflow.query("select 1 from trigger"), "Airflow to delete the trigger")
-    jobs.append(load())
-    airflow.api("PATCH", "/dags/on_load", {"is_paused": False})
-    wait_for(lambda: jobs[-1] in fired(), "the load during the pause")
-
-    seen = lambda: {  # noqa: E731
-        job
-        for (value,) in airflow.query("select value from xcom where key = 'return_value' and dag_id = 'on_load'")
-        for job in (json.loads(value) if isinstance(value, str) else value)
-    }
-    wait_for(lambda: seen() >= set(jobs), "the consumer to see each load")
-
-
-def now_of() -> dict[str, str]:
-    """Return the timestamps of a load that completes now."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    return {"createdTimestamp": now, "lastUpdatedTimestamp": now, "completedTimestamp": now}
+    jobs.append(load(polaris))
+    airflow.api("PATCH", "dags/on_load", {"is_paused": False})
+    wait_for(lambda: jobs[-1] in fired(airflow), "the load during the pause")
+    wait_for(lambda: seen_by_the_consumer(airflow) >= set(jobs), "the consumer to see each load")
