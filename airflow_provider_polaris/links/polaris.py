@@ -9,7 +9,7 @@ from airflow_provider_polaris._compat import AIRFLOW_3, BaseOperatorLink
 
 if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
-    from airflow_provider_polaris.hooks.polaris import PolarisHook
+    from airflow_provider_polaris.api.client import PolarisClient
 
 __all__ = ["PolarisConsoleLink"]
 
@@ -48,7 +48,7 @@ class LinksToJob:
     #: The web page of the job. ``None`` until the connection is looked up, or if the connection names no page.
     job_url: str | None = None
 
-    def note_job_url(self, hook: PolarisHook, job_id: str, context: Context | None = None) -> None:
+    def note_job_url(self, hook: PolarisClient, job_id: str, context: Context | None = None) -> None:
         """Set :attr:`job_url`, and push it to XCom on Airflow 2.11. Best effort: no error.
 
         :param context: of a task that starts. A task that resumes passes none, so that no key is pushed twice.

@@ -11,7 +11,7 @@ up to three steps:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -39,13 +39,16 @@ class LoadsWait:
     :param read_from: jobs that were created before this moment of the service's clock are known, in seconds since the
         epoch; ``None`` if no job is known.
     :param running: ids of the known jobs that were not over.
+    :param delivered: the loads that the wait knows and a reading may repeat, and when each was created, in seconds
+        since the epoch.
+    :param notify_always: notify also of a reading without news.
     :param now: the current time.
     :param first: seconds until the first reading.
     """
 
     __slots__ = (
-        "_choice", "_delivered", "_missed", "_next_at", "_not_found", "_read_from", "_silent_polls", "_was_last_read",
-        "deadline", "pace", "running",
+        "_choice", "_missed", "_next_at", "_not_found", "_notify_always", "_silent_polls", "_was_last_read",
+        "deadline", "delivered", "pace", "read_from", "running",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +59,8 @@ class LoadsWait:
         *,
         read_from: float | None,
         running: Iterable[str] = (),
+        delivered: Mapping[str, float] | None = None,
+        notify_always: bool = False,
         now: float,
         first: float = 0.0,
     ) -> None:
@@ -64,10 +69,12 @@ class LoadsWait:
         #: The ids of loads that were not over when last seen.
         self.running = set(running)
         self._choice = choice
-        self._read_from = choice.completed_after.timestamp() - LONGEST_LOAD_SECONDS if read_from is None else read_from
+        #: Jobs that were created before this moment are known, in seconds since the epoch.
+        self.read_from = choice.completed_after.timestamp() - LONGEST_LOAD_SECONDS if read_from is None else read_from
         self._next_at = now + first
         #: The loads that the wait was notified of, and when each was created. A reading may repeat the newest ones.
-        self._delivered: dict[str, float] = {}
+        self.delivered: dict[str, float] = dict(delivered or {})
+        self._notify_always = notify_always
         self._not_found: set[str] = set()
         self._missed = False
         self._was_last_read = False
@@ -81,7 +88,7 @@ class LoadsWait:
     @property
     def reads_back_to(self) -> float:
         """How far the list of all jobs must be read, in seconds since the epoch."""
-        return self._read_from - OVERLAP_SECONDS
+        return self.read_from - OVERLAP_SECONDS
 
     def due_at(self, wall_offset: float) -> float:
         """Return when to read the lists.
@@ -108,17 +115,17 @@ class LoadsWait:
         # A reading for another wait may go further back, to jobs that this wait knows.
         new = [job for job in jobs if job.id in self.running or (job.created_time or math.inf) >= self.reads_back_to]
         if newest is not None:
-            self._read_from = max(self._read_from, newest)
+            self.read_from = max(self.read_from, newest)
         for job in new:
             self._not_found.discard(job.id)
             if self._choice.awaits(job):
                 self.running.add(job.id)
             else:
                 self.running.discard(job.id)
-        loads = [job for job in self._choice.of(new) if job.id not in self._delivered]
-        delivered = {**self._delivered, **{job.id: job.created_time or math.inf for job in loads}}
-        self._delivered = {job_id: at for job_id, at in delivered.items() if at >= self.reads_back_to}
-        if not loads and not self._missed and not self._was_last_read:
+        loads = [job for job in self._choice.of(new) if job.id not in self.delivered]
+        delivered = {**self.delivered, **{job.id: job.created_time or self.read_from for job in loads}}
+        self.delivered = {job_id: at for job_id, at in delivered.items() if at >= self.reads_back_to}
+        if not (loads or self._missed or self._was_last_read or self._notify_always):
             self._silent_polls += 1
             return None
         return self._notice(loads)

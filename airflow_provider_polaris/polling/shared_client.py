@@ -92,31 +92,31 @@ class SharedClient:
 
     async def get_job(self, job_id: str) -> Job:
         """Request the job once."""
-        return await self._call(lambda client: client.get_job(job_id, retry=False))
+        return await self.call(lambda client: client.get_job(job_id, retry=False))
 
     async def list_active(self, wanted: Container[str], offset: int, limit: int) -> ActivePage:
         """Request a page of the jobs that are not over, once."""
-        return await self._call(lambda client: client.list_active(wanted, offset, limit, retry=False))
+        return await self.call(lambda client: client.list_active(wanted, offset, limit, retry=False))
 
     async def list_newest(self, wanted: Container[str], offset: int, limit: int) -> NewestPage:
         """Request a page of all jobs, the newest first, once."""
-        return await self._call(lambda client: client.list_newest(wanted, offset=offset, limit=limit, retry=False))
+        return await self.call(lambda client: client.list_newest(wanted, offset=offset, limit=limit, retry=False))
 
     async def get_table(self, name: str) -> Table:
         """Request the table once."""
-        return await self._call(lambda client: client.get_table(name, retry=False))
+        return await self.call(lambda client: client.get_table(name, retry=False))
 
     async def get_statement(self, query_id: str) -> Statement:
         """Request the asynchronous query once."""
-        return await self._call(lambda client: client.get_statement(query_id, retry=False))
+        return await self.call(lambda client: client.get_statement(query_id, retry=False))
 
     async def cancel_query(self, query_id: str) -> None:
         """Ask Polaris once to cancel the asynchronous query."""
-        await self._call(lambda client: client.cancel_query(query_id, retry=False))
+        await self.call(lambda client: client.cancel_query(query_id, retry=False))
 
     async def cancel_job(self, job_id: str) -> Job:
         """Ask Polaris once to cancel the job."""
-        return await self._call(lambda client: client.cancel_job(job_id, retry=False))
+        return await self.call(lambda client: client.cancel_job(job_id, retry=False))
 
     async def spare_call(self, call: Callable[[PolarisClient], T], is_wanted: Callable[[], bool]) -> T | None:
         """Make a call that no wait depends on. The calls of all triggers take turns, so that they cost little.
@@ -132,7 +132,7 @@ class SharedClient:
             await clock.sleep_async(max(0.0, self._spare_paid_at - now))
             return await asyncio.get_running_loop().run_in_executor(_spare_pool, self._send, call)
 
-    async def _call(self, call: Callable[[PolarisClient], T]) -> T:
+    async def call(self, call: Callable[[PolarisClient], T]) -> T:
         """Make the call in a thread. If the call fails, and the connection has changed since, make one more call."""
         used = await self._connect()
         try:

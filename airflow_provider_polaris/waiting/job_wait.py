@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, Literal, TypeGuard, TypeVar
 
 from airflow_provider_polaris import clock
+from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisNotFound,
@@ -23,7 +24,6 @@ from airflow_provider_polaris.gate.availability import Readiness, check_leaves_t
 from airflow_provider_polaris.gate.decision import Condition, Decision, UntilOver, Verdict, decide, wants_logs
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
-from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.waiting.progress_log import Log, PollLog, ProgressLog
 from airflow_provider_polaris.waiting.progress_report import ProgressReader, next_report
 
@@ -124,13 +124,15 @@ class JobWait:
 
     def __init__(
         self,
-        hook: PolarisHook,
+        hook: PolarisClient,
         job_id: str,
         condition: Condition,
         tolerance: OutageTolerance,
         interval: float,
         log: Log,
         table_wait: Literal["here", "in a trigger"] | None = None,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self.hook = hook
         self.job_id = job_id
@@ -145,7 +147,7 @@ class JobWait:
         self._began = clock.monotonic()
         self._report_due = next_report(0.0)
         #: How long late counters are read again.
-        self._settle_seconds = SETTLE_SECONDS
+        self._settle_seconds = settle_seconds
         #: Whether the job's response is too large, so that a cancellation polls only the status.
         self.polls_status = False
         self._readiness: Readiness | None = None

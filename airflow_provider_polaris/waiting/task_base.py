@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_polaris._compat import Context
+    from airflow_provider_polaris.api.client import PolarisClient
     from airflow_provider_polaris.api.models import Job
     from airflow_provider_polaris.assets.lineage import TaskLineage
     from airflow_provider_polaris.gate.options import Gate
@@ -49,7 +50,7 @@ CONNECTION = ("polaris_conn_id", "project_id")
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
 
 
-def check_table_can_be_read(hook: PolarisHook, table: str) -> None:
+def check_table_can_be_read(hook: PolarisClient, table: str) -> None:
     """Raise PolarisForbidden if the API key may not read the table, for a wait with ``wait_until_available``."""
     try:
         hook.get_table(table, retry=False)
@@ -126,7 +127,7 @@ class WaitingTask(LinksToJob, LineageTask, BaseOperator):
             self.defer_wait(job_wait, seen.deadline, context)
         raise self.timed_out(partial(self.timeout_message, job_wait), deferred=True)
 
-    def note_job_url(self, hook: PolarisHook, job_id: str, context: Context | None = None) -> None:
+    def note_job_url(self, hook: PolarisClient, job_id: str, context: Context | None = None) -> None:
         """Keep the page of the job for the link, and its project for lineage. Best effort: no error."""
         super().note_job_url(hook, job_id, context)
         self.note_project(hook)
@@ -364,7 +365,7 @@ class GatedTask(WaitingTask):
         if self.wait_until_available and self.wait_for != "completed":
             raise PolarisUsageError("wait_until_available needs a job that completes. A streaming job never completes")
 
-    def check_table_can_be_read(self, hook: PolarisHook, table: str | None) -> None:
+    def check_table_can_be_read(self, hook: PolarisClient, table: str | None) -> None:
         """Raise at the start of the wait if the API key may not read tables, and not hours later."""
         if self.wait_until_available and table is not None:
             check_table_can_be_read(hook, table)
