@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from datetime import datetime, timedelta, timezone
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from tests.support.airflow_versions import AIRFLOW_3, DAG, EmptyOperator, FakeTa
 
 
 @pytest.mark.skipif(AIRFLOW_3, reason="3.x requests the state from its API server: tests/system does that")
+@pytest.mark.filterwarnings("ignore")  # the first run of a DAG in a process imports 2.11's web server, which has some
 def test_airflow_2_11_reads_a_task_state_from_its_database(airflow_db):
     with DAG("a_state", schedule=None) as dag:
         EmptyOperator(task_id="task")
@@ -20,6 +22,12 @@ def test_airflow_2_11_reads_a_task_state_from_its_database(airflow_db):
     assert _compat.task_state(ti) == "success"
     ti.map_index = 7
     assert _compat.task_state(ti) == "removed"
+
+
+@pytest.mark.skipif(AIRFLOW_3, reason="3.x has event-driven schedules")
+def test_on_airflow_2_11_the_trigger_of_a_watcher_names_the_sensor_instead():
+    with pytest.raises(ImportError, match=r"needs Airflow 3.*On Airflow 2\.11, use PolarisTableSensor"):
+        importlib.import_module("airflow_provider_polaris.triggers.loads")
 
 
 @pytest.mark.skipif(not AIRFLOW_3, reason="2.11 reads its database")

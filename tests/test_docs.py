@@ -25,6 +25,7 @@ from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from scripts.demo import EXPECTED
 from scripts.diagram import PICTURE, draw
 from scripts.screenshots import DEMO, PICTURES
+from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.imports import PACKAGE, ROOT, import_graph
 from tests.support.messages import Messages, quotations, templates
 
@@ -72,6 +73,8 @@ def test_each_python_example_imports_names_that_exist(page):
     for example in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
         for node in ast.walk(ast.parse(example)):
             if isinstance(node, ast.ImportFrom) and str(node.module).startswith("airflow_provider_polaris"):
+                if str(node.module) == "airflow_provider_polaris.triggers.loads" and not AIRFLOW_3:
+                    continue  # tests/test_compat.py has the message that 2.11 gives
                 module = importlib.import_module(str(node.module))
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 

@@ -15,13 +15,12 @@ from airflow_provider_polaris.api.errors import PolarisUsageError
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.virtual_time import EPOCH
 
-if AIRFLOW_3:
-    from airflow_provider_polaris.triggers.loads import KEY, STORE_SECONDS, PolarisLoadsTrigger
+if not AIRFLOW_3:
+    pytest.skip("Airflow 2.11 has no event-driven schedules", allow_module_level=True)
 
-pytestmark = [
-    pytest.mark.usefixtures("moved_clock"),
-    pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2.11 has no event-driven schedules"),
-]
+from airflow_provider_polaris.triggers.loads import KEY, STORE_SECONDS, PolarisLoadsTrigger
+
+pytestmark = pytest.mark.usefixtures("moved_clock")
 INTERVAL = 60.0
 
 
