@@ -536,3 +536,19 @@ def test_a_result_of_a_query_is_a_sequence_of_rows():
     assert result.dicts() == [{"a": 1, "b": "x"}, {"a": 2, "b": None}]
     with pytest.raises(ValueError, match="zip"):
         QueryResult(columns, [(1,)]).dicts()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"completedTimestamp": "2026-11-01T00:01:00Z"}, 1793491260.0),
+        ({"completedTimestamp": None, "lastUpdatedTimestamp": "2026-11-01T00:00:30Z"}, 1793491230.0),
+        ({"completedTimestamp": None, "lastUpdatedTimestamp": None}, None),
+        ({"completedTimestamp": "2026-11-01T00:01:00Z", "executionStatus": "failed"}, None),
+        ({"completedTimestamp": "2026-11-01T00:01:00Z", "executionStatus": "running"}, None),
+    ],
+    ids=str,
+)
+def test_a_completed_job_has_a_time_of_completion(changes, expected):
+    job = Job.from_api({"id": "j", "executionStatus": "completed", **changes})
+    assert job.completed_time == expected

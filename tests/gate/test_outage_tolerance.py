@@ -10,6 +10,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisForbidden,
     PolarisJobNotFound,
     PolarisNotFound,
+    PolarisQueryNotFound,
     PolarisUnauthorized,
     PolarisUnreachable,
 )
@@ -18,7 +19,9 @@ from airflow_provider_polaris.gate.outage_tolerance import (
     MAX_RETRY_AFTER_SECONDS,
     SECOND_CHECK_SECONDS,
     STALE_OUTAGE_SECONDS,
+    ListTolerance,
     OutageTolerance,
+    QueryTolerance,
 )
 
 DOWN = PolarisUnreachable("down", status=503, code="c")
@@ -172,3 +175,45 @@ def test_a_job_that_exists_ends_a_404_and_shows_that_the_key_works():
     tolerance.job_exists()
     assert tolerance.failed(GONE, 60) is not None, "the ten seconds begin again"
     assert tolerance.failed(AWAY, 90) is None, "the key may be in rotation"
+
+
+@pytest.mark.parametrize(
+    ("kind", "error", "lines"),
+    [
+        (
+            ListTolerance,
+            PolarisNotFound,
+            [
+                "Polaris has no such project",
+                "Check the project id: the extra project_id of the connection, or project_id of the task",
+                "gone",
+            ],
+        ),
+        (
+            QueryTolerance,
+            PolarisQueryNotFound,
+            [
+                "Polaris no longer has the query",
+                "Its result was removed, or another project or service responds",
+                "A retry, or a clear, runs the query again",
+                "gone",
+            ],
+        ),
+    ],
+    ids=["list", "query"],
+)
+def test_a_second_404_names_what_the_polls_request(kind, error, lines):
+    tolerance = kind(600.0, 30.0)
+    assert tolerance.failed(GONE, 1000.0) == SECOND_CHECK_SECONDS
+    with pytest.raises(PolarisNotFound) as caught:
+        tolerance.failed(GONE, 1000.0 + SECOND_CHECK_SECONDS)
+    assert type(caught.value) is error
+    assert str(caught.value).splitlines() == lines
+    assert (caught.value.status, caught.value.code) == (404, "NotFound")
+
+
+def test_the_message_of_an_outage_says_what_a_retry_of_a_query_does():
+    tolerance = QueryTolerance(600.0, 30.0)
+    tolerance.failed(DOWN, 1000.0)
+    with pytest.raises(PolarisUnreachable, match=r"From Airflow 3\.3 on, a retry continues with the query"):
+        tolerance.failed(DOWN, 1600.0)
