@@ -336,7 +336,6 @@ def test_an_impossible_job_id_is_rejected(polaris, deferrable, job_id):
         {"max_error_ratio": 2},
         {"max_unreachable": "long"},
         {"max_unreachable": -1},
-        {"max_unreachable": None},
         {"wait_for": "finished"},
         {"project_id": "a/b"},
         {"project_id": ""},
