@@ -5,37 +5,42 @@ Airflow reads the declaration for every process that it starts, so the imports o
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 SECTION = "polaris"
 #: The largest number of threads. A service with more requests at once gains nothing: they share one poll.
 MAX_THREADS = 64
 
 
-class _Option(NamedTuple):
-    kind: str
-    default: str
-    description: str
+def _option(kind: str, default: str, description: str) -> dict[str, Any]:
+    """Return an option in the form of the provider info."""
+    return {
+        "description": description,
+        "version_added": "0.1.0",
+        "type": kind,
+        "example": None,
+        "default": default,
+    }
 
 
 _OPTIONS = {
-    "poll_interval": _Option(
+    "poll_interval": _option(
         "float",
         "30",
         "The longest time between two polls of a job or a table, in seconds, for tasks without poke_interval or "
         "poll_interval. Cancellations and queries have a default of their own.",
     ),
-    "max_unreachable": _Option(
+    "max_unreachable": _option(
         "float",
         "3600",
         "A wait fails after an outage of Polaris of this many seconds, for tasks without max_unreachable.",
     ),
-    "mark_jobs": _Option(
+    "mark_jobs": _option(
         "boolean",
         "True",
         "Whether a job that a task creates shows which task that is, for tasks without mark_jobs.",
     ),
-    "threads": _Option(
+    "threads": _option(
         "integer",
         "6",
         "The most requests that a triggerer sends at once with one connection. A triggerer reads it when it starts.",
@@ -48,16 +53,7 @@ def declared() -> dict[str, Any]:
     return {
         SECTION: {
             "description": "Defaults of the tasks of Imply Polaris. An argument of a task comes first.",
-            "options": {
-                name: {
-                    "description": option.description,
-                    "version_added": "0.1.0",
-                    "type": option.kind,
-                    "example": None,
-                    "default": option.default,
-                }
-                for name, option in _OPTIONS.items()
-            },
+            "options": {name: dict(option) for name, option in _OPTIONS.items()},
         }
     }
 
@@ -98,4 +94,4 @@ def _conf() -> Any:
 
 def _default(name: str) -> str:
     # A process of Airflow may not have read the declarations of the providers.
-    return _OPTIONS[name].default
+    return str(_OPTIONS[name]["default"])

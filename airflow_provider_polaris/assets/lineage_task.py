@@ -5,11 +5,10 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polaris.assets.uris import Project
-
 if TYPE_CHECKING:
     from airflow_provider_polaris.api.client import PolarisClient
     from airflow_provider_polaris.assets.lineage import TaskLineage
+    from airflow_provider_polaris.assets.uris import Project
 
 
 def is_installed() -> bool:
@@ -28,6 +27,8 @@ class LineageTask:
 
     def note_project(self, client: PolarisClient) -> None:
         """Keep the project for :meth:`known_lineage`. Best effort: no error."""
+        from airflow_provider_polaris.assets.uris import Project
+
         try:
             connection = client.connection
         except Exception:  # noqa: BLE001
