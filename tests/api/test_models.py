@@ -19,6 +19,8 @@ from airflow_provider_polaris.api.models import (
     LogEntry,
     QueryColumn,
     QueryResult,
+    Statement,
+    StatementPage,
     Table,
     check_file_name,
     check_table_name,
@@ -552,3 +554,108 @@ def test_a_result_of_a_query_is_a_sequence_of_rows():
 def test_a_completed_job_has_a_time_of_completion(changes, expected):
     job = Job.from_api({"id": "j", "executionStatus": "completed", **changes})
     assert job.completed_time == expected
+
+
+class TestStatement:
+    SAMPLE = {  # noqa: RUF012 - a response
+        "queryId": "query-1",
+        "state": "SUCCESS",
+        "createdAt": "2026-11-01T00:00:00Z",
+        "schema": [{"name": "n", "type": "BIGINT", "nativeType": "LONG"}, {"name": "t"}],
+        "durationMs": 1500,
+        "result": {"numTotalRows": 7, "pages": [{"id": 0, "numRows": 5}, {"id": 1}]},
+    }
+
+    def read(self, **changes):
+        return Statement.from_api({**self.SAMPLE, **changes})
+
+    def test_a_statement_has_the_fields_of_the_response(self):
+        statement = self.read()
+        assert statement == Statement(
+            id="query-1",
+            state="SUCCESS",
+            columns=[QueryColumn("n", "BIGINT", "LONG"), QueryColumn("t", "", "")],
+            total_rows=7,
+            pages=[StatementPage(0, 5), StatementPage(1, None)],
+            created_at="2026-11-01T00:00:00Z",
+            duration_seconds=1.5,
+        )
+        assert statement.raw == self.SAMPLE
+        assert (statement.error, statement.category) == (None, None)
+
+    def test_a_statement_that_has_just_been_accepted_has_only_an_id_and_a_state(self):
+        statement = Statement.from_api({"queryId": "q", "state": "ACCEPTED", "schema": None, "result": None})
+        assert statement == Statement("q", "ACCEPTED", [], None, [])
+        assert statement.duration_seconds is None
+
+    @pytest.mark.parametrize(
+        ("failure", "error", "category"),
+        [
+            (
+                {"errorDetails": {"errorMessage": "no", "category": "INVALID_INPUT", "error": "x"}},
+                "no",
+                "INVALID_INPUT",
+            ),
+            ({"errorDetails": {"error": "druidException"}}, "druidException", None),
+            ({"error": {"errorMessage": "no", "category": "TIMEOUT"}}, "no", "TIMEOUT"),
+            ({"errorDetails": {"errorMessage": "a"}, "error": {"errorMessage": "b"}}, "a", None),
+            ({"error": "text"}, None, None),
+            ({}, None, None),
+        ],
+        ids=str,
+    )
+    def test_a_failure_has_its_reason_and_its_category(self, failure, error, category):
+        statement = self.read(state="FAILED", **failure)
+        assert (statement.error, statement.category) == (error, category)
+
+    @pytest.mark.parametrize(
+        ("state", "category", "succeeded", "failed", "canceled"),
+        [
+            ("SUCCESS", None, True, False, False),
+            ("FAILED", None, False, True, False),
+            ("FAILED", "CANCELED", False, True, True),
+            ("RUNNING", "CANCELED", False, False, False),
+            ("ACCEPTED", None, False, False, False),
+            ("NEW", None, False, False, False),
+        ],
+    )
+    def test_only_success_and_failure_are_final(self, state, category, succeeded, failed, canceled):
+        statement = self.read(state=state, errorDetails={"category": category})
+        assert (statement.has_succeeded, statement.has_failed) == (succeeded, failed)
+        assert statement.is_over == (succeeded or failed)
+        assert statement.was_canceled == canceled
+
+    def test_a_long_state_is_clipped(self):
+        assert self.read(state="S" * 99).state == "S" * 59 + "…"
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"queryId": None}, "Polaris returned an invalid query: queryId is None, state is 'SUCCESS'"),
+            ({"state": 5}, "Polaris returned an invalid query: queryId is 'query-1', state is 5"),
+            (
+                {"queryId": None, "state": ["x" * 200]},
+                f"Polaris returned an invalid query: queryId is None, state is ['{'x' * 97}…",
+            ),
+            ({"schema": {}}, "Polaris returned an invalid schema of a query: {}"),
+            ({"schema": "x" * 200}, f"Polaris returned an invalid schema of a query: '{'x' * 98}…"),
+            ({"schema": [5]}, "Polaris returned a column of a query that is not a JSON object: 5"),
+            ({"result": {"pages": 5}}, "Polaris returned an invalid pages of a query: 5"),
+            ({"result": {"pages": [5]}}, "Polaris returned a page of a result that is not a JSON object: 5"),
+            ({"result": {"pages": [{"id": "0"}]}}, "Polaris returned an invalid page of a result: {'id': '0'}"),
+            (
+                {"result": {"pages": [{"x": "y" * 200}]}},
+                f"Polaris returned an invalid page of a result: {{'x': '{'y' * 92}…",
+            ),
+        ],
+        ids=str,
+    )
+    def test_an_invalid_response_is_named(self, changes, message):
+        with pytest.raises(PolarisInvalidResponse) as caught:
+            self.read(**changes)
+        assert str(caught.value) == message
+
+    def test_a_response_that_is_no_object_is_named(self):
+        with pytest.raises(PolarisInvalidResponse) as caught:
+            Statement.from_api([1])
+        assert str(caught.value) == "Polaris returned a query that is not a JSON object: [1]"

@@ -6,7 +6,14 @@ import pytest
 
 from airflow_provider_polaris.api.errors import PolarisUsageError
 from airflow_provider_polaris.api.models import Job, JobMetrics
-from airflow_provider_polaris.gate.decision import UntilOver, Verdict, decide, wants_logs
+from airflow_provider_polaris.gate.decision import (
+    ThresholdCheck,
+    UntilOver,
+    Verdict,
+    check_each_threshold,
+    decide,
+    wants_logs,
+)
 from tests.support.gates import DEFAULTS, gate
 
 
@@ -294,3 +301,46 @@ def test_the_logs_are_needed_only_if_they_name_the_warnings(health, fail_on_warn
     assert wants_logs(job("completed", "warn", health), gate(fail_on_warnings=fail_on_warnings)) is wanted
     nothing = Job.from_api({"id": "j", "executionStatus": "completed"})
     assert wants_logs(nothing, gate(fail_on_warnings=("c",))) is False
+
+
+@pytest.mark.parametrize(
+    ("option", "limit", "counters", "value", "passed"),
+    [
+        ("min_rows_processed", 10, metrics(processed=4, warned=6), 10, True),
+        ("min_rows_processed", 10, metrics(processed=9), 9, False),
+        ("min_rows_processed", 10, metrics(warned=12), 12, True),
+        ("min_rows_processed", 10, metrics(skipped=3), None, False),
+        ("min_rows_processed", 0, metrics(processed=0, warned=0), 0, True),
+        ("max_rows_skipped_by_error", 2, metrics(processed=7, skipped=2), 2, True),
+        ("max_rows_skipped_by_error", 2, metrics(processed=7, skipped=3), 3, False),
+        ("max_rows_skipped_by_error", 2, metrics(processed=7), None, False),
+        ("max_rows_with_warning", 2, metrics(processed=7, warned=2), 2, True),
+        ("max_rows_with_warning", 2, metrics(processed=7, warned=3), 3, False),
+        ("max_rows_with_warning", 2, metrics(processed=7), None, False),
+        ("max_error_ratio", 0.25, metrics(processed=2, warned=1, skipped=1), 0.25, True),
+        ("max_error_ratio", 0.25, metrics(processed=1, skipped=1), 0.5, False),
+        ("max_error_ratio", 0.25, metrics(skipped=4), 1.0, False),
+        ("max_error_ratio", 0.25, metrics(processed=4), None, False),
+        ("max_error_ratio", 0.25, metrics(processed=0, skipped=0), None, False),
+        ("min_rows_processed", 10, None, None, False),
+    ],
+)
+def test_each_threshold_is_also_checked_by_itself(option, limit, counters, value, passed):
+    assert check_each_threshold(counters, gate(**{option: limit})) == [ThresholdCheck(option, limit, value, passed)]
+
+
+def test_all_thresholds_of_a_gate_are_checked_each_by_itself():
+    counters = metrics(processed=7, warned=1, skipped=2)
+    limits = {
+        "min_rows_processed": 9,
+        "max_rows_skipped_by_error": 2,
+        "max_rows_with_warning": 0,
+        "max_error_ratio": 0.2,
+    }
+    assert check_each_threshold(counters, gate(**limits)) == [
+        ThresholdCheck("min_rows_processed", 9, 8, passed=False),
+        ThresholdCheck("max_rows_skipped_by_error", 2, 2, passed=True),
+        ThresholdCheck("max_rows_with_warning", 0, 1, passed=False),
+        ThresholdCheck("max_error_ratio", 0.2, 0.2, passed=True),
+    ]
+    assert check_each_threshold(counters, gate()) == []
