@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -140,8 +141,12 @@ def test_ctrl_c_leaves_the_job_and_says_so(polaris):
         [*COMMAND, "wait", job_id, "--poll-interval", "30"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         first = next(line for line in process.stderr if "orders is running" in line)
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        # As a person does, again if nothing happens: Python may be at a place where it drops the first one.
+        for _ in range(10):
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                out, err = process.communicate(timeout=3)
+                break
     assert first
     assert process.returncode == 130
     assert out == ""
