@@ -42,10 +42,10 @@ smoke:  ## Run the demo on Airflow 3.0, 3.1 and 3.2
 # third of the time, so that only .ci/run and the workflow ask for it.
 MEASURE_COVERAGE = --cov --cov-report=json:.venv/coverage-$(AIRFLOW).json -p tests.support.coverage_report
 
-# Four processes on two cores: the three files with tests of real Airflow processes mostly wait.
+# Three processes on two cores: the tests of real Airflow processes mostly wait. With four, other tests time out.
 test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11: on the oldest Airflow; COVERAGE=1: with coverage
 	@COVERAGE_FILE=.venv/coverage-$(AIRFLOW) \
-		$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURE_COVERAGE)) $(ARGS)
+		$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURE_COVERAGE)) $(ARGS)
 
 bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.waits
