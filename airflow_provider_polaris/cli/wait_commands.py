@@ -126,7 +126,7 @@ def _job_wait(session: Session, condition: Condition, tolerance: OutageTolerance
 def _wait(session: Session, job_wait: JobWait, left: str) -> Outcome | int:
     """Poll until the wait ends. Return an exit code if it ends without an outcome: at a timeout, or at Ctrl-C.
 
-    :param left: what becomes of a job that is not over, as a sentence.
+    :param left: a sentence about a job that is not over, for the message of a wait without an outcome.
     """
     try:
         with bar(session, f"Job {job_wait.job_id}") as shown:
