@@ -43,6 +43,7 @@ PURPOSES = {
     "api": "requests, responses, errors; nothing of Airflow",
     "clock": "time, sleep",
     "_compat": "Airflow versions",
+    "_lazy": "exports",
     "configuration": "the section [polaris]",
     "connection_form": "fields of a connection",
     "pytest_plugin": "fixtures for tests of DAGs",

@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from airflow_provider_polaris.operators import polaris as operators
+from airflow_provider_polaris.sensors import polaris as sensors
 from tests.support.airflow_versions import AIRFLOW_3
 
 HEAVY = (
@@ -43,6 +45,29 @@ def test_a_dag_file_loads_no_heavy_module():
     added = run.stdout.split()
     assert "airflow_provider_polaris.sensors.polaris" in added
     assert not [name for name in added if f"{name}.".startswith(tuple(f"{heavy}." for heavy in HEAVY))]
+
+
+def test_a_dag_file_loads_only_the_tasks_that_it_imports():
+    program = (
+        "import sys; from airflow_provider_polaris.sensors.polaris import PolarisJobSensor;"
+        "from airflow_provider_polaris.operators.polaris import PolarisCreateJobOperator;"
+        "names = [name.removeprefix('airflow_provider_polaris.') for name in sys.modules];"
+        "print(*sorted(name for name in names if name.startswith(('operators.', 'sensors.'))))"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [
+        "operators.create", "operators.polaris", "operators.template_file",
+        "sensors.gated_sensor", "sensors.job", "sensors.polaris",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("module", [operators, sensors], ids=["operators", "sensors"])
+def test_a_lazy_module_exports_each_name_and_refuses_others(module):
+    """A name without a module, or a module without the name, would fail only in the DAG of a user."""
+    for name in module.__all__:
+        assert getattr(module, name).__name__ == name
+    with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'PolarisNothing'"):
+        module.PolarisNothing  # noqa: B018
 
 
 def test_the_pytest_plugin_loads_no_heavy_module_and_names_a_missing_extra():

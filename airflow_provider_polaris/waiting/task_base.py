@@ -64,6 +64,22 @@ def check_table_can_be_read(hook: PolarisClient, table: str) -> None:
         pass  # the table may not exist yet, and the wait itself handles an outage
 
 
+class SignatureWithBases:
+    """The ``__signature__`` of a task's class: ``help`` and ``inspect.signature`` show the options of its bases, too.
+
+    The signature is made when it is read. No DAG file pays for it.
+    """
+
+    def __get__(self, task: WaitingTask | None, owner: type[WaitingTask]) -> inspect.Signature:
+        options: dict[str, inspect.Parameter] = {}
+        for base in owner.__mro__:
+            if issubclass(base, WaitingTask) and "__init__" in vars(base):
+                own = inspect.signature(vars(base)["__init__"]).parameters.values()
+                options |= {one.name: one for one in own if one.kind is one.KEYWORD_ONLY and one.name not in options}
+        others = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD, annotation="Any")
+        return inspect.Signature([*options.values(), others])
+
+
 class WaitingTask(LinksToJob, LineageTask, BaseOperator):
     """The base of every operator and sensor that waits for a job, on a worker or deferred.
 
@@ -77,6 +93,7 @@ class WaitingTask(LinksToJob, LineageTask, BaseOperator):
     #: The option with the seconds between two polls.
     interval_option = "poll_interval"
 
+    __signature__ = SignatureWithBases()
     wait_for: WaitFor
     fail_on_unhealthy: bool = False
     cancel_on_kill: bool = False
@@ -99,17 +116,6 @@ class WaitingTask(LinksToJob, LineageTask, BaseOperator):
         self.project_id = project_id
         self.deferrable = default_deferrable() if deferrable is None else deferrable
         self._given = {name for name in CONNECTION if getattr(self, name) is not None}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Let ``inspect.signature`` and ``help`` show the options of the provider's base classes."""
-        super().__init_subclass__(**kwargs)
-        options: dict[str, inspect.Parameter] = {}
-        for base in cls.__mro__:
-            if issubclass(base, WaitingTask) and "__init__" in vars(base):
-                own = inspect.signature(vars(base)["__init__"]).parameters.values()
-                options |= {one.name: one for one in own if one.kind is one.KEYWORD_ONLY and one.name not in options}
-        others = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD, annotation="Any")
-        cls.__signature__ = inspect.Signature([*options.values(), others])  # type: ignore[attr-defined]
 
     @called_by_airflow
     def execute_complete(self, context: Context, event: Any = None) -> Any:

@@ -20,7 +20,7 @@ LEVELS = (
     ("hooks", "links", "assets", "exceptions", "models", "configuration", "connection_form"),
     ("gate",),
     ("api",),
-    ("clock", "_compat", "__init__"),
+    ("clock", "_compat", "_lazy", "__init__"),
 )
 
 #: Each module's name, without the package's, and the names of the modules that it imports. The package itself is
