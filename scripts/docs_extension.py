@@ -20,7 +20,7 @@ class Docstrings(griffe.Extension):
             obj.docstring.value = ROLE.sub(_markdown, obj.docstring.value)
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:
-        """Add inherited options to the signatures, as ``WaitingTask`` does for ``inspect.signature``."""
+        """Add inherited options to the signatures, as ``ProjectTask`` does for ``inspect.signature``."""
         for one in _classes(pkg):
             own = one.members.get("__init__")
             if not isinstance(own, griffe.Function) or "kwargs" not in own.parameters:
@@ -36,7 +36,7 @@ class Docstrings(griffe.Extension):
 
 def _classes(module: griffe.Module) -> Iterator[griffe.Class]:
     """Yield the classes of a package, each after its bases."""
-    found = [one for one in _all_classes(module) if "WaitingTask" in {base.name for base in [one, *one.mro()]}]
+    found = [one for one in _all_classes(module) if "ProjectTask" in {base.name for base in [one, *one.mro()]}]
     yield from sorted(found, key=lambda one: len(one.mro()))
 
 

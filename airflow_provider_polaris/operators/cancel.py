@@ -10,6 +10,7 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import AirflowSkipException
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisBadRequest, PolarisNotFound, PolarisUsageError
 from airflow_provider_polaris.exceptions import PolarisCancelTimeout, PolarisJobAlreadyOver
+from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.waiting.deferral import (
     BACKSTOP_SECONDS,
     called_by_airflow,
@@ -17,7 +18,7 @@ from airflow_provider_polaris.waiting.deferral import (
     deadline_of,
     seconds,
 )
-from airflow_provider_polaris.waiting.task_base import CONNECTION, WaitingTask
+from airflow_provider_polaris.waiting.task_base import WaitingTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -17,9 +17,10 @@ from airflow_provider_polaris.exceptions import (
     PolarisJobFailed,
     PolarisJobTimeout,
 )
+from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.operators.template_file import TemplateFile
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, deadline_of, seconds
-from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS, GatedTask
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS, GatedTask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from airflow_provider_polaris._compat import BaseOperator
 from airflow_provider_polaris.api.errors import PolarisFileExists, PolarisUsageError
 from airflow_provider_polaris.assets.lineage_task import LineageTask
 from airflow_provider_polaris.exceptions import PolarisUploadRefused
-from airflow_provider_polaris.operators.project_task import ProjectTask
+from airflow_provider_polaris.hooks.project_task import ProjectTask
 from airflow_provider_polaris.waiting.deferral import called_by_airflow
 
 if TYPE_CHECKING:

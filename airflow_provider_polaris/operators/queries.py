@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock, configuration
@@ -14,33 +15,34 @@ from airflow_provider_polaris.api.errors import (
     sentences,
 )
 from airflow_provider_polaris.exceptions import PolarisQueryRefused, PolarisQueryTimeout
-from airflow_provider_polaris.operators.project_task import ProjectTask
+from airflow_provider_polaris.hooks.project_task import ProjectTask
 from airflow_provider_polaris.operators.template_file import TemplateFile
 from airflow_provider_polaris.waiting.deferral import (
-    backstop,
+    DeferringTask,
     called_by_airflow,
     check_seconds,
     deadline_of,
-    describe_schedule,
-    execution_limit,
     seconds,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow.triggers.base import BaseTrigger
+
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.models import QueryResult, Statement
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.submission.query_record import QueryRecord
     from airflow_provider_polaris.submission.worker_kill import WorkerKill
+    from airflow_provider_polaris.waiting.query_crossing import QueryTriggerArgs
     from airflow_provider_polaris.waiting.query_wait import QueryWait
 
 #: The categories of a failure after which another try would fail in the same way, or would undo a cancellation.
 FINAL_CATEGORIES = frozenset({"INVALID_INPUT", "UNSUPPORTED", "CANCELED"})
 
 
-class PolarisQueryOperator(TemplateFile, ProjectTask):
+class PolarisQueryOperator(TemplateFile, DeferringTask, ProjectTask):
     """Run a SELECT that may take longer than a minute, and put its result into XCom.
 
     Polaris bills each query that it receives. So the task never sends a query again whose response was lost: it fails
@@ -133,7 +135,7 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
                 if result is None:
                     result = self._poll(query_wait, began + self.timeout)
                 if result is None:
-                    raise self._timed_out(query_wait, record)
+                    raise self.timed_out(partial(self._timeout_message, query_wait, record))
                 return self._finish(query_wait, result, context)
         except AirflowTaskTimeout:  # execution_timeout: Airflow's alarm has interrupted this method
             if query_wait:
@@ -165,7 +167,7 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
                 return self._finish(query_wait, result, context)
             if seen.outcome == "over" and seen.deadline is not None and clock.now() < seen.deadline:
                 self._defer(query_wait, seen.deadline, context)
-            raise self._timed_out(query_wait, record, deferred=True)
+            raise self.timed_out(partial(self._timeout_message, query_wait, record), deferred=True)
 
     def on_kill(self) -> None:
         """Cancel the query if a user killed the task. Leave the query running if only this process must end."""
@@ -229,7 +231,6 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
 
     def _defer(self, query_wait: QueryWait, deadline: float, context: Context) -> NoReturn:
         """Defer until the query is over. The task continues in :meth:`execute_complete`."""
-        from airflow_provider_polaris.triggers.queries import PolarisQueryTrigger
         from airflow_provider_polaris.waiting.query_crossing import QueryTriggerArgs
 
         args = QueryTriggerArgs(
@@ -243,22 +244,17 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
             cancel_on_kill=self.cancel_on_kill,
             logical_date=getattr(context.get("dag_run"), "logical_date", None) if self.cancel_on_kill else None,
         )
-        schedule = describe_schedule(self.poll_interval, deadline)
-        self.log.info("Waiting for query %s in the triggerer: %s", query_wait.query_id, schedule)
-        self.defer(
-            trigger=PolarisQueryTrigger(**args.to_dict()), method_name="execute_complete", timeout=backstop(deadline)
-        )
-        raise AssertionError("defer() raises")
+        self.defer_with(args, f"query {query_wait.query_id}")
 
-    def _timed_out(self, query_wait: QueryWait, record: QueryRecord, *, deferred: bool = False) -> BaseException:
-        """Cancel the query, and return the error for a wait whose time is over.
+    def trigger_for(self, args: QueryTriggerArgs) -> BaseTrigger:
+        """Return the trigger that waits as the arguments say."""
+        from airflow_provider_polaris.triggers.queries import PolarisQueryTrigger
 
-        :param deferred: whether the wait was deferred. On a worker Airflow itself enforces ``execution_timeout``.
-        """
-        limit = execution_limit(self, self.timeout) if deferred else None
-        if limit is not None:
-            return AirflowTaskTimeout(self._timeout_message(query_wait, record, "execution_timeout", limit))
-        return PolarisQueryTimeout(self._timeout_message(query_wait, record, "timeout", self.timeout))
+        return PolarisQueryTrigger(**args.to_dict())
+
+    def timeout_error(self, message: str) -> PolarisQueryTimeout:
+        """Return the error for a query that is not over in time."""
+        return PolarisQueryTimeout(message)
 
     def _timeout_message(self, query_wait: QueryWait, record: QueryRecord, option: str, limit: float) -> str:
         """Cancel the query. Return which limit has passed, the last known state, and what happens to the query."""

@@ -14,8 +14,8 @@ from airflow_provider_polaris.api.errors import (
     PolarisUsageError,
 )
 from airflow_provider_polaris.exceptions import PolarisJobTimeout
+from airflow_provider_polaris.hooks.project_task import ProjectTask
 from airflow_provider_polaris.links.polaris import LinksToJob
-from airflow_provider_polaris.operators.project_task import ProjectTask
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, seconds
 
 if TYPE_CHECKING:

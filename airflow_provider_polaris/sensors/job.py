@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import PokeReturnValue
 from airflow_provider_polaris.exceptions import PolarisGateRefused, PolarisOptionInvalid
+from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.sensors.gated_sensor import GatedSensor
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, deadline_of
-from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import PokeReturnValue
 from airflow_provider_polaris.exceptions import PolarisGateRefused
+from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.sensors.gated_sensor import GatedSensor
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, deadline_of, no_retry_of_wrong_options
-from airflow_provider_polaris.waiting.task_base import CONNECTION, THRESHOLDS
+from airflow_provider_polaris.waiting.task_base import THRESHOLDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

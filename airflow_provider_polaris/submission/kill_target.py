@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from airflow_provider_polaris.gate.decision import Condition, Verdict, decide
@@ -65,22 +64,6 @@ class TriggerTarget(Protocol):
 
     async def cancel(self, client: SharedClient) -> str:
         """Ask Polaris once to cancel. Return what happened. Raises PolarisError if Polaris does not accept that."""
-
-
-class WaitArgs(Protocol):
-    """The arguments of a trigger that a kill needs. See :class:`JobTriggerArgs`."""
-
-    @property
-    def polaris_conn_id(self) -> str: ...  # noqa: D102
-
-    @property
-    def project_id(self) -> str | None: ...  # noqa: D102
-
-    @property
-    def deadline(self) -> float: ...  # noqa: D102
-
-    @property
-    def logical_date(self) -> datetime | None: ...  # noqa: D102
 
 
 class JobOfWorker:

@@ -12,7 +12,8 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import current_try, task_state
 from airflow_provider_polaris.api.errors import PolarisError, PolarisTransientError
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
-from airflow_provider_polaris.submission.kill_target import TriggerTarget, WaitArgs, at_start
+from airflow_provider_polaris.submission.kill_target import TriggerTarget, at_start
+from airflow_provider_polaris.waiting.crossing import CancelableArgs
 from airflow_provider_polaris.waiting.progress_log import Log
 
 #: The longest time for the requests for the task's state. Airflow gives ``on_kill`` 30 s in all (``[triggerer]
@@ -40,7 +41,7 @@ class TriggerKill:
     :param task_instance: the trigger's attribute of the same name.
     """
 
-    def __init__(self, args: WaitArgs, target: TriggerTarget, task_instance: Any, log: Log) -> None:
+    def __init__(self, args: CancelableArgs, target: TriggerTarget, task_instance: Any, log: Log) -> None:
         self._args = args
         self._target = target
         self._task_instance = task_instance

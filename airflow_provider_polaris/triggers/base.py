@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
@@ -12,35 +12,10 @@ from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.polled_wait import Pace
 from airflow_provider_polaris.polling.shared_client import SharedClient, shared_client
-from airflow_provider_polaris.waiting.crossing import OneJobArgs, TriggerArgs, WaitEvent
+from airflow_provider_polaris.waiting.crossing import EndEvent, OneJobArgs, TriggerArgs, WaitArgs, WaitEvent
 from airflow_provider_polaris.waiting.progress_log import PollLog, ProgressLog
 
 LogType = TypeVar("LogType", bound=PollLog)
-
-
-class WaitArgs(Protocol):
-    """The arguments that every trigger has: see :class:`TriggerArgs`."""
-
-    @property
-    def polaris_conn_id(self) -> str: ...  # noqa: D102
-
-    @property
-    def project_id(self) -> str | None: ...  # noqa: D102
-
-    @property
-    def poll_interval(self) -> float: ...  # noqa: D102
-
-    @property
-    def deadline(self) -> float: ...  # noqa: D102
-
-    @property
-    def max_unreachable(self) -> float: ...  # noqa: D102
-
-    @property
-    def failing(self) -> dict[str, Any] | None: ...  # noqa: D102
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the stored form."""
 
 
 class PolarisTrigger(BaseTrigger, Generic[LogType]):
@@ -53,9 +28,9 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
     #: Airflow's database holds this path while a task is deferred. The path stays the same if the class moves.
     class_path: ClassVar[str]
     #: The type of the stored arguments.
-    args_type: ClassVar[type[Any]]
+    args_type: ClassVar[type[WaitArgs]]
     #: The type of the event.
-    event_type: ClassVar[type[Any]] = WaitEvent
+    event_type: ClassVar[type[EndEvent]] = WaitEvent
     args: WaitArgs
 
     def __init__(self, **stored: Any) -> None:
@@ -87,7 +62,7 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
         event = self.event_type(outcome="error", error=fault) if fault else await self._wait_for_event()
         yield TriggerEvent(event.to_dict())
 
-    async def _wait_for_event(self) -> Any:
+    async def _wait_for_event(self) -> EndEvent:
         args = self.args
         progress = self.start_log()
         tolerance = self.tolerance()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from airflow_provider_polaris.api.errors import PolarisError, error_from_dict
 from airflow_provider_polaris.api.models import Job
@@ -31,6 +31,8 @@ from airflow_provider_polaris.waiting.stored import (
     text_type,
 )
 
+Event = TypeVar("Event", bound="EndEvent")
+
 #: What a job's trigger waits for. ``over`` is the condition of a cancellation.
 WaitFor = Literal["completed", "running", "over"]
 #: Why a trigger has fired: the job, or its table, ends the wait; the deadline has passed; the wait cannot continue.
@@ -38,16 +40,14 @@ EventOutcome = Literal["job", "table", "timeout", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TriggerArgs(StoredDict):
+class WaitArgs(StoredDict):
     """A deferred wait in Airflow's database. It contains no secret and no threshold.
 
     A task that one release deferred continues under the next release. So a new field needs a default.
 
     :param deadline: when the wait ends, in seconds since the epoch. Wall clock: another process may continue the wait.
-    :param poll_interval: the longest pause between two polls, in seconds. Each pause is up to a tenth shorter, at
-        random.
+    :param poll_interval: the longest pause between two polls, in seconds.
     :param max_unreachable: the wait ends after an outage of this many seconds.
-    :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
     :param failing: what failed before this deferral (:meth:`OutageTolerance.to_dict`). The first poll then waits an
         interval, since the poll before has just failed.
     """
@@ -57,8 +57,6 @@ class TriggerArgs(StoredDict):
     poll_interval: float
     deadline: float
     max_unreachable: float
-    exponential_backoff: bool = False
-    max_wait: float | None = None
     failing: dict[str, Any] | None = None
 
     _name: ClassVar[str] = "The stored arguments of the trigger"
@@ -68,9 +66,44 @@ class TriggerArgs(StoredDict):
         "poll_interval": number_type,
         "deadline": number_type,
         "max_unreachable": number_type,
+        "failing": optional_of(dict_type),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class CancelableArgs(WaitArgs):
+    """A deferred wait for a job, or a query, that a kill of the task may cancel.
+
+    :param cancel_on_kill: cancel when a user clears or marks the waiting task. Airflow 3.3 and later report that.
+    :param logical_date: of the DAG run, if it has one. The trigger needs it to find out whether the task was cleared.
+    """
+
+    cancel_on_kill: bool = False
+    logical_date: datetime | None = None
+
+    _readers: ClassVar[dict[str, Reader]] = {
+        **WaitArgs._readers,
+        "cancel_on_kill": flag_type,
+        "logical_date": optional_of(moment_of),
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class TriggerArgs(WaitArgs):
+    """A deferred wait for a job, a table or a load.
+
+    Each pause is up to a tenth shorter than ``poll_interval``, at random.
+
+    :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
+    """
+
+    exponential_backoff: bool = False
+    max_wait: float | None = None
+
+    _readers: ClassVar[dict[str, Reader]] = {
+        **WaitArgs._readers,
         "exponential_backoff": flag_type,
         "max_wait": optional_of(number_type),
-        "failing": optional_of(dict_type),
     }
 
 
@@ -92,27 +125,21 @@ class OneJobArgs(TriggerArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class JobTriggerArgs(OneJobArgs):
+class JobTriggerArgs(OneJobArgs, CancelableArgs):
     """A deferred wait for a job.
 
     :param wait_for: the gate's option, or ``over``: any outcome ends the wait.
     :param fail_on_unhealthy: the gate's option.
-    :param cancel_on_kill: cancel the job when a user clears or marks the waiting task. Airflow 3.3 and later report
-        that.
-    :param logical_date: of the DAG run, if it has one. The trigger needs it to find out whether the task was cleared.
     """
 
     wait_for: WaitFor
     fail_on_unhealthy: bool
-    cancel_on_kill: bool = False
-    logical_date: datetime | None = None
 
     _readers: ClassVar[dict[str, Reader]] = {
+        **CancelableArgs._readers,
         **OneJobArgs._readers,
         "wait_for": one_of(*get_args(WaitFor)),
         "fail_on_unhealthy": flag_type,
-        "cancel_on_kill": flag_type,
-        "logical_date": optional_of(moment_of),
     }
 
     @property
@@ -220,23 +247,19 @@ class TableSeen(StoredDict):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WaitEvent(StoredDict):
+class EndEvent(StoredDict):
     """The one event of a trigger, with which the task continues.
 
+    :param outcome: why the trigger has fired.
     :param deadline: when the wait ends, for a task that defers again; ``None`` only if the trigger could not read its
         arguments.
-    :param job: the job as last seen.
-    :param loads: the loads that the gate had refused before, if the wait is for a load.
     :param error: why the wait cannot continue.
     :param failing: an outage that has not ended (:meth:`OutageTolerance.to_dict`).
     :param trouble: why the last poll failed; ``None`` if the last poll succeeded.
     """
 
-    outcome: EventOutcome
+    outcome: Any
     deadline: float | None = None
-    job: Job | None = None
-    table: TableSeen | None = None
-    loads: LoadsSeen | None = None
     error: PolarisError | None = None
     failing: dict[str, Any] | None = None
     trouble: str | None = None
@@ -245,18 +268,51 @@ class WaitEvent(StoredDict):
 
     _name: ClassVar[str] = "The event of the trigger"
     _readers: ClassVar[dict[str, Reader]] = {
-        "outcome": one_of(*get_args(EventOutcome)),
         "deadline": optional_of(number_type),
-        "job": optional_of(job_of),
-        "table": optional_of(TableSeen.from_dict),
-        "loads": optional_of(LoadsSeen.from_dict),
         "error": optional_of(error_from_dict),
         "failing": optional_of(dict_type),
         "trouble": optional_of(text_type),
         "polls": count_type,
         "failed_polls": count_type,
     }
-    #: The keys without which a task cannot continue.
+    #: The keys without which a task cannot continue, by the outcome.
+    _required: ClassVar[dict[str, tuple[str, ...]]]
+
+    @classmethod
+    def from_dict(cls: type[Event], data: Any) -> Event:
+        """Read the event. Raises PolarisError if a key that its outcome needs is missing or has a wrong type."""
+        event = super().from_dict(data)
+        if missing := ", ".join(map(repr, event.missing())):
+            raise PolarisError(
+                f"{cls._name} cannot be read: its outcome is {event.outcome!r}, and {missing} is missing"
+            )
+        return event
+
+    def missing(self) -> list[str]:
+        """Return the keys that the outcome needs, and the event does not have."""
+        return [name for name in self._required[self.outcome] if getattr(self, name) is None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WaitEvent(EndEvent):
+    """The event of a trigger that waits for a job, a table or a load.
+
+    :param job: the job as last seen.
+    :param loads: the loads that the gate had refused before, if the wait is for a load.
+    """
+
+    outcome: EventOutcome
+    job: Job | None = None
+    table: TableSeen | None = None
+    loads: LoadsSeen | None = None
+
+    _readers: ClassVar[dict[str, Reader]] = {
+        **EndEvent._readers,
+        "outcome": one_of(*get_args(EventOutcome)),
+        "job": optional_of(job_of),
+        "table": optional_of(TableSeen.from_dict),
+        "loads": optional_of(LoadsSeen.from_dict),
+    }
     _required: ClassVar[dict[str, tuple[str, ...]]] = {
         "job": ("deadline", "job"),
         "table": ("deadline", "job", "table"),
@@ -264,15 +320,7 @@ class WaitEvent(StoredDict):
         "error": ("error",),
     }
 
-    @classmethod
-    def from_dict(cls, data: Any) -> WaitEvent:
-        """Read the event. Raises PolarisError if a key that its outcome needs is missing or has a wrong type."""
-        event = super().from_dict(data)
-        missing = [repr(name) for name in cls._required[event.outcome] if getattr(event, name) is None]
-        if event.table and event.outcome == "table" and event.table.state is None:
-            missing.append("'table.state'")
-        if missing:
-            raise PolarisError(
-                f"{cls._name} cannot be read: its outcome is {event.outcome!r}, and {', '.join(missing)} is missing"
-            )
-        return event
+    def missing(self) -> list[str]:
+        """Return the keys that the outcome needs, and the event does not have."""
+        is_stateless = self.outcome == "table" and self.table is not None and self.table.state is None
+        return [*super().missing(), *(["table.state"] if is_stateless else [])]

@@ -1,4 +1,4 @@
-"""When a deferred wait ends, and in which form the errors of a task reach Airflow."""
+"""How a task defers, when its wait ends, and in which form its errors reach Airflow."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from airflow_provider_polaris._compat import AIRFLOW_3, AirflowSensorTimeout, Ai
 from airflow_provider_polaris.api.errors import PolarisConnectionInvalid, PolarisError, PolarisUsageError
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from airflow.triggers.base import BaseTrigger
+
     from airflow_provider_polaris._compat import BaseOperator, Context
+    from airflow_provider_polaris.waiting.crossing import WaitArgs
+
+    Base = BaseOperator
+else:
+    Base = object  # an operator without an __init__ of its own would show all options of Airflow as its own
 
 T = TypeVar("T")
 
@@ -69,6 +78,44 @@ def check_seconds(task: BaseOperator, *names: str) -> None:
             raise PolarisUsageError(
                 f"{name} must be more than 0 seconds, and less than a hundred years; it is {value!r}"[:200]
             )
+
+
+class DeferringTask(Base):
+    """Mixin of a task that waits in the triggerer, and continues in ``execute_complete``.
+
+    :ivar timeout: the longest wait, in seconds.
+    """
+
+    timeout: float
+
+    def trigger_for(self, args: Any) -> BaseTrigger:
+        """Return the trigger that waits as the arguments say."""
+        raise NotImplementedError
+
+    def timeout_error(self, message: str) -> BaseException:
+        """Return the error for a wait that the task's ``timeout`` has ended."""
+        raise NotImplementedError
+
+    def defer_with(self, args: WaitArgs, awaited: str) -> NoReturn:
+        """Defer with these arguments.
+
+        :param awaited: what the trigger waits for, for the log.
+        """
+        schedule = describe_schedule(args.poll_interval, args.deadline)
+        self.log.info("Waiting for %s in the triggerer: %s", awaited, schedule)
+        self.defer(trigger=self.trigger_for(args), method_name="execute_complete", timeout=backstop(args.deadline))
+        raise AssertionError("defer() raises")
+
+    def timed_out(self, message_of: Callable[[str, float], str], *, deferred: bool = False) -> BaseException:
+        """Return the error for a wait whose time is over.
+
+        :param message_of: returns the message, from the option that has ended the wait and its seconds.
+        :param deferred: whether the wait was deferred. On a worker Airflow itself enforces ``execution_timeout``.
+        """
+        limit = execution_limit(self, self.timeout) if deferred else None
+        if limit is not None:
+            return AirflowTaskTimeout(message_of("execution_timeout", limit))
+        return self.timeout_error(message_of("timeout", self.timeout))
 
 
 @contextmanager

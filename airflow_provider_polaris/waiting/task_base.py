@@ -5,12 +5,11 @@ This module is cheap to import in a DAG file: imports that only a running task n
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_polaris import clock, configuration
-from airflow_provider_polaris._compat import AirflowTaskTimeout, BaseOperator, default_deferrable, mapped_arguments
+from airflow_provider_polaris._compat import default_deferrable
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisError,
@@ -19,20 +18,13 @@ from airflow_provider_polaris.api.errors import (
     sentences,
 )
 from airflow_provider_polaris.assets.lineage_task import LineageTask
+from airflow_provider_polaris.hooks.project_task import CONNECTION, ProjectTask
 from airflow_provider_polaris.links.polaris import LinksToJob
-from airflow_provider_polaris.waiting.deferral import (
-    backstop,
-    called_by_airflow,
-    describe_schedule,
-    execution_limit,
-    no_retry_of_wrong_options,
-)
+from airflow_provider_polaris.waiting.deferral import DeferringTask, called_by_airflow, no_retry_of_wrong_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Literal
-
-    from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.client import PolarisClient
@@ -44,8 +36,6 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.waiting.crossing import TriggerArgs, WaitEvent, WaitFor
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 
-#: The options that select the Polaris project. Templated.
-CONNECTION = ("polaris_conn_id", "project_id")
 #: The thresholds of a gate on row counters. Templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
 
@@ -64,40 +54,20 @@ def check_table_can_be_read(hook: PolarisClient, table: str) -> None:
         pass  # the table may not exist yet, and the wait itself handles an outage
 
 
-class SignatureWithBases:
-    """The ``__signature__`` of a task's class: ``help`` and ``inspect.signature`` show the options of its bases, too.
-
-    The signature is made when it is read. No DAG file pays for it.
-    """
-
-    def __get__(self, task: WaitingTask | None, owner: type[WaitingTask]) -> inspect.Signature:
-        options: dict[str, inspect.Parameter] = {}
-        for base in owner.__mro__:
-            if issubclass(base, WaitingTask) and "__init__" in vars(base):
-                own = inspect.signature(vars(base)["__init__"]).parameters.values()
-                options |= {one.name: one for one in own if one.kind is one.KEYWORD_ONLY and one.name not in options}
-        others = inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD, annotation="Any")
-        return inspect.Signature([*options.values(), others])
-
-
-class WaitingTask(LinksToJob, LineageTask, BaseOperator):
+class WaitingTask(LinksToJob, LineageTask, DeferringTask, ProjectTask):
     """The base of every operator and sensor that waits for a job, on a worker or deferred.
 
     A subclass that is a sensor lists this class before Airflow's sensor class.
 
-    :param polaris_conn_id: a connection of type ``imply_polaris``. (templated)
-    :param project_id: overrides the project of the connection. (templated)
     :param deferrable: wait in the triggerer; by default as ``[operators] default_deferrable``.
     """
 
     #: The option with the seconds between two polls.
     interval_option = "poll_interval"
 
-    __signature__ = SignatureWithBases()
     wait_for: WaitFor
     fail_on_unhealthy: bool = False
     cancel_on_kill: bool = False
-    timeout: float
     _job_wait: JobWait | None = None
     #: How the wait ended, and the job of the trigger's event, for lineage.
     _outcome: Outcome | None = None
@@ -106,16 +76,11 @@ class WaitingTask(LinksToJob, LineageTask, BaseOperator):
     def __init__(
         self,
         *,
-        polaris_conn_id: str = "polaris_default",
-        project_id: str | None = None,
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.polaris_conn_id = polaris_conn_id
-        self.project_id = project_id
         self.deferrable = default_deferrable() if deferrable is None else deferrable
-        self._given = {name for name in CONNECTION if getattr(self, name) is not None}
 
     @called_by_airflow
     def execute_complete(self, context: Context, event: Any = None) -> Any:
@@ -178,14 +143,6 @@ class WaitingTask(LinksToJob, LineageTask, BaseOperator):
         """Report how the wait ended. Return the dict for XCom, or raise."""
         raise NotImplementedError
 
-    def trigger_for(self, args: TriggerArgs) -> BaseTrigger:
-        """Return the trigger that waits as the arguments say."""
-        raise NotImplementedError
-
-    def timeout_error(self, message: str) -> BaseException:
-        """Return the error for a wait that the task's ``timeout`` has ended."""
-        raise NotImplementedError
-
     def leave_job(self, job_wait: JobWait) -> str:
         """Cancel the job if the task's options ask for that. Return a sentence about the job, or an empty text."""
         return "" if job_wait.progress.is_over else "The job was not canceled"
@@ -193,16 +150,6 @@ class WaitingTask(LinksToJob, LineageTask, BaseOperator):
     def backoff(self) -> dict[str, Any]:
         """Return the trigger's arguments for a growing interval."""
         return {}
-
-    def check_given(self, names: tuple[str, ...] = CONNECTION) -> None:
-        """Reject options that were given and have rendered to ``None``. They must not count as not given."""
-        # A value of None in a mapped argument counts as given: the value comes from another task.
-        given = mapped_arguments(self).union(self._given).intersection(names)
-        for name in sorted(given):
-            if getattr(self, name) is None:
-                raise PolarisUsageError(
-                    f"{name} was given, and rendered to None. Did the upstream task return a value?"
-                )
 
     def defer_wait(self, job_wait: JobWait, deadline: float, context: Context) -> NoReturn:
         """Defer until the job, or its table, ends the wait. The task continues in :meth:`execute_complete`."""
@@ -239,27 +186,6 @@ class WaitingTask(LinksToJob, LineageTask, BaseOperator):
             "failing": tolerance.to_dict(clock.now()),
             **self.backoff(),
         }
-
-    def defer_with(self, args: TriggerArgs, awaited: str) -> NoReturn:
-        """Defer with these arguments.
-
-        :param awaited: what the trigger waits for, for the log.
-        """
-        schedule = describe_schedule(args.poll_interval, args.deadline)
-        self.log.info("Waiting for %s in the triggerer: %s", awaited, schedule)
-        self.defer(trigger=self.trigger_for(args), method_name="execute_complete", timeout=backstop(args.deadline))
-        raise AssertionError("defer() raises")
-
-    def timed_out(self, message_of: Callable[[str, float], str], *, deferred: bool = False) -> BaseException:
-        """Return the error for a wait whose time is over.
-
-        :param message_of: returns the message, from the option that has ended the wait and its seconds.
-        :param deferred: whether the wait was deferred. On a worker Airflow itself enforces ``execution_timeout``.
-        """
-        limit = execution_limit(self, self.timeout) if deferred else None
-        if limit is not None:
-            return AirflowTaskTimeout(message_of("execution_timeout", limit))
-        return self.timeout_error(message_of("timeout", self.timeout))
 
     def timeout_message(self, job_wait: JobWait, option: str, limit: float) -> str:
         """End the wait for the job. Return the limit that passed, the job's last known state, and what happens to it.
