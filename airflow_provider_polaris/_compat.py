@@ -20,9 +20,11 @@ if TYPE_CHECKING:
         AirflowException,
         AirflowFailException,
         AirflowNotFoundException,
+        AirflowRescheduleException,
         AirflowSensorTimeout,
         AirflowSkipException,
         AirflowTaskTimeout,
+        TaskDeferred,
     )
 
     AIRFLOW_3 = True
@@ -47,18 +49,22 @@ else:
             AirflowException,
             AirflowFailException,
             AirflowNotFoundException,
+            AirflowRescheduleException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
+            TaskDeferred,
         )
     except ImportError:  # Airflow 2.11, and 3.0 and 3.1, whose SDK does not have all of these yet
         from airflow.exceptions import (
             AirflowException,
             AirflowFailException,
             AirflowNotFoundException,
+            AirflowRescheduleException,
             AirflowSensorTimeout,
             AirflowSkipException,
             AirflowTaskTimeout,
+            TaskDeferred,
         )
 
 __all__ = [
@@ -66,6 +72,7 @@ __all__ = [
     "AirflowException",
     "AirflowFailException",
     "AirflowNotFoundException",
+    "AirflowRescheduleException",
     "AirflowSensorTimeout",
     "AirflowSkipException",
     "AirflowTaskTimeout",
@@ -74,8 +81,20 @@ __all__ = [
     "BaseOperatorLink",
     "BaseSensorOperator",
     "PokeReturnValue",
+    "TaskDeferred",
     "conf",
 ]
+
+
+def stats() -> Any:
+    """Return what has Airflow's ``incr`` and ``timing``: a module from 3.3 on, a class before."""
+    try:
+        from airflow.sdk.observability import stats
+    except ImportError:  # Airflow 2.11, and the first 3.x
+        from airflow.stats import Stats
+
+        return Stats
+    return stats if hasattr(stats, "incr") else stats.Stats
 
 
 def asset_class() -> Any:

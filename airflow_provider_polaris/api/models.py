@@ -359,6 +359,12 @@ class Job:
         return completed.timestamp() if completed and self.has_completed else None
 
     @property
+    def end_time(self) -> float | None:
+        """When the job ended, in seconds since the epoch. ``None`` if it runs, or if Polaris reports no such time."""
+        ended = time_of(self.completed_at)
+        return ended.timestamp() if ended and self.is_over else None
+
+    @property
     def duration_seconds(self) -> float | None:
         """Seconds from start to completion. ``None`` if one of the timestamps is missing or invalid."""
         start, end = time_of(self.started_at), time_of(self.completed_at)

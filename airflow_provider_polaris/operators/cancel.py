@@ -19,6 +19,7 @@ from airflow_provider_polaris.waiting.deferral import (
     seconds,
 )
 from airflow_provider_polaris.waiting.task_base import WaitingTask
+from airflow_provider_polaris.waiting.wait_metrics import sends_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,6 +82,7 @@ class PolarisCancelJobOperator(WaitingTask):
         self.timeout = seconds(timeout)
 
     @called_by_airflow
+    @sends_metrics
     def execute(self, context: Context) -> dict[str, Any]:
         """Cancel the job, wait until it is over, and return the dict for XCom."""
         from airflow_provider_polaris.waiting.progress_log import explain

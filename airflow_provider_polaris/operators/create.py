@@ -21,6 +21,7 @@ from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.operators.template_file import TemplateFile
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, deadline_of, seconds
 from airflow_provider_polaris.waiting.task_base import THRESHOLDS, GatedTask
+from airflow_provider_polaris.waiting.wait_metrics import sends_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -141,6 +142,7 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         self._has_canceled = False
 
     @called_by_airflow
+    @sends_metrics
     def execute(self, context: Context) -> dict[str, Any]:
         """Create the job, or find the job of an earlier try. Wait for it, and return the dict for XCom."""
         began = clock.now()

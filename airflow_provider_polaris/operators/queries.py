@@ -24,6 +24,7 @@ from airflow_provider_polaris.waiting.deferral import (
     deadline_of,
     seconds,
 )
+from airflow_provider_polaris.waiting.wait_metrics import MeteredTask, sends_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.submission.query_record import QueryRecord
     from airflow_provider_polaris.submission.worker_kill import WorkerKill
+    from airflow_provider_polaris.waiting.progress_log import PollLog
     from airflow_provider_polaris.waiting.query_crossing import QueryTriggerArgs
     from airflow_provider_polaris.waiting.query_wait import QueryWait
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 FINAL_CATEGORIES = frozenset({"INVALID_INPUT", "UNSUPPORTED", "CANCELED"})
 
 
-class PolarisQueryOperator(TemplateFile, DeferringTask, ProjectTask):
+class PolarisQueryOperator(TemplateFile, MeteredTask, DeferringTask, ProjectTask):
     """Run a SELECT that may take longer than a minute, and put its result into XCom.
 
     Polaris bills each query that it receives. So the task never sends a query again whose response was lost: it fails
@@ -116,8 +118,15 @@ class PolarisQueryOperator(TemplateFile, DeferringTask, ProjectTask):
         self.timeout = seconds(timeout)
         self._kill: WorkerKill | None = None
         self._must_end = False
+        self._query_wait: QueryWait | None = None
+
+    @property
+    def poll_log(self) -> PollLog | None:
+        """The log of the wait for the query; ``None`` if this process has begun no wait."""
+        return self._query_wait.log if self._query_wait else None
 
     @called_by_airflow
+    @sends_metrics
     def execute(self, context: Context) -> list[list[Any]] | None:
         """Start the query, or find that of an earlier try. Wait for it, and return its rows."""
         began = clock.now()
@@ -147,6 +156,7 @@ class PolarisQueryOperator(TemplateFile, DeferringTask, ProjectTask):
             self._kill = None  # Airflow may end this process while it handles the task's success
 
     @called_by_airflow
+    @sends_metrics
     def execute_complete(self, context: Context, event: Any = None) -> list[list[Any]] | None:
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
         from airflow_provider_polaris.waiting.query_crossing import QueryEvent
@@ -157,11 +167,11 @@ class PolarisQueryOperator(TemplateFile, DeferringTask, ProjectTask):
             hint = "The worker and the triggerer may run different releases of this provider"
             raise PolarisError(sentences(error, hint)) from None
         record = self._record(context)
-        if seen.outcome == "error" and seen.error:
-            raise seen.error
         with self.opened_hook() as hook:
             query_wait = self._wait_for(hook, str(seen.query_id), record)
             query_wait.resume(seen)
+            if seen.outcome == "error" and seen.error:
+                raise seen.error
             result = self._poll(query_wait) if seen.outcome == "over" else None
             if result is not None:
                 return self._finish(query_wait, result, context)
@@ -209,7 +219,7 @@ class PolarisQueryOperator(TemplateFile, DeferringTask, ProjectTask):
         from airflow_provider_polaris.submission.kill_target import QueryOfWorker
         from airflow_provider_polaris.waiting.query_wait import QueryWait
 
-        query_wait = QueryWait(
+        query_wait = self._query_wait = QueryWait(
             hook,
             query_id,
             self.log,

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import configuration
 from airflow_provider_polaris._compat import AirflowSensorTimeout, BaseSensorOperator
-from airflow_provider_polaris.waiting.deferral import check_seconds
+from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds
 from airflow_provider_polaris.waiting.task_base import GatedTask
+from airflow_provider_polaris.waiting.wait_metrics import sends_metrics
 
 if TYPE_CHECKING:
     from airflow.triggers.base import BaseTrigger
 
+    from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.waiting.crossing import TriggerArgs
 
 
@@ -39,6 +41,12 @@ class GatedSensor(GatedTask, BaseSensorOperator):
         interval = configuration.poll_interval() if poke_interval is None else poke_interval
         super().__init__(poke_interval=interval, timeout=timeout, **kwargs)
         self._began = 0.0
+
+    @called_by_airflow
+    @sends_metrics
+    def execute(self, context: Context) -> Any:
+        """Poke until the gate opens, or this process's part of the wait ends."""
+        return super().execute(context)
 
     def timeout_error(self, message: str) -> AirflowSensorTimeout:
         """Return Airflow's error for the timeout of a sensor."""

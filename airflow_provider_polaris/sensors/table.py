@@ -16,6 +16,7 @@ from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.sensors.gated_sensor import GatedSensor
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, deadline_of, no_retry_of_wrong_options
 from airflow_provider_polaris.waiting.task_base import THRESHOLDS
+from airflow_provider_polaris.waiting.wait_metrics import sends_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.waiting.job_wait import Outcome
     from airflow_provider_polaris.waiting.load_wait import LoadWait
+    from airflow_provider_polaris.waiting.progress_log import PollLog
 
 
 #: The types of jobs that count as loads by default.
@@ -108,13 +110,20 @@ class PolarisTableSensor(GatedSensor):
             raise self.timed_out(partial(self._timeout_message, wait))
         return False
 
+    @property
+    def poll_log(self) -> PollLog | None:
+        """The log of the wait for a load; ``None`` if this process has begun no wait."""
+        return self._load_wait.log if self._load_wait else None
+
     @called_by_airflow
+    @sends_metrics
     def execute_complete(self, context: Context, event: Any = None) -> dict[str, Any]:
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
         seen = self.read_event(event, f"Table {self.table!r}")
-        if seen.error and seen.outcome == "error":
-            raise seen.error
         wait = self._start(deferrable=True)
+        if seen.error and seen.outcome == "error":
+            wait.log.resume_event(seen)
+            raise seen.error
         outcome = wait.resume(seen)
         is_over = seen.outcome == "timeout" or seen.deadline is None or clock.now() >= seen.deadline
         if outcome is None and wait.candidate is None and not is_over:

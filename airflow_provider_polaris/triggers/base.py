@@ -66,6 +66,8 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
         args = self.args
         progress = self.start_log()
         tolerance = self.tolerance()
+        if args.failing:
+            progress.continue_outage()
         outcome = "error"
         error: PolarisError | None = None
         try:
@@ -91,6 +93,7 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
             trouble=progress.trouble,
             polls=progress.polls,
             failed_polls=progress.failed_polls,
+            outages=progress.outages,
             **self.seen(progress),
         )
 

@@ -256,6 +256,7 @@ class EndEvent(StoredDict):
     :param error: why the wait cannot continue.
     :param failing: an outage that has not ended (:meth:`OutageTolerance.to_dict`).
     :param trouble: why the last poll failed; ``None`` if the last poll succeeded.
+    :param outages: the periods in which every poll failed, without one that began before the deferral.
     """
 
     outcome: Any
@@ -265,6 +266,7 @@ class EndEvent(StoredDict):
     trouble: str | None = None
     polls: int = 0
     failed_polls: int = 0
+    outages: int = 0
 
     _name: ClassVar[str] = "The event of the trigger"
     _readers: ClassVar[dict[str, Reader]] = {
@@ -274,6 +276,7 @@ class EndEvent(StoredDict):
         "trouble": optional_of(text_type),
         "polls": count_type,
         "failed_polls": count_type,
+        "outages": count_type,
     }
     #: The keys without which a task cannot continue, by the outcome.
     _required: ClassVar[dict[str, tuple[str, ...]]]

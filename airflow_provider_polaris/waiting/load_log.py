@@ -37,8 +37,7 @@ class LoadLog(PollLog):
     def resume_event(self, event: WaitEvent) -> None:
         """Continue from a trigger's event."""
         self.refused = event.loads.refused if event.loads else 0
-        self.trouble = event.trouble
-        self.add_silent_polls(event.polls, event.failed_polls)
+        self.add_polls_of(event)
 
     def mark_logged(self) -> None:
         """Log the next time only what changes from now on: another process has logged the beginning of the wait."""

@@ -9,7 +9,7 @@ from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisNotFound, PolarisUnauthorized, sentences
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.decision import Decision, Verdict
-from airflow_provider_polaris.waiting.crossing import WaitEvent
+from airflow_provider_polaris.waiting.crossing import EndEvent, WaitEvent
 
 #: An outage, and a wait for a table, are logged again after so many seconds. A job has the lines with its progress.
 REMINDER_SECONDS = 900.0
@@ -42,6 +42,9 @@ class PollLog:
         self.log = log
         self.polls = 0
         self.failed_polls = 0
+        #: The periods in which every poll of this wait failed.
+        self.outages = 0
+        self._is_in_outage = False
         #: Why the last poll failed; ``None`` if the last poll succeeded.
         self.trouble: str | None = None
         #: The last logged news of each subject, and when they were logged.
@@ -50,6 +53,8 @@ class PollLog:
     def failed(self, error: PolarisApiError) -> None:
         """Record a failed poll that the wait tolerates."""
         self.failed_polls += 1
+        self.outages += not self._is_in_outage
+        self._is_in_outage = True
         self.trouble = str(error)
         if self._is_due("trouble", (type(error), getattr(error, "status", None))):
             self.log.warning("%s. %s. %s", self._explain_trouble(error), str(error).rstrip("."), self.about)
@@ -57,6 +62,7 @@ class PollLog:
     def recovered(self) -> bool:
         """Record a poll that succeeded. Return whether the poll before had failed."""
         had_failed, self.trouble = self.trouble is not None, None
+        self._is_in_outage = False
         self._logged.pop("trouble", None)
         return had_failed
 
@@ -64,6 +70,18 @@ class PollLog:
         """Count polls that brought no news, and polls that failed."""
         self.polls += polls
         self.failed_polls += failed
+
+    def continue_outage(self) -> None:
+        """Count the next failed poll to the outage before. The process before has counted that outage."""
+        self._is_in_outage = True
+
+    def add_polls_of(self, event: EndEvent) -> None:
+        """Count the polls of a trigger, and continue from its last poll."""
+        self.polls += event.polls
+        self.failed_polls += event.failed_polls
+        self.outages += event.outages
+        self.trouble = event.trouble
+        self._is_in_outage = event.trouble is not None
 
     def explain(self, error: PolarisApiError) -> PolarisApiError:
         """Return the error that ends the wait: of the same type, with what is last known."""
@@ -154,8 +172,7 @@ class ProgressLog(PollLog):
         """Continue from a trigger's event. The worker logs its counts too, since a triggerer's log may be lost."""
         self.resume(event.job)
         self.table = event.table.seen if event.table else ""
-        self.trouble = event.trouble
-        self.add_silent_polls(event.polls, event.failed_polls)
+        self.add_polls_of(event)
 
     @property
     def is_over(self) -> bool:

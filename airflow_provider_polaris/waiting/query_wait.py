@@ -55,8 +55,7 @@ class QueryLog(PollLog):
     def resume(self, event: QueryEvent) -> None:
         """Continue from a trigger's event."""
         self.state = event.state
-        self.trouble = event.trouble
-        self.add_silent_polls(event.polls, event.failed_polls)
+        self.add_polls_of(event)
 
     def explain(self, error: PolarisApiError) -> PolarisApiError:
         """Return the error that ends a wait: of the same type, with the query and its last known state."""

@@ -21,6 +21,7 @@ from airflow_provider_polaris.assets.lineage_task import LineageTask
 from airflow_provider_polaris.hooks.project_task import CONNECTION, ProjectTask
 from airflow_provider_polaris.links.polaris import LinksToJob
 from airflow_provider_polaris.waiting.deferral import DeferringTask, called_by_airflow, no_retry_of_wrong_options
+from airflow_provider_polaris.waiting.wait_metrics import MeteredTask, sends_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.waiting.crossing import TriggerArgs, WaitEvent, WaitFor
     from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
+    from airflow_provider_polaris.waiting.progress_log import PollLog
 
 #: The thresholds of a gate on row counters. Templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
@@ -54,7 +56,7 @@ def check_table_can_be_read(hook: PolarisClient, table: str) -> None:
         pass  # the table may not exist yet, and the wait itself handles an outage
 
 
-class WaitingTask(LinksToJob, LineageTask, DeferringTask, ProjectTask):
+class WaitingTask(LinksToJob, LineageTask, MeteredTask, DeferringTask, ProjectTask):
     """The base of every operator and sensor that waits for a job, on a worker or deferred.
 
     A subclass that is a sensor lists this class before Airflow's sensor class.
@@ -69,8 +71,7 @@ class WaitingTask(LinksToJob, LineageTask, DeferringTask, ProjectTask):
     fail_on_unhealthy: bool = False
     cancel_on_kill: bool = False
     _job_wait: JobWait | None = None
-    #: How the wait ended, and the job of the trigger's event, for lineage.
-    _outcome: Outcome | None = None
+    #: The job of the trigger's event, for lineage.
     _seen_job: Job | None = None
 
     def __init__(
@@ -82,13 +83,20 @@ class WaitingTask(LinksToJob, LineageTask, DeferringTask, ProjectTask):
         super().__init__(**kwargs)
         self.deferrable = default_deferrable() if deferrable is None else deferrable
 
+    @property
+    def poll_log(self) -> PollLog | None:
+        """The log of the wait for the job; ``None`` if this process has begun no wait."""
+        return self._job_wait.progress if self._job_wait else None
+
     @called_by_airflow
+    @sends_metrics
     def execute_complete(self, context: Context, event: Any = None) -> Any:
         """Continue after a deferral. Airflow calls this on another instance than the one that deferred."""
         seen = self.read_event(event, f"Job {getattr(self, 'job_id', None) or 'of this task'}")
         job_wait = self.resume_job_wait(seen, context)
         self._seen_job = seen.job
         self.note_job_url(job_wait.hook, job_wait.job_id)
+        job_wait.progress.resume_event(seen)
         if seen.error and seen.outcome == "error":
             raise seen.error
         outcome = self._judge_event(job_wait, seen)
@@ -208,7 +216,6 @@ class WaitingTask(LinksToJob, LineageTask, DeferringTask, ProjectTask):
 
     def _judge_event(self, job_wait: JobWait, event: WaitEvent) -> Outcome | None:
         job_wait.tolerance.resume(event.failing, clock.now())
-        job_wait.progress.resume_event(event)
         if event.job is None or event.outcome not in ("job", "table"):
             return None
         table_state = event.table.state if event.table and event.outcome == "table" else None
@@ -230,6 +237,8 @@ class GatedTask(WaitingTask):
     :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
         report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
     """
+
+    counts_rows = True
 
     def __init__(
         self,

@@ -556,6 +556,24 @@ def test_a_completed_job_has_a_time_of_completion(changes, expected):
     assert job.completed_time == expected
 
 
+@pytest.mark.parametrize(
+    ("status", "completed_at", "expected"),
+    [
+        ("completed", "2026-11-01T10:00:00Z", 1793527200.0),
+        ("failed", "2026-11-01T10:00:00Z", 1793527200.0),
+        ("canceled", "2026-11-01T10:00:00Z", 1793527200.0),
+        ("running", "2026-11-01T10:00:00Z", None),
+        ("completed", None, None),
+        ("completed", "yesterday", None),
+    ],
+)
+def test_the_end_of_a_job_needs_the_services_own_timestamp(status, completed_at, expected):
+    job = Job.from_api(
+        {"id": "j", "executionStatus": status, "completedTimestamp": completed_at, "lastUpdatedTimestamp": "2026-11-02"}
+    )
+    assert job.end_time == expected
+
+
 class TestStatement:
     SAMPLE = {  # noqa: RUF012 - a response
         "queryId": "query-1",
