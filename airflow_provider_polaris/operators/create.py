@@ -20,7 +20,7 @@ from airflow_provider_polaris.exceptions import (
 from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.operators.template_file import TemplateFile
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds, deadline_of, seconds
-from airflow_provider_polaris.waiting.task_base import THRESHOLDS, GatedTask
+from airflow_provider_polaris.waiting.task_base import GATE_TEMPLATES, GatedTask
 from airflow_provider_polaris.waiting.wait_metrics import sends_metrics
 
 if TYPE_CHECKING:
@@ -98,12 +98,14 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         ``[polaris] max_unreachable``.
     :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
         report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
+    :param partition_key: the partition of the events of the outlets. Airflow 3.3 and later start only consumers with
+        partitions on such an event. Earlier versions ignore the option, with a warning. (templated)
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
     :param poll_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
-    template_fields: Sequence[str] = ("job_spec", "interval", *CONNECTION, *THRESHOLDS)
+    template_fields: Sequence[str] = ("job_spec", "interval", *CONNECTION, *GATE_TEMPLATES)
     template_ext: Sequence[str] = (".json",)
     file_option = "job_spec"
     template_fields_renderers = {"job_spec": "json"}  # noqa: RUF012 - Airflow's own way to declare it

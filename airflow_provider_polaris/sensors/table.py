@@ -15,7 +15,7 @@ from airflow_provider_polaris.exceptions import PolarisGateRefused
 from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.sensors.gated_sensor import GatedSensor
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, deadline_of, no_retry_of_wrong_options
-from airflow_provider_polaris.waiting.task_base import THRESHOLDS
+from airflow_provider_polaris.waiting.task_base import GATE_TEMPLATES
 from airflow_provider_polaris.waiting.wait_metrics import sends_metrics
 
 if TYPE_CHECKING:
@@ -64,12 +64,14 @@ class PolarisTableSensor(GatedSensor):
         wait.
     :param wait_until_available: once a good load has completed, also wait until two checks of its table, 30 s apart,
         report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
+    :param partition_key: the partition of the events of the outlets. Airflow 3.3 and later start only consumers with
+        partitions on such an event. Earlier versions ignore the option, with a warning. (templated)
     :param deferrable: wait in the triggerer, whatever the ``mode``. The default is ``[operators] default_deferrable``.
     :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
-    template_fields: Sequence[str] = ("table", "completed_after", *CONNECTION, *THRESHOLDS)
+    template_fields: Sequence[str] = ("table", "completed_after", *CONNECTION, *GATE_TEMPLATES)
     wait_for = "completed"
     _load_wait: LoadWait | None = None
 

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 
 #: The thresholds of a gate on row counters. Templated.
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
+#: The templated options of every gate, beside those that select the project.
+GATE_TEMPLATES = (*THRESHOLDS, "partition_key")
+#: The longest partition key that Airflow stores.
+MAX_PARTITION_KEY = 250
 
 
 def check_table_can_be_read(hook: PolarisClient, table: str) -> None:
@@ -236,6 +240,8 @@ class GatedTask(WaitingTask):
         wait.
     :param wait_until_available: once a good job has completed, also wait until two checks of its table, 30 s apart,
         report that all data can be queried. The API key needs the permission ``ViewTables`` or ``ManageTables``.
+    :param partition_key: the partition of the events of the outlets. Airflow 3.3 and later start only consumers with
+        partitions on such an event. Earlier versions ignore the option, with a warning. (templated)
     """
 
     counts_rows = True
@@ -251,6 +257,7 @@ class GatedTask(WaitingTask):
         max_error_ratio: float | str | None = None,
         max_unreachable: float | None = None,
         wait_until_available: bool = False,
+        partition_key: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -262,7 +269,8 @@ class GatedTask(WaitingTask):
         self.max_error_ratio = max_error_ratio
         self.max_unreachable = configuration.max_unreachable() if max_unreachable is None else max_unreachable
         self.wait_until_available = wait_until_available
-        self._given |= {name for name in THRESHOLDS if getattr(self, name) is not None}
+        self.partition_key = partition_key
+        self._given |= {name for name in GATE_TEMPLATES if getattr(self, name) is not None}
         self._check_plain_thresholds()
 
     def start_job_wait(
@@ -297,7 +305,7 @@ class GatedTask(WaitingTask):
 
     def check_options(self) -> None:
         """Reject options that rendered to ``None``, and invalid limits."""
-        self.check_given((*CONNECTION, *THRESHOLDS))
+        self.check_given((*CONNECTION, *GATE_TEMPLATES))
         limit = self.max_unreachable
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0:
             raise PolarisUsageError(f"max_unreachable must be a number of seconds, 0 or more, not {limit!r}")
@@ -305,6 +313,11 @@ class GatedTask(WaitingTask):
             raise PolarisUsageError(f"wait_until_available must be True or False, not {self.wait_until_available!r}")
         if self.wait_until_available and self.wait_for != "completed":
             raise PolarisUsageError("wait_until_available needs a job that completes. A streaming job never completes")
+        key = self.partition_key
+        if key is not None and not (isinstance(key, str) and key.strip() and len(key) <= MAX_PARTITION_KEY):
+            raise PolarisUsageError(
+                f"partition_key must be a text of 1 to {MAX_PARTITION_KEY} characters, not {key!r}"[:200]
+            )
 
     def check_table_can_be_read(self, hook: PolarisClient, table: str | None) -> None:
         """Raise at the start of the wait if the API key may not read tables, and not hours later."""
@@ -347,13 +360,20 @@ class GatedTask(WaitingTask):
         return result
 
     def add_to_outlet_events(self, result: dict[str, Any], context: Context) -> None:
-        """Add the job to the events of the task's assets (datasets on Airflow 2.11), as ``extra["polaris_job"]``."""
+        """Add the job to the events of the task's assets (datasets on Airflow 2.11), as ``extra["polaris_job"]``.
+
+        With a ``partition_key``, the events are of that partition.
+        """
         events: Any = context.get("outlet_events")
+        is_key_ignored = False
         for outlet in self.outlets if events is not None else ():
             if not hasattr(outlet, "uri"):  # an alias: only the DAG knows its assets
                 continue
             try:
-                events[outlet].extra["polaris_job"] = result
+                event = events[outlet]
+                event.extra["polaris_job"] = result
+                if self.partition_key is not None and not (is_key_ignored := not hasattr(event, "add_partitions")):
+                    event.add_partitions(self.partition_key)
             except Exception as error:  # noqa: BLE001 - for example, Airflow does not know the referenced asset
                 self.log.warning(
                     "Job %s could not be added to the event of %s: %s: %s",
@@ -362,6 +382,8 @@ class GatedTask(WaitingTask):
                     type(error).__name__,
                     error,
                 )
+        if is_key_ignored:
+            self.log.warning("partition_key is ignored: events have partitions from Airflow 3.3 on")
 
     def refusal(self, outcome: Outcome, message: str) -> PolarisError:
         """Return the error for a job that the gate refuses."""

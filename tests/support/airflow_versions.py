@@ -59,6 +59,7 @@ __all__ = [
     "context_of",
     "event_through_the_database",
     "run_dag",
+    "store_dag",
     "trigger_through_the_database",
 ]
 
@@ -149,14 +150,14 @@ def run_dag(dag: Any, conf: dict[str, Any] | None = None, moment: datetime | Non
     :param moment: the logical date, by default now.
     """
     if AIRFLOW_3:
-        _store(dag)
+        store_dag(dag)
     else:
         DAG.bulk_write_to_db([dag])  # so that its datasets are known
     run = run_at(dag, conf, moment)
     return DagRunSeen(str(getattr(run.state, "value", run.state)), states_of(run), run)
 
 
-def _store(dag: Any) -> None:
+def store_dag(dag: Any) -> None:
     """Put a DAG that stands in no DAG file into the database: 3.x runs only what is there."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db

@@ -25,6 +25,7 @@ GATE = {
     "max_error_ratio": 0.4,
     "max_unreachable": 5,
     "wait_until_available": True,
+    "partition_key": "2026-11-01",
 }
 SHARED = {"polaris_conn_id": "another", "project_id": "p", "deferrable": True}
 
