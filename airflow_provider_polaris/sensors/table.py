@@ -115,7 +115,7 @@ class PolarisTableSensor(GatedSensor):
     @property
     def poll_log(self) -> PollLog | None:
         """The log of the wait for a load; ``None`` if this process has begun no wait."""
-        return self._load_wait.log if self._load_wait else None
+        return self._load_wait.poll_log if self._load_wait else None
 
     @called_by_airflow
     @sends_metrics

@@ -161,7 +161,7 @@ class JobWait:
         :param is_settled: whether the counters of the job do not change any more.
         """
         self.tolerance.job_exists()
-        self.progress.add_silent_polls(log.polls, log.failed_polls)
+        self.progress.add_polls_of_list(log)
         if is_settled:
             self._settle_seconds = 0.0
 

@@ -17,7 +17,7 @@ from airflow_provider_polaris.hooks.polaris import PolarisHook
 from airflow_provider_polaris.waiting.crossing import LoadsSeen, WaitEvent
 from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 from airflow_provider_polaris.waiting.load_log import LoadLog
-from airflow_provider_polaris.waiting.progress_log import Log
+from airflow_provider_polaris.waiting.progress_log import Log, PollLog
 
 #: The counters of a load that completed this long ago do not change any more.
 SETTLED_SECONDS = 600.0
@@ -72,6 +72,11 @@ class LoadWait:
         return [*details, f"The last poll failed: {self.log.trouble}"] if self.log.trouble else details
 
     @property
+    def poll_log(self) -> PollLog:
+        """The log that has counted all polls so far."""
+        return self.candidate.progress if self.candidate else self.log
+
+    @property
     def tolerance(self) -> OutageTolerance:
         """Which failed polls the wait tolerates now."""
         return self.candidate.tolerance if self.candidate else self._list_tolerance
@@ -97,9 +102,10 @@ class LoadWait:
             self._list_tolerance.resume(event.failing, clock.now())
             self.log.resume_event(event)
             return None
-        self.log.resume_event(replace(event, polls=0, failed_polls=0))  # the load counts these polls
+        self.log.resume_event(event)
         job, candidate = event.job, self._begin(event.job)
-        candidate.progress.resume_event(event)
+        # The wait for the load has counted the polls of the event already.
+        candidate.progress.resume_event(replace(event, polls=0, failed_polls=0, outages=0))
         candidate.tolerance.resume(event.failing, clock.now())
         if event.outcome == "table" and event.table:
             state = event.table.state

@@ -66,10 +66,15 @@ class PollLog:
         self._logged.pop("trouble", None)
         return had_failed
 
-    def add_silent_polls(self, polls: int, failed: int = 0) -> None:
-        """Count polls that brought no news, and polls that failed."""
+    def add_silent_polls(self, polls: int) -> None:
+        """Count polls that brought no news."""
         self.polls += polls
-        self.failed_polls += failed
+
+    def add_polls_of_list(self, log: PollLog) -> None:
+        """Count the polls with which a list has found the job."""
+        self.polls += log.polls
+        self.failed_polls += log.failed_polls
+        self.outages += log.outages
 
     def continue_outage(self) -> None:
         """Count the next failed poll to the outage before. The process before has counted that outage."""

@@ -207,6 +207,24 @@ def test_a_load_of_a_table_sends_its_rows(polaris, statsd, moved_clock, deferrab
 
 
 @both_modes
+def test_a_load_that_ends_during_the_wait_sends_its_polls_and_its_delay(polaris, statsd, moved_clock, deferrable):
+    options = {"deferrable": deferrable, "poke_interval": 30, "timeout": 600, "completed_after": "2026-01-01"}
+    job = a_job(polaris)
+
+    def complete_after_a_while():
+        if moved_clock.time > EPOCH + 100:
+            polaris.set_status(job, "completed")
+
+    moved_clock.on_sleep = complete_after_a_while
+    outcome = run_task(lambda: PolarisTableSensor(task_id="first", table="orders", **options))
+    assert outcome.kind == "success", outcome.error
+    received = statsd.received()
+    assert (received["wait.passed"][0], received["rows.processed"][0]) == (1, 90)
+    assert received["wait.polls"][0] >= 4
+    assert received["wait.delay"][0] < 60_000
+
+
+@both_modes
 def test_a_query_sends_its_polls(polaris, statsd, moved_clock, deferrable):
     options = {"deferrable": deferrable, "poll_interval": 10, "timeout": 600}
     outcome = run_task(lambda: PolarisQueryOperator(task_id="query", sql="SELECT 1 AS n", **options))
