@@ -10,6 +10,8 @@ from typing import Any
 SECTION = "polaris"
 #: The largest number of threads. A service with more requests at once gains nothing: they share one poll.
 MAX_THREADS = 64
+#: The longest time between two polls of a watched table, in seconds, unless the section sets it.
+WATCH_INTERVAL_SECONDS = 30.0
 
 
 def _option(kind: str, default: str, description: str) -> dict[str, Any]:
@@ -26,9 +28,10 @@ def _option(kind: str, default: str, description: str) -> dict[str, Any]:
 _OPTIONS = {
     "poll_interval": _option(
         "float",
-        "30",
+        "",
         "The longest time between two polls of a job or a table, in seconds, for tasks without poke_interval or "
-        "poll_interval. Cancellations and queries have a default of their own.",
+        "poll_interval. If it is empty, the time grows with the time waited, from 5 to 60 seconds. Cancellations, "
+        "queries and watched tables have a default of their own.",
     ),
     "max_unreachable": _option(
         "float",
@@ -58,9 +61,23 @@ def declared() -> dict[str, Any]:
     }
 
 
-def poll_interval() -> float:
-    """Return the longest time between two polls, in seconds."""
-    return float(_conf().getfloat(SECTION, "poll_interval", fallback=_default("poll_interval")))
+def poll_interval() -> float | None:
+    """Return the longest time between two polls, in seconds. ``None``: it grows with the time waited.
+
+    :raises PolarisUsageError: if the option is no number.
+    """
+    from airflow_provider_polaris.api.errors import PolarisUsageError
+
+    value = str(_conf().get(SECTION, "poll_interval", fallback="") or "")
+    try:
+        return float(value) if value else None
+    except ValueError:
+        raise PolarisUsageError(f"[{SECTION}] poll_interval must be a number of seconds, or empty: {value!r}") from None
+
+
+def watch_interval() -> float:
+    """Return the longest time between two polls of a watched table, in seconds. It does not grow."""
+    return poll_interval() or WATCH_INTERVAL_SECONDS
 
 
 def max_unreachable() -> float:

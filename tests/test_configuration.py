@@ -34,7 +34,8 @@ def interval_option(kind):
 @each_task
 def test_without_a_section_a_task_has_the_documented_defaults(kind):
     task = TASKS[kind]()
-    assert getattr(task, interval_option(kind)) == (10 if kind == "query" else 30)
+    assert getattr(task, interval_option(kind)) == (10 if kind == "query" else 60)
+    assert kind == "query" or task.grows, "from 5 s up to 60 s"
     assert task.max_unreachable == 3600
     if kind == "create":
         assert task.mark_jobs is True
@@ -47,6 +48,7 @@ def test_the_section_gives_the_defaults_of_a_task(kind, monkeypatch):
     monkeypatch.setenv("AIRFLOW__POLARIS__MARK_JOBS", "False")
     task = TASKS[kind]()
     assert getattr(task, interval_option(kind)) == (10 if kind == "query" else 12.5)
+    assert kind == "query" or not task.grows
     assert task.max_unreachable == 77
     if kind == "create":
         assert task.mark_jobs is False

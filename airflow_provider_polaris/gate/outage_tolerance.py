@@ -31,7 +31,7 @@ class OutageTolerance:
 
     :param max_unreachable: the wait ends after an outage of this many seconds. ``None``: never, since a rescheduled
         poke is a new process and does not know when the outage began.
-    :param interval: the usual seconds between two polls.
+    :param interval: the longest usual seconds between two polls.
     :param worked: whether a poll of this wait has succeeded before. In the first poll a 401 means a wrong key. Later
         the key may be in rotation.
     :param unreachable_since: when the current outage began, in seconds since the epoch.
@@ -59,14 +59,15 @@ class OutageTolerance:
         self.worked = True
         self.not_found_since = None
 
-    def failed(self, error: PolarisError, now: float) -> float | None:
+    def failed(self, error: PolarisError, now: float, usual: float | None = None) -> float | None:
         """Count one more failed poll.
 
+        :param usual: the seconds until the next poll, if they are not the interval.
         :return: after how many seconds to poll again; ``None`` for the usual interval.
         :raises PolarisError: the error with which the wait ends.
         """
         if isinstance(error, PolarisTransientError):
-            return self._unreachable(error, now)
+            return self._unreachable(error, now, self.interval if usual is None else usual)
         self.unreachable_since = None  # Polaris did respond
         if isinstance(error, PolarisUnauthorized):
             self._unauthorized(error, now)
@@ -98,7 +99,7 @@ class OutageTolerance:
         self.unauthorized_since = failing.get("unauthorized_since")
         return True
 
-    def _unreachable(self, error: PolarisTransientError, now: float) -> float | None:
+    def _unreachable(self, error: PolarisTransientError, now: float, usual: float) -> float | None:
         if self.unreachable_since is None:
             self.unreachable_since = now
         lasted = now - self.unreachable_since
@@ -110,7 +111,7 @@ class OutageTolerance:
                 code=error.code,
             )
         requested = min(error.retry_after or 0.0, MAX_RETRY_AFTER_SECONDS)
-        return requested if requested > self.interval else None
+        return requested if requested > usual else None
 
     def _unauthorized(self, error: PolarisUnauthorized, now: float) -> None:
         if not self.worked or self.max_unreachable is None:

@@ -101,7 +101,8 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
     :param partition_key: the partition of the events of the outlets. Airflow 3.3 and later start only consumers with
         partitions on such an event. Earlier versions ignore the option, with a warning. (templated)
     :param deferrable: wait in the triggerer. The default is ``[operators] default_deferrable``.
-    :param poll_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
+    :param poll_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``. If
+        that is not set, the time grows with the time waited: a twentieth of it, from 5 s to 60 s.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
@@ -136,7 +137,7 @@ class PolarisCreateJobOperator(TemplateFile, GatedTask):
         self.cancel_on_timeout = cancel_on_timeout
         self.cancel_on_failure = cancel_on_failure
         self.mark_jobs = configuration.mark_jobs() if mark_jobs is None else mark_jobs
-        self.poll_interval = configuration.poll_interval() if poll_interval is None else seconds(poll_interval)
+        self.poll_interval = self.set_interval(poll_interval)
         self.timeout = seconds(timeout)
         self._record: SubmissionRecord | None = None
         self._kill: WorkerKill | None = None

@@ -17,25 +17,53 @@ from airflow_provider_polaris.polling.messages import Notice
 SLOW_SERVICE_PAUSE_RATIO = 0.1
 
 
+#: An interval that grows is this share of the time waited, within these limits in seconds. So a task is late by 5 s and
+#: a twentieth of the job's duration at most.
+GROWTH = 0.05
+SHORTEST_SECONDS = 5.0
+LONGEST_SECONDS = 60.0
+
+
+def growing_interval(waited: float, longest: float = LONGEST_SECONDS) -> float:
+    """Return the interval after a wait of so many seconds, for a task without an interval of its own."""
+    return min(max(GROWTH * waited, SHORTEST_SECONDS), longest)
+
+
 class Pace:
     """How long a wait pauses between two polls.
 
-    :param interval: the longest pause, in seconds. Each pause is up to a tenth shorter, at random.
+    :param interval: the longest pause, in seconds.
     :param backoff: double the interval after each pause, up to ``most`` seconds if given.
+    :param waited: the seconds that the wait has lasted. The interval then grows with the time waited, up to
+        ``interval``. ``None``: it does not.
+    :param spread: the share of the interval by which a pause may be shorter, at random.
     """
 
-    __slots__ = ("_backoff", "_most", "interval")
+    __slots__ = ("_backoff", "_most", "_spread", "_waited", "interval")
 
-    def __init__(self, interval: float, *, backoff: bool = False, most: float | None = None) -> None:
-        self.interval = interval
+    def __init__(
+        self,
+        interval: float,
+        *,
+        backoff: bool = False,
+        most: float | None = None,
+        waited: float | None = None,
+        spread: float = 0.1,
+    ) -> None:
         self._backoff = backoff
-        self._most = most or math.inf
+        self._most = interval if waited is not None else most or math.inf
+        self._waited = waited
+        self._spread = spread
+        self.interval = interval if waited is None else growing_interval(waited, interval)
 
     def pause(self) -> float:
         """Return the next pause, in seconds."""
         # Shorter, not longer: poke_interval is a promise. Random, so that tasks deferred together spread out.
-        pause = self.interval * random.uniform(0.9, 1.0)  # noqa: S311
-        if self._backoff:
+        pause = self.interval * random.uniform(1.0 - self._spread, 1.0)  # noqa: S311
+        if self._waited is not None:
+            self._waited += pause
+            self.interval = growing_interval(self._waited, self._most)
+        elif self._backoff:
             self.interval = min(self.interval * 2, self._most)
         return pause
 

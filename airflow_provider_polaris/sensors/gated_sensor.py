@@ -8,13 +8,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_polaris import configuration
 from airflow_provider_polaris._compat import AirflowSensorTimeout, BaseSensorOperator
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, check_seconds
 from airflow_provider_polaris.waiting.task_base import GatedTask
 from airflow_provider_polaris.waiting.wait_metrics import sends_metrics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from airflow.triggers.base import BaseTrigger
 
     from airflow_provider_polaris._compat import Context
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 class GatedSensor(GatedTask, BaseSensorOperator):
     """The base of every sensor that succeeds only if a job passes its gate.
 
-    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
+    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``. If
+        that is not set, the time grows with the time waited: a twentieth of it, from 5 s to 60 s.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
@@ -38,8 +40,8 @@ class GatedSensor(GatedTask, BaseSensorOperator):
         timeout: timedelta | float = 24 * 3600,
         **kwargs: Any,
     ) -> None:
-        interval = configuration.poll_interval() if poke_interval is None else poke_interval
-        super().__init__(poke_interval=interval, timeout=timeout, **kwargs)
+        super().__init__(poke_interval=self.set_interval(poke_interval), timeout=timeout, **kwargs)
+        self.grows = self.grows and not self.exponential_backoff
         self._began = 0.0
 
     @called_by_airflow
@@ -47,6 +49,14 @@ class GatedSensor(GatedTask, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Poke until the gate opens, or this process's part of the wait ends."""
         return super().execute(context)
+
+    def _get_next_poke_interval(self, started_at: Any, run_duration: Callable[[], float], poke_count: int) -> float:
+        """Return the pause before the next poke. Airflow calls this in poke and in reschedule mode."""
+        if not self.grows:
+            return float(super()._get_next_poke_interval(started_at, run_duration, poke_count))
+        from airflow_provider_polaris.polling.polled_wait import growing_interval
+
+        return growing_interval(run_duration(), self.poke_interval)
 
     def timeout_error(self, message: str) -> AirflowSensorTimeout:
         """Return Airflow's error for the timeout of a sensor."""

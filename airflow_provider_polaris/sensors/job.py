@@ -60,7 +60,8 @@ class PolarisJobSensor(GatedSensor):
     :param partition_key: the partition of the events of the outlets. Airflow 3.3 and later start only consumers with
         partitions on such an event. Earlier versions ignore the option, with a warning. (templated)
     :param deferrable: wait in the triggerer, whatever the ``mode``. The default is ``[operators] default_deferrable``.
-    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
+    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``. If
+        that is not set, the time grows with the time waited: a twentieth of it, from 5 s to 60 s.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 

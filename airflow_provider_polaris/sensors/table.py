@@ -67,7 +67,8 @@ class PolarisTableSensor(GatedSensor):
     :param partition_key: the partition of the events of the outlets. Airflow 3.3 and later start only consumers with
         partitions on such an event. Earlier versions ignore the option, with a warning. (templated)
     :param deferrable: wait in the triggerer, whatever the ``mode``. The default is ``[operators] default_deferrable``.
-    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``.
+    :param poke_interval: the longest time between two polls, in seconds. The default is ``[polaris] poll_interval``. If
+        that is not set, the time grows with the time waited: a twentieth of it, from 5 s to 60 s.
     :param timeout: the longest wait, in seconds. A retry waits for this long again.
     """
 
@@ -163,7 +164,7 @@ class PolarisTableSensor(GatedSensor):
             hook=hook,
             gate=self.read_gate(),
         )
-        self._load_wait = LoadWait(hook, choice, start, tolerance, self.log, defers=deferrable)
+        self._load_wait = LoadWait(hook, choice, start, tolerance, self.log, grows=self.grows, defers=deferrable)
         return self._load_wait
 
     def _open(self, outcome: Outcome, wait: LoadWait, context: Context) -> dict[str, Any]:

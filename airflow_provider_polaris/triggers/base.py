@@ -124,7 +124,8 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
 
 def pace_of(args: TriggerArgs) -> Pace:
     """Return how long a wait pauses between two polls."""
-    return Pace(args.poll_interval, backoff=args.exponential_backoff, most=args.max_wait)
+    waited = None if args.waiting_since is None else max(0.0, clock.now() - args.waiting_since)
+    return Pace(args.poll_interval, backoff=args.exponential_backoff, most=args.max_wait, waited=waited)
 
 
 class OneJobTrigger(PolarisTrigger[ProgressLog]):

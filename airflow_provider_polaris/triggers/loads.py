@@ -138,7 +138,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
         self._gate = Gate.from_options(
             wait_for="completed", fail_on_warnings=warnings, fail_on_unhealthy=False, **thresholds
         )
-        interval = configuration.poll_interval() if poll_interval is None else poll_interval
+        interval = configuration.watch_interval() if poll_interval is None else poll_interval
         if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
             raise PolarisUsageError(f"poll_interval must be more than 0 seconds; it is {interval!r}"[:200])
         self._since = None if since is None else read_moment("since", since)

@@ -150,7 +150,7 @@ class PolarisTableTrigger(OneJobTrigger):
             try:
                 table = await self._request_table(client)
             except PolarisApiError as error:
-                pause = tolerance.failed(error, clock.now()) or pause
+                pause = tolerance.failed(error, clock.now(), pause) or pause
                 progress.failed(error)
             else:
                 decision = self._readiness.table_polled(table, clock.now())

@@ -95,15 +95,19 @@ class TriggerArgs(WaitArgs):
     Each pause is up to a tenth shorter than ``poll_interval``, at random.
 
     :param exponential_backoff: double the interval after each poll, up to ``max_wait`` seconds if given.
+    :param waiting_since: when the wait began, in seconds since the epoch, if the interval grows with the time waited,
+        up to ``poll_interval``.
     """
 
     exponential_backoff: bool = False
     max_wait: float | None = None
+    waiting_since: float | None = None
 
     _readers: ClassVar[dict[str, Reader]] = {
         **WaitArgs._readers,
         "exponential_backoff": flag_type,
         "max_wait": optional_of(number_type),
+        "waiting_since": optional_of(number_type),
     }
 
 

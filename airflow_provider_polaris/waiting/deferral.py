@@ -63,10 +63,12 @@ def backstop(deadline: float) -> timedelta:
     return timedelta(seconds=max(0.0, deadline - clock.now()) + BACKSTOP_SECONDS)
 
 
-def describe_schedule(interval: float, deadline: float) -> str:
+def describe_schedule(args: WaitArgs) -> str:
     """Return how often a deferred wait polls, and until when."""
-    until = datetime.fromtimestamp(deadline, timezone.utc)
-    return f"polling at least every {interval:g} s, until {until:%Y-%m-%d %H:%M:%S} UTC"
+    until = datetime.fromtimestamp(args.deadline, timezone.utc)
+    grows = getattr(args, "waiting_since", None) is not None
+    often = "every 5 to" if grows else "at least every"
+    return f"polling {often} {args.poll_interval:g} s, until {until:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def check_seconds(task: BaseOperator, *names: str) -> None:
@@ -101,7 +103,7 @@ class DeferringTask(Base):
 
         :param awaited: what the trigger waits for, for the log.
         """
-        schedule = describe_schedule(args.poll_interval, args.deadline)
+        schedule = describe_schedule(args)
         self.log.info("Waiting for %s in the triggerer: %s", awaited, schedule)
         self.defer(trigger=self.trigger_for(args), method_name="execute_complete", timeout=backstop(args.deadline))
         raise AssertionError("defer() raises")

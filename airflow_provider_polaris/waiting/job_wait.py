@@ -24,6 +24,7 @@ from airflow_provider_polaris.gate.availability import Readiness, check_leaves_t
 from airflow_provider_polaris.gate.decision import Condition, Decision, UntilOver, Verdict, decide, wants_logs
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
+from airflow_provider_polaris.polling.polled_wait import Pace
 from airflow_provider_polaris.waiting.progress_log import Log, PollLog, ProgressLog
 from airflow_provider_polaris.waiting.progress_report import ProgressReader, next_report
 
@@ -117,7 +118,8 @@ class JobWait:
 
     :param condition: what the task waits for.
     :param tolerance: which failed polls the wait tolerates, and for how long.
-    :param interval: seconds between polls. Missing counters are read again for up to three intervals.
+    :param interval: seconds between polls, at most. Missing counters are read again for up to three intervals.
+    :param grows: whether the interval grows with the time waited.
     :param table_wait: where the task waits until the table of a good job is available: nowhere, in this process, or in
         a trigger. In the last case :attr:`loaded` is set when the task must defer.
     """
@@ -132,6 +134,7 @@ class JobWait:
         log: Log,
         table_wait: Literal["here", "in a trigger"] | None = None,
         *,
+        grows: bool = False,
         settle_seconds: float = SETTLE_SECONDS,
     ) -> None:
         self.hook = hook
@@ -139,6 +142,8 @@ class JobWait:
         self.condition = condition
         self.tolerance = tolerance
         self.interval = interval
+        # In the pokes of a sensor, Airflow pauses instead, and this pace stays at its first interval.
+        self._pace = Pace(interval, waited=0.0 if grows else None, spread=0.0)
         self.table_wait = table_wait
         #: The job, if the task only waits for its table.
         self.loaded: Job | None = None
@@ -185,7 +190,7 @@ class JobWait:
             left = deadline - clock.now()
             if left <= 0:
                 return None
-            clock.sleep(min(self.interval, left))
+            clock.sleep(min(self._pace.pause(), left))
             outcome = self.poll()
         return outcome
 
@@ -235,7 +240,7 @@ class JobWait:
             clock.sleep(delay)
 
     def _tolerate(self, error: PolarisApiError) -> float | None:
-        delay = self.tolerance.failed(error, clock.now())
+        delay = self.tolerance.failed(error, clock.now(), self._pace.interval)
         self.progress.failed(error)
         return delay
 

@@ -9,11 +9,17 @@ from datetime import datetime, timezone
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import PAGE_LIMIT, NewestPage
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisJobNotFound, PolarisResponseTooLarge
+from airflow_provider_polaris.api.errors import (
+    PolarisApiError,
+    PolarisJobNotFound,
+    PolarisResponseTooLarge,
+    PolarisTransientError,
+)
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.load_choice import LONGEST_LOAD_SECONDS, OVERLAP_SECONDS, LoadChoice, utc
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.hooks.polaris import PolarisHook
+from airflow_provider_polaris.polling.polled_wait import SHORTEST_SECONDS
 from airflow_provider_polaris.waiting.crossing import LoadsSeen, WaitEvent
 from airflow_provider_polaris.waiting.job_wait import JobWait, Outcome
 from airflow_provider_polaris.waiting.load_log import LoadLog
@@ -31,6 +37,7 @@ class LoadWait:
     :param choice: the loads that count.
     :param start_job_wait: returns the wait for one of them, from the id of its job.
     :param tolerance: which failed lists the wait tolerates, and for how long.
+    :param grows: whether the interval grows with the time waited.
     :param defers: whether a trigger continues the wait. It must know how far this process has read the list.
     """
 
@@ -42,6 +49,7 @@ class LoadWait:
         tolerance: OutageTolerance,
         log: Log,
         *,
+        grows: bool,
         defers: bool,
     ) -> None:
         self.hook = hook
@@ -49,6 +57,7 @@ class LoadWait:
         self.completed_after = choice.completed_after
         self._start_job_wait = start_job_wait
         self._list_tolerance = tolerance
+        self._grows = grows
         self._defers = defers
         self.log = LoadLog(choice, utc(choice.completed_after), log)
         #: The load that is judged now, while its counters or its table are not known.
@@ -158,11 +167,14 @@ class LoadWait:
         try:
             jobs = self._read_list()
         except PolarisApiError as error:
+            usual = SHORTEST_SECONDS if self._grows else None
             try:
-                self._list_tolerance.failed(error, clock.now())
+                pause = self._list_tolerance.failed(error, clock.now(), usual)
             except PolarisApiError as final:
                 raise self.log.explain(final) from None
             self.log.failed(error)
+            if pause and isinstance(error, PolarisTransientError):  # Retry-After asks for more than the next poke waits
+                clock.sleep(pause)
             return []
         self._list_tolerance.succeeded()
         loads = self._choice.of(jobs)

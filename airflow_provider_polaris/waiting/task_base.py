@@ -20,11 +20,17 @@ from airflow_provider_polaris.api.errors import (
 from airflow_provider_polaris.assets.lineage_task import LineageTask
 from airflow_provider_polaris.hooks.project_task import CONNECTION, ProjectTask
 from airflow_provider_polaris.links.polaris import LinksToJob
-from airflow_provider_polaris.waiting.deferral import DeferringTask, called_by_airflow, no_retry_of_wrong_options
+from airflow_provider_polaris.waiting.deferral import (
+    DeferringTask,
+    called_by_airflow,
+    no_retry_of_wrong_options,
+    seconds,
+)
 from airflow_provider_polaris.waiting.wait_metrics import MeteredTask, sends_metrics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import timedelta
     from typing import Literal
 
     from airflow_provider_polaris._compat import Context
@@ -42,6 +48,8 @@ if TYPE_CHECKING:
 THRESHOLDS = ("min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio")
 #: The templated options of every gate, beside those that select the project.
 GATE_TEMPLATES = (*THRESHOLDS, "partition_key")
+#: How far an interval grows, in seconds.
+LONGEST_GROWING_SECONDS = 60.0
 #: The longest partition key that Airflow stores.
 MAX_PARTITION_KEY = 250
 
@@ -70,6 +78,8 @@ class WaitingTask(LinksToJob, LineageTask, MeteredTask, DeferringTask, ProjectTa
 
     #: The option with the seconds between two polls.
     interval_option = "poll_interval"
+    #: Whether the interval grows with the time waited, up to that option.
+    grows = False
 
     wait_for: WaitFor
     fail_on_unhealthy: bool = False
@@ -196,6 +206,7 @@ class WaitingTask(LinksToJob, LineageTask, MeteredTask, DeferringTask, ProjectTa
             "deadline": deadline,
             "max_unreachable": tolerance.max_unreachable,
             "failing": tolerance.to_dict(clock.now()),
+            "waiting_since": clock.now() if self.grows else None,
             **self.backoff(),
         }
 
@@ -273,6 +284,12 @@ class GatedTask(WaitingTask):
         self._given |= {name for name in GATE_TEMPLATES if getattr(self, name) is not None}
         self._check_plain_thresholds()
 
+    def set_interval(self, given: timedelta | float | None) -> float:
+        """Return the longest time between two polls, in seconds. Without a given one, it grows with the time waited."""
+        interval = configuration.poll_interval() if given is None else seconds(given)
+        self.grows = interval is None
+        return LONGEST_GROWING_SECONDS if interval is None else interval
+
     def start_job_wait(
         self,
         job_id: Any,
@@ -300,7 +317,7 @@ class GatedTask(WaitingTask):
         hook = hook or PolarisHook(self.polaris_conn_id, self.project_id)
         where: Literal["here", "in a trigger"] = "in a trigger" if deferrable else "here"
         table_wait = where if self.wait_until_available else None
-        self._job_wait = JobWait(hook, job_id, gate, tolerance, interval, self.log, table_wait)
+        self._job_wait = JobWait(hook, job_id, gate, tolerance, interval, self.log, table_wait, grows=self.grows)
         return self._job_wait
 
     def check_options(self) -> None:

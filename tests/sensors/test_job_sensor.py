@@ -465,6 +465,7 @@ def test_the_job_the_connection_and_the_thresholds_are_templated():
         "max_rows_skipped_by_error",
         "max_rows_with_warning",
         "max_error_ratio",
+        "partition_key",
     )
     raw = sensor_for("{{ ti.xcom_pull('create') }}", min_rows_processed="{{ params.rows }}")()
     assert raw.job_id.startswith("{{"), "nothing is checked before rendering"

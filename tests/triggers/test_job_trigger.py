@@ -47,7 +47,7 @@ class TestArguments:
         last_job = Job.from_api({"id": "j", "executionStatus": "running"}).to_event()
         odd = {
             "project_id": "p", "wait_for": "running", "fail_on_unhealthy": True, "poll_interval": 1.5, "deadline": 2.5,
-            "max_unreachable": 3.5, "exponential_backoff": True, "max_wait": 4.5,
+            "max_unreachable": 3.5, "exponential_backoff": True, "max_wait": 4.5, "waiting_since": 3.25,
             "failing": {"at": 5.5, "unreachable_since": 4.5, "unauthorized_since": None},
             "polaris_conn_id": "c", "job_id": "j",
             "last_job": last_job, "cancel_on_kill": True,
@@ -69,7 +69,7 @@ class TestArguments:
         after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
         path, arguments = after.serialize()
         assert path == golden["classpath"]
-        assert arguments == {**kwargs, "cancel_on_kill": False, "logical_date": None}
+        assert arguments == {**kwargs, "cancel_on_kill": False, "logical_date": None, "waiting_since": None}
         polaris.add_job(id=kwargs["job_id"], executionStatus="completed")
         event = one_event(after).payload
         assert event["outcome"] == "job"
@@ -103,6 +103,7 @@ class TestArguments:
             "min_rows_processed", "max_rows_skipped_by_error", "max_rows_with_warning", "max_error_ratio",
             "fail_on_warnings",  # judged when the job is over, which always ends the deferral
             "wait_until_available",  # decides whether another trigger waits after this one
+            "partition_key",  # of the events of the task
             "deferrable",
         }  # fmt: skip
         options = set(inspect.signature(PolarisJobSensor).parameters) - {"kwargs"}
@@ -115,7 +116,7 @@ class TestArguments:
         assert kwargs == {
             **{name: value for name, value in values.items() if name not in {"poke_interval", "timeout"}},
             "poll_interval": 11, "deadline": moved_clock.time + 444, "exponential_backoff": True, "max_wait": 99,
-            "failing": None, "cancel_on_kill": False, "logical_date": None,
+            "failing": None, "cancel_on_kill": False, "logical_date": None, "waiting_since": None,
         }  # fmt: skip
 
 

@@ -83,7 +83,9 @@ class TestArguments:
         event = one_event(PolarisLoadTrigger(**{**GOLDEN["kwargs"], name: value})).payload
         assert event["outcome"] == "error"
 
-    @pytest.mark.parametrize("name", ["read_from", "running", "loads", "failing", "max_wait", "exponential_backoff"])
+    @pytest.mark.parametrize(
+        "name", ["read_from", "running", "loads", "failing", "max_wait", "exponential_backoff", "waiting_since"]
+    )
     def test_an_optional_argument_may_be_missing(self, name):
         stored = {key: value for key, value in GOLDEN["kwargs"].items() if key != name}
         assert PolarisLoadTrigger(**stored).serialize()[1].keys() == GOLDEN["kwargs"].keys()

@@ -29,7 +29,7 @@ TABLE_ARGS = json.loads((GOLDEN / "deferred_for_a_table.json").read_text())["kwa
 KINDS = [(PolarisJobTrigger, JobTriggerArgs, JOB_ARGS), (PolarisTableTrigger, TableTriggerArgs, TABLE_ARGS)]
 both_triggers = pytest.mark.parametrize(("kind", "args_type", "stored"), KINDS, ids=["job", "table"])
 REQUIRED = ["job_id", "polaris_conn_id", "project_id", "poll_interval", "deadline", "max_unreachable"]
-OPTIONAL = ["exponential_backoff", "max_wait", "failing", "last_job"]
+OPTIONAL = ["exponential_backoff", "max_wait", "waiting_since", "failing", "last_job"]
 JOB = Job.from_api({"id": "j", "executionStatus": "completed", "health": {"status": "ok"}})
 
 
@@ -84,7 +84,8 @@ def test_an_optional_argument_may_be_missing(kind, args_type, stored, name):
     ("name", "value"),
     [
         ("job_id", 7), ("job_id", None), ("project_id", 7), ("poll_interval", "30"), ("poll_interval", True),
-        ("deadline", None), ("max_unreachable", []), ("exponential_backoff", 1), ("max_wait", "9"), ("failing", []),
+        ("deadline", None), ("max_unreachable", []), ("exponential_backoff", 1), ("max_wait", "9"),
+        ("waiting_since", "now"), ("failing", []),
         ("last_job", {"id": "j"}), ("last_job", "j"), ("wait_for", "finished"), ("wait_for", ["over"]),
         ("fail_on_unhealthy", None), ("cancel_on_kill", "yes"), ("logical_date", "yesterday"), ("logical_date", 5),
     ],
