@@ -13,6 +13,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUsageError,
     sentences,
 )
+from airflow_provider_polaris.assets.lineage_task import LineageTask
 from airflow_provider_polaris.exceptions import PolarisQueryRefused, PolarisQueryTimeout
 from airflow_provider_polaris.operators.project_task import ProjectTask
 from airflow_provider_polaris.operators.template_file import TemplateFile
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.models import QueryResult, Statement
+    from airflow_provider_polaris.assets.lineage import TaskLineage
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.submission.query_record import QueryRecord
     from airflow_provider_polaris.submission.worker_kill import WorkerKill
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 FINAL_CATEGORIES = frozenset({"INVALID_INPUT", "UNSUPPORTED", "CANCELED"})
 
 
-class PolarisQueryOperator(TemplateFile, ProjectTask):
+class PolarisQueryOperator(LineageTask, TemplateFile, ProjectTask):
     """Run a SELECT that may take longer than a minute, and put its result into XCom.
 
     Polaris bills each query that it receives. So the task never sends a query again whose response was lost: it fails
@@ -114,6 +116,7 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
         self.timeout = seconds(timeout)
         self._kill: WorkerKill | None = None
         self._must_end = False
+        self._query_id: str | None = None
 
     @called_by_airflow
     def execute(self, context: Context) -> list[list[Any]] | None:
@@ -155,9 +158,10 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
             hint = "The worker and the triggerer may run different releases of this provider"
             raise PolarisError(sentences(error, hint)) from None
         record = self._record(context)
-        if seen.outcome == "error" and seen.error:
-            raise seen.error
         with self.opened_hook() as hook:
+            self._note_query(hook, seen.query_id)
+            if seen.outcome == "error" and seen.error:
+                raise seen.error
             query_wait = self._wait_for(hook, str(seen.query_id), record)
             query_wait.resume(seen)
             result = self._poll(query_wait) if seen.outcome == "over" else None
@@ -166,6 +170,14 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
             if seen.outcome == "over" and seen.deadline is not None and clock.now() < seen.deadline:
                 self._defer(query_wait, seen.deadline, context)
             raise self._timed_out(query_wait, record, deferred=True)
+
+    def known_lineage(self) -> TaskLineage:
+        """Return the tables that the query reads. The result is empty if the task knows no query."""
+        from airflow_provider_polaris.assets.lineage import TaskLineage, lineage_of_query
+
+        if self._query_id is None or self._project is None:
+            return TaskLineage()
+        return lineage_of_query(self._project, self._query_id, self.sql)
 
     def on_kill(self) -> None:
         """Cancel the query if a user killed the task. Leave the query running if only this process must end."""
@@ -199,9 +211,15 @@ class PolarisQueryOperator(TemplateFile, ProjectTask):
             statement = submission.statement()
         except PolarisQueryFailed as error:
             raise _final(error) from None
+        self._note_query(hook, statement.id)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="query_id", value=statement.id)
         return statement
+
+    def _note_query(self, hook: PolarisHook, query_id: str | None) -> None:
+        """Keep the query for lineage. Best effort: no error."""
+        self._query_id = query_id
+        self.note_project(hook)
 
     def _wait_for(self, hook: PolarisHook, query_id: str, record: QueryRecord) -> QueryWait:
         from airflow_provider_polaris.submission.kill_target import QueryOfWorker
