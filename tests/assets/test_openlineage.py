@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.local_calls import API_KEY
-from tests.support.specs import SPEC, uploaded
+from tests.support.specs import SPEC, STREAMING, uploaded
 
 pytest.importorskip("airflow.providers.openlineage", reason="make lineage installs Airflow's OpenLineage provider")
 
@@ -174,6 +174,18 @@ load >> PolarisColumnCheckOperator(
         assert names(event["inputs"]) == [(namespace, f"{project}.{table}")], event["log"][-3000:]
         assert checks_of(event["inputs"][0]) == checks
         assert event["outputs"] == []
+
+
+def test_a_stream_operator_reports_its_table_only_if_it_creates_the_job(polaris, namespace, events_of):
+    tasks = f"""
+options = {{"action": "start", "job_spec": {STREAMING!r}}}
+PolarisStreamOperator(task_id="creates", **options) >> PolarisStreamOperator(task_id="finds", **options)
+"""
+    events = events_of(tasks)
+    assert {task_id: event["eventType"] for task_id, event in events.items()} == dict.fromkeys(events, "COMPLETE")
+    table = STREAMING["target"]["tableName"]
+    assert names(events["creates"]["outputs"]) == [(namespace, f"{polaris.project_id}.{table}")]
+    assert events["finds"]["outputs"] == []
 
 
 def test_a_query_reports_the_tables_that_it_reads_on_the_worker_and_deferred(polaris, namespace, events_of):
