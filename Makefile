@@ -26,8 +26,8 @@ export UV_COMPILE_BYTECODE := 1
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants conformance browser screenshots lint format constraints docs docs-serve docs-diagram \
-	build release-check clean
+.PHONY: help demo test lineage smoke bench live mutants conformance browser screenshots lint format constraints docs docs-serve \
+	docs-diagram build release-check clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ MEASURE_COVERAGE = --cov --cov-report=json:.venv/coverage-$(AIRFLOW).json -p tes
 test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11: on the oldest Airflow; COVERAGE=1: with coverage
 	@COVERAGE_FILE=.venv/coverage-$(AIRFLOW) \
 		$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(if $(COVERAGE),$(MEASURE_COVERAGE)) $(ARGS)
+
+# In an environment of its own: where OpenLineage is installed, its listener runs in every task of every other test, too.
+LINEAGE_TESTS := tests/assets/test_openlineage.py tests/assets/test_example_lineage.py tests/assets/test_uris.py
+lineage: .venv/lineage-$(AIRFLOW)/.installed  ## Run the tests that need OpenLineage; AIRFLOW=2.11: on the oldest Airflow
+	@.venv/lineage-$(AIRFLOW)/bin/python -m pytest $(or $(ARGS),$(LINEAGE_TESTS))
 
 bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.waits
@@ -125,4 +130,11 @@ $(UV):
 	@$(UV) pip install --quiet --python .venv/$*/bin/python --constraints constraints/airflow-$*.txt \
 		"apache-airflow==$(AIRFLOW_VERSION_$*)" --editable ".[local]" --group test \
 		$(if $(filter $*,$(TESTED)),--group system) $(if $(filter $*,$(NEWEST)),--group lint)
+	@touch $@
+
+.venv/lineage-%/.installed: pyproject.toml constraints/airflow-%.txt | $(UV)
+	@python="$$(scripts/python.sh $*)" && echo "Setting up Airflow $(AIRFLOW_VERSION_$*) and OpenLineage with $$python" \
+		&& "$$python" -m venv --clear --without-pip .venv/lineage-$*
+	@$(UV) pip install --quiet --python .venv/lineage-$*/bin/python --constraints constraints/airflow-$*.txt \
+		"apache-airflow==$(AIRFLOW_VERSION_$*)" --editable ".[local]" --group test --group lineage
 	@touch $@

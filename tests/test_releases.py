@@ -88,6 +88,13 @@ def test_the_workflow_runs_each_command_of_the_gate():
     assert gate - {"conformance", "smoke", "test"} == set(commands)
 
 
+def test_make_lineage_runs_each_file_whose_tests_need_openlineage():
+    (listed,) = re.findall(r"^LINEAGE_TESTS := (.*)$", MAKEFILE, re.MULTILINE)
+    skips = re.compile(r"importorskip\(\s*\"(airflow\.providers\.)?openlineage")
+    needing = {path for path in (ROOT / "tests").rglob("test_*.py") if skips.search(path.read_text())}
+    assert {ROOT / name for name in listed.split()} == needing
+
+
 def test_each_make_command_of_a_workflow_exists():
     used = {
         name

@@ -47,10 +47,10 @@ def _of_task(kind: Any, known: TaskLineage, task: Any, task_instance: Any) -> An
 
 
 def _run_facets(lineage: TaskLineage) -> dict[str, Any]:
-    if lineage.job_id is None:
+    if lineage.external_id is None:
         return {}
     facet = import_module("openlineage.client.facet_v2").external_query_run.ExternalQueryRunFacet
-    return {"externalQuery": facet(externalQueryId=lineage.job_id, source="polaris")}
+    return {"externalQuery": facet(externalQueryId=lineage.external_id, source="polaris")}
 
 
 def _input(given: Input) -> Any:

@@ -59,12 +59,12 @@ class Output:
 class TaskLineage:
     """What a task has read and written.
 
-    :param job_id: the Polaris job that did it.
+    :param external_id: the id of the Polaris job, or of the query, that did it.
     """
 
     inputs: tuple[Input, ...] = ()
     outputs: tuple[Output, ...] = ()
-    job_id: str | None = None
+    external_id: str | None = None
 
 
 def lineage_of_job(
@@ -94,6 +94,12 @@ def lineage_of_job(
 def _check_of(check: ThresholdCheck) -> Check:
     actual = None if check.value is None else f"{check.value:.10g}"
     return Check(check.threshold, check.passed, expected=f"{check.limit:.10g}", actual=actual)
+
+
+def lineage_of_query(project: Project, query_id: str, query: str) -> TaskLineage:
+    """Return the lineage of a task that has started a query, whether or not the query has succeeded."""
+    inputs = [Input(project.table(name)) for name in tables_read(query)]
+    return TaskLineage(tuple(inputs[:MAX_DATASETS]), (), query_id)
 
 
 def lineage_of_checks(project: Project, table: str, checks: Iterable[Check]) -> TaskLineage:

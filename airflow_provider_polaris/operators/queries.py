@@ -14,6 +14,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUsageError,
     sentences,
 )
+from airflow_provider_polaris.assets.lineage_task import LineageTask
 from airflow_provider_polaris.exceptions import PolarisQueryRefused, PolarisQueryTimeout
 from airflow_provider_polaris.hooks.project_task import ProjectTask
 from airflow_provider_polaris.operators.template_file import TemplateFile
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_polaris._compat import Context
     from airflow_provider_polaris.api.models import QueryResult, Statement
+    from airflow_provider_polaris.assets.lineage import TaskLineage
     from airflow_provider_polaris.hooks.polaris import PolarisHook
     from airflow_provider_polaris.submission.query_record import QueryRecord
     from airflow_provider_polaris.submission.worker_kill import WorkerKill
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
 FINAL_CATEGORIES = frozenset({"INVALID_INPUT", "UNSUPPORTED", "CANCELED"})
 
 
-class PolarisQueryOperator(TemplateFile, MeteredTask, DeferringTask, ProjectTask):
+class PolarisQueryOperator(TemplateFile, LineageTask, MeteredTask, DeferringTask, ProjectTask):
     """Run a SELECT that may take longer than a minute, and put its result into XCom.
 
     Polaris bills each query that it receives. So the task never sends a query again whose response was lost: it fails
@@ -118,6 +120,7 @@ class PolarisQueryOperator(TemplateFile, MeteredTask, DeferringTask, ProjectTask
         self.timeout = seconds(timeout)
         self._kill: WorkerKill | None = None
         self._must_end = False
+        self._query_id: str | None = None
         self._query_wait: QueryWait | None = None
 
     @property
@@ -168,6 +171,7 @@ class PolarisQueryOperator(TemplateFile, MeteredTask, DeferringTask, ProjectTask
             raise PolarisError(sentences(error, hint)) from None
         record = self._record(context)
         with self.opened_hook() as hook:
+            self._note_query(hook, seen.query_id)
             query_wait = self._wait_for(hook, str(seen.query_id), record)
             query_wait.resume(seen)
             if seen.outcome == "error" and seen.error:
@@ -178,6 +182,14 @@ class PolarisQueryOperator(TemplateFile, MeteredTask, DeferringTask, ProjectTask
             if seen.outcome == "over" and seen.deadline is not None and clock.now() < seen.deadline:
                 self._defer(query_wait, seen.deadline, context)
             raise self.timed_out(partial(self._timeout_message, query_wait, record), deferred=True)
+
+    def known_lineage(self) -> TaskLineage:
+        """Return the tables that the query reads. The result is empty if the task knows no query."""
+        from airflow_provider_polaris.assets.lineage import TaskLineage, lineage_of_query
+
+        if self._query_id is None or self._project is None:
+            return TaskLineage()
+        return lineage_of_query(self._project, self._query_id, self.sql)
 
     def on_kill(self) -> None:
         """Cancel the query if a user killed the task. Leave the query running if only this process must end."""
@@ -211,9 +223,15 @@ class PolarisQueryOperator(TemplateFile, MeteredTask, DeferringTask, ProjectTask
             statement = submission.statement()
         except PolarisQueryFailed as error:
             raise _final(error) from None
+        self._note_query(hook, statement.id)
         if self.do_xcom_push:
             context["ti"].xcom_push(key="query_id", value=statement.id)
         return statement
+
+    def _note_query(self, hook: PolarisHook, query_id: str | None) -> None:
+        """Keep the query for lineage. Best effort: no error."""
+        self._query_id = query_id
+        self.note_project(hook)
 
     def _wait_for(self, hook: PolarisHook, query_id: str, record: QueryRecord) -> QueryWait:
         from airflow_provider_polaris.submission.kill_target import QueryOfWorker

@@ -17,6 +17,7 @@ from airflow_provider_polaris.assets.lineage import (
     inputs_of,
     lineage_of_checks,
     lineage_of_job,
+    lineage_of_query,
     lineage_of_upload,
     object_id,
     rows_written,
@@ -182,6 +183,27 @@ def test_a_check_with_sql_has_the_checked_table_as_its_input(table, names):
     check = Check("has_rows", True)
     expected = tuple(Input(DatasetId(HERE, name), (check,)) for name in names)
     assert lineage_of_checks(PROJECT, table, [check]) == TaskLineage(expected)
+
+
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ("SELECT COUNT(*) FROM orders", ["p1.orders"]),
+        ('SELECT * FROM "Koalas Subset" AS k JOIN druid.users USING (id)', ["p1.Koalas Subset", "p1.users"]),
+        ("WITH big AS (SELECT * FROM orders) SELECT * FROM big", ["p1.orders"]),
+        ("SELECT * FROM INFORMATION_SCHEMA.TABLES", []),
+        ("SELECT 1", []),
+    ],
+)
+def test_a_query_has_the_tables_that_it_reads_as_inputs(query, names):
+    inputs = tuple(Input(DatasetId(HERE, name)) for name in names)
+    assert lineage_of_query(PROJECT, "query-1", query) == TaskLineage(inputs, (), "query-1")
+
+
+def test_a_query_has_a_limited_number_of_inputs():
+    tables = [f"t{n}" for n in range(MAX_DATASETS + 1)]
+    inputs = lineage_of_query(PROJECT, "query-1", f"SELECT * FROM {', '.join(tables)}").inputs  # noqa: S608
+    assert [one.id.name for one in inputs] == [f"p1.{table}" for table in tables[:-1]]
 
 
 def test_nothing_of_openlineage_is_loaded_where_it_is_not_installed(polaris):

@@ -7,12 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.support.lineage_run import events_of
 from tests.support.local_calls import API_KEY
-from tests.support.specs import SPEC, uploaded
+from tests.support.specs import SPEC, STREAMING, uploaded
 
-pytest.importorskip("airflow.providers.openlineage", reason="Airflow's OpenLineage provider is not installed")
-pytestmark = pytest.mark.usefixtures("airflow_db")
+pytest.importorskip("airflow.providers.openlineage", reason="make lineage installs Airflow's OpenLineage provider")
 
 OK = {"status": "ok"}
 COMPLETED = {"executionStatus": "completed", "health": OK}
@@ -28,6 +26,17 @@ METRICS = {
 @pytest.fixture
 def namespace(polaris):
     return f"polaris://{polaris.url.partition('://')[2]}"
+
+
+@pytest.fixture
+def events_of(polaris, lineage):
+    """Return a function that runs the tasks of a DAG, and returns the last event of each."""
+
+    def run(tasks):
+        seen = lineage.run_tasks(tasks)
+        return {task_id: {**event, "log": seen.log} for task_id, (event,) in seen.events.items()}
+
+    return run
 
 
 def names(datasets):
@@ -55,7 +64,7 @@ MODES = {
 }
 
 
-def test_a_sensor_reports_its_table_rows_thresholds_and_job_in_every_mode(polaris, namespace, tmp_path):
+def test_a_sensor_reports_its_table_rows_thresholds_and_job_in_every_mode(polaris, namespace, events_of):
     tasks, jobs = [], {}
     for mode, options in MODES.items():
         for limit, state in ((5, "good"), (4, "bad")):
@@ -67,7 +76,7 @@ def test_a_sensor_reports_its_table_rows_thresholds_and_job_in_every_mode(polari
                 "min_rows_processed": 95, "max_rows_skipped_by_error": limit,
             }  # fmt: skip
             tasks.append(f"PolarisJobSensor(**{given!r})")
-    events = events_of(tmp_path, "\n".join(tasks))
+    events = events_of("\n".join(tasks))
     assert set(events) == set(jobs)
     for task_id, event in events.items():
         is_good = task_id.endswith("good")
@@ -80,7 +89,7 @@ def test_a_sensor_reports_its_table_rows_thresholds_and_job_in_every_mode(polari
 
 
 def test_a_load_reports_its_inputs_its_table_and_its_rows_on_the_worker_and_deferred(
-    polaris, hook, namespace, tmp_path
+    polaris, hook, namespace, events_of, tmp_path
 ):
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"timestamp": "2026-11-01T00:00:00Z", "count": 1}) + "\n")
@@ -95,7 +104,7 @@ PolarisCreateJobOperator(task_id="deferred", job_spec={load!r}, deferrable=True,
 PolarisCreateJobOperator(task_id="refused", job_spec={load!r}, deferrable=True, min_rows_processed=2, **options)
 PolarisCreateJobOperator(task_id="submitted", job_spec={sql!r}, wait_for_completion=False)
 """
-    events = events_of(tmp_path, tasks)
+    events = events_of(tasks)
     project = polaris.project_id
     for mode, passed in (("worker", True), ("deferred", True), ("refused", False)):
         event = events[mode]
@@ -112,7 +121,9 @@ PolarisCreateJobOperator(task_id="submitted", job_spec={sql!r}, wait_for_complet
     assert query_of(events["submitted"])[1] in polaris._store.jobs
 
 
-def test_upload_check_cancel_and_table_sensor_report_what_they_read_and_wrote(polaris, hook, namespace, tmp_path):
+def test_upload_check_cancel_and_table_sensor_report_what_they_read_and_wrote(
+    polaris, hook, namespace, events_of, tmp_path
+):
     file = tmp_path / "a.json"
     file.write_text(json.dumps({"timestamp": "2026-11-01T00:00:00Z", "count": 1}) + "\n")
     loaded = polaris.add_job(type="batch", target=TARGET, executionStatus="completed", metrics=METRICS)
@@ -138,7 +149,7 @@ load >> PolarisColumnCheckOperator(
     task_id="column_check", table={table!r}, column_mapping={{"__time": {{"null_check": {{"equal_to": 0}}}}}},
 )
 """
-    events = events_of(tmp_path, tasks)
+    events = events_of(tasks)
     project = polaris.project_id
     uploads = events["upload"]
     assert names(uploads["inputs"]) == [("file", str(file))]
@@ -165,7 +176,47 @@ load >> PolarisColumnCheckOperator(
         assert event["outputs"] == []
 
 
-def test_the_inlets_and_outlets_of_the_user_are_kept(polaris, namespace, tmp_path):
+def test_a_stream_operator_reports_its_table_only_if_it_creates_the_job(polaris, namespace, events_of):
+    tasks = f"""
+options = {{"action": "start", "job_spec": {STREAMING!r}}}
+PolarisStreamOperator(task_id="creates", **options) >> PolarisStreamOperator(task_id="finds", **options)
+"""
+    events = events_of(tasks)
+    assert {task_id: event["eventType"] for task_id, event in events.items()} == dict.fromkeys(events, "COMPLETE")
+    table = STREAMING["target"]["tableName"]
+    assert names(events["creates"]["outputs"]) == [(namespace, f"{polaris.project_id}.{table}")]
+    assert events["finds"]["outputs"] == []
+
+
+def test_a_query_reports_the_tables_that_it_reads_on_the_worker_and_deferred(polaris, namespace, events_of):
+    polaris.add_table("orders")
+    polaris.add_table("users")
+    sql = "SELECT COUNT(*) AS n FROM orders AS o JOIN druid.users AS u ON o.__time = u.__time"
+    fails = "SELECT PARSE_JSON('x{') AS n, COUNT(*) AS c FROM orders"
+    queries = {"good": sql, "bad": fails, "invalid": "SELECT typo FROM orders"}
+    tasks = f"""
+options = {{"poll_interval": 0.1, "timeout": 30}}
+for end, sql in {queries!r}.items():
+    PolarisQueryOperator(task_id=f"worker_{{end}}", sql=sql, deferrable=False, **options)
+    PolarisQueryOperator(task_id=f"deferred_{{end}}", sql=sql, deferrable=True, **options)
+"""
+    events = events_of(tasks)
+    orders, users = ((namespace, f"{polaris.project_id}.{table}") for table in ("orders", "users"))
+    ids = set()
+    for mode in ("worker", "deferred"):
+        good, bad, invalid = (events[f"{mode}_{end}"] for end in ("good", "bad", "invalid"))
+        assert (good["eventType"], bad["eventType"], invalid["eventType"]) == ("COMPLETE", "FAIL", "FAIL")
+        assert names(good["inputs"]) == [orders, users]
+        assert names(bad["inputs"]) == [orders]
+        assert (names(invalid["inputs"]), query_of(invalid)) == ([], (None, None)), "the query was never started"
+        assert good["outputs"] == bad["outputs"] == []
+        assert query_of(good)[0] == query_of(bad)[0] == "polaris"
+        ids |= {query_of(good)[1], query_of(bad)[1]}
+    assert len(ids) == 4
+    assert ids <= set(polaris._statements._by_id)
+
+
+def test_the_inlets_and_outlets_of_the_user_are_kept(polaris, namespace, events_of):
     job_id = polaris.add_job(type="batch", target=TARGET, executionStatus="completed", metrics=METRICS)
     failed = polaris.add_job(type="batch", target=TARGET, executionStatus="failed")
     host, project = namespace.partition("://")[2], polaris.project_id
@@ -178,7 +229,8 @@ PolarisJobSensor(task_id="gate", job_id={job_id!r}, timeout=20, **own)
 PolarisJobSensor(task_id="failed", job_id={failed!r}, timeout=20, **own)
 PolarisJobSensor(task_id="unknown", job_id="no-such-job", timeout=20, **own)
 """
-    events = events_of(tmp_path, tasks)
+    polaris.fail_next(99, status=403, match="GET .*no-such-job")
+    events = events_of(tasks)
     report = ("file", "/data/report")
     for task_id in ("gate", "failed", "unknown"):
         event = events[task_id]
@@ -189,14 +241,15 @@ PolarisJobSensor(task_id="unknown", job_id="no-such-job", timeout=20, **own)
     assert query_of(events["unknown"]) == ("polaris", "no-such-job")
 
 
-def test_no_event_has_the_key(polaris, tmp_path):
+def test_no_event_has_the_key(polaris, lineage):
     job_id = polaris.add_job(type="batch", target=TARGET, executionStatus="completed", metrics=METRICS)
-    events = events_of(tmp_path, f"PolarisJobSensor(task_id='gate', job_id={job_id!r}, timeout=20)")
-    assert events["gate"]["outputs"]
-    assert API_KEY not in (tmp_path / "events.json").read_text()
+    seen = lineage.run_tasks(f"PolarisJobSensor(task_id='gate', job_id={job_id!r}, timeout=20)")
+    assert seen.events["gate"][0]["outputs"]
+    assert job_id in seen.text
+    assert API_KEY not in seen.text
 
 
-def test_a_plain_task_that_creates_a_job_reports_its_table(polaris, namespace, tmp_path):
+def test_a_plain_task_that_creates_a_job_reports_its_table(polaris, namespace, events_of):
     tasks = f"""
 @task
 def create():
@@ -206,7 +259,7 @@ def create():
 
 create()
 """
-    (event,) = events_of(tmp_path, tasks).values()
+    (event,) = events_of(tasks).values()
     assert names(event["outputs"]) == [(namespace, f"{polaris.project_id}.cities")]
 
 

@@ -141,6 +141,6 @@ def test_a_uri_that_names_no_project_has_no_dataset_in_openlineage(uri):
 
 
 def test_openlineage_names_a_table_by_host_project_and_table():
-    pytest.importorskip("openlineage.client", reason="OpenLineage is not installed")
+    pytest.importorskip("openlineage.client", reason="make lineage installs Airflow's OpenLineage provider")
     dataset = to_openlineage(PolarisTable("Koalas Subset", host=HOST, project_id=PROJECT), None)
     assert (dataset.namespace, dataset.name) == (f"polaris://{HOST}", f"{PROJECT}.Koalas Subset")

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from airflow_provider_polaris._compat import AirflowFailException
+from airflow_provider_polaris.assets.lineage import TaskLineage
 from airflow_provider_polaris.local.engine.query import statements
 from airflow_provider_polaris.operators.polaris import PolarisQueryOperator
 from airflow_provider_polaris.submission.query_record import KEY
 from airflow_provider_polaris.waiting import query_wait
 from tests.support.airflow_versions import AirflowTaskTimeout, a_dag
 from tests.support.queries import PATH, QueryTask, requests_of
-from tests.support.run_task import both_modes, outcome_of
+from tests.support.run_task import both_modes, outcome_of, run_task
 
 pytestmark = pytest.mark.usefixtures("moved_clock")
 
@@ -369,6 +370,49 @@ def test_a_parameter_that_ends_like_a_file_is_no_file(tmp_path):
         operator = PolarisQueryOperator(task_id="query", sql="a.sql", parameters=["a.sql"])
     operator.resolve_template_files()
     assert (operator.sql, operator.parameters) == ("SELECT 1", ("a.sql",))
+
+
+#: What happens to a query after the first poll, and the outcome of its task.
+ENDS = {
+    "success": (lambda polaris, queries: queries.run(), "success"),
+    "failed": (lambda polaris, queries: queries.fail("RUNTIME_FAILURE"), "PolarisQueryFailed"),
+    "refused": (lambda polaris, queries: queries.fail("UNSUPPORTED"), "PolarisQueryRefused"),
+    "timeout": (lambda polaris, queries: queries.set_running(), "PolarisQueryTimeout"),
+    "gone": (lambda polaris, queries: queries.forget(), "PolarisQueryNotFound"),
+    "forbidden": (lambda polaris, queries: polaris.fail_next(99, status=403, match="GET"), "PolarisForbidden"),
+}
+
+
+@both_modes
+@pytest.mark.parametrize(("act", "kind"), ENDS.values(), ids=ENDS)
+def test_a_task_knows_the_tables_and_the_id_of_its_query_however_the_query_ends(
+    polaris, queries, moved_clock, deferrable, act, kind
+):
+    polaris.add_table("orders")
+    moved_clock.on_sleep = lambda: act(polaris, queries)
+    task, made = QueryTask(), []
+
+    def make():
+        made.append(task.make("SELECT COUNT(*) FROM orders", deferrable=deferrable))
+        return made[-1]
+
+    outcome = run_task(make, context=task.context())
+    assert outcome.kind == kind, outcome.error
+    sent = len(polaris.requests)
+    known = made[-1].known_lineage()
+    host = polaris.url.partition("://")[2]
+    assert [(one.id.namespace, one.id.name) for one in known.inputs] == [
+        (f"polaris://{host}", f"{polaris.project_id}.orders")
+    ]
+    assert (known.outputs, known.external_id) == ((), queries.ids[0])
+    assert len(polaris.requests) == sent
+
+
+def test_a_task_whose_query_was_never_started_has_no_lineage(polaris, queries):
+    operator = QueryTask().make("SELECT typo FROM cities")
+    outcome = outcome_of(lambda: operator.execute(QueryTask().context()), QueryTask().context()["ti"])
+    assert outcome.kind == "PolarisQueryRefused"
+    assert operator.known_lineage() == TaskLineage()
 
 
 def test_a_query_goes_to_the_statements_of_the_project(polaris, queries, moved_clock):
