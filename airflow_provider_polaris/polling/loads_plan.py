@@ -113,8 +113,8 @@ class LoadsWait:
         :param began: when the reading began.
         """
         self._was_polled(began, wall_offset)
-        # A reading for another wait may go further back, to jobs that this wait knows. A request cannot name a job whose
-        # id is invalid.
+        # A reading for another wait may go further back, to jobs that this wait knows. An invalid id cannot be
+        # requested.
         new = [job for job in jobs if is_id(job.id) and (job.id in self.running or self._may_be_new(job))]
         if newest is not None:
             # A timestamp in the future would hide all later jobs.
