@@ -195,6 +195,56 @@ class TestEvents:
         assert play((900, {"do": [(100, complete)]}), store=Store()).stored == []
 
 
+class TestManyTables:
+    COUNT = 60
+    HOUR = 3600
+
+    def watch(self, do=()):
+        """Run a trigger for each table for an hour and a bit. Return the triggerers."""
+        triggerers = [Triggerer(Store()) for _ in range(self.COUNT)]
+
+        async def run():
+            runs = [one.run(self.HOUR + 100, table=f"table {n}") for n, one in enumerate(triggerers)]
+            await asyncio.gather(*runs, *(_at(*one) for one in do))
+
+        asyncio.run(run())
+        return triggerers
+
+    def requests(self, polaris):
+        lists = sum(seen.path.endswith("/jobs") for seen in polaris.requests)
+        return lists, len(polaris.requests) - lists
+
+    def test_many_watched_tables_share_one_request_for_each_interval(self, polaris):
+        for n in range(300):
+            load(polaris, -30 * n, table="of others")
+        self.watch()
+        lists, others = self.requests(polaris)
+        assert self.HOUR / INTERVAL <= lists <= self.HOUR / (0.9 * INTERVAL) + 5
+        assert others == 0
+
+    def test_loads_that_run_for_hours_cost_one_more_request_for_each_interval(self, polaris):
+        for n in range(20):
+            load(polaris, 0, began=-9000, table=f"table {n}", executionStatus="running", completedTimestamp=None)
+        for n in range(300):
+            load(polaris, -30 * n, table="of others")
+        self.watch()
+        lists, others = self.requests(polaris)
+        assert lists <= 2 * (self.HOUR / (0.9 * INTERVAL) + 5)
+        assert others == 0
+
+    def test_a_load_costs_the_requests_for_its_job_and_its_counters(self, polaris):
+        jobs = []
+        do = [
+            (300 + 50 * n, lambda n=n: jobs.append(load(polaris, 300 + 50 * n, table=f"table {n}")))
+            for n in range(self.COUNT)
+        ]
+        seen = self.watch(do)
+        assert [one.job_ids for one in seen] == [[job] for job in jobs]
+        lists, others = self.requests(polaris)
+        assert lists <= 2 * (self.HOUR / (0.9 * INTERVAL) + 5)
+        assert others == 2 * self.COUNT
+
+
 class TestOutages:
     def test_an_hour_of_503_loses_no_load_and_logs_once_in_15_minutes(self, polaris, task_log):
         jobs = []
