@@ -49,6 +49,7 @@ test: $(VENV)/.installed  ## Run all tests; AIRFLOW=2.11: on the oldest Airflow;
 
 bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.waits
+	@$(NEWBIN)/python -m benchmarks.watchers
 	@$(NEWBIN)/python -m benchmarks.local_polaris
 	@$(NEWBIN)/python -m benchmarks.files_and_queries
 
