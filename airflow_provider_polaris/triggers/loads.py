@@ -53,8 +53,8 @@ from airflow_provider_polaris.waiting.stored import (
 #: How the key of the state in the store of the asset begins. The key of a trigger never changes, so that a new release
 #: continues with the state.
 KEY = "polaris_loads"
-#: Without a state, loads that completed this long before the first start by Airflow's clock are not listed. The first
-#: reading shows which loads are old, so that the clocks of Airflow and Polaris need not agree.
+#: Without a state, loads that completed this long before the first start by Airflow's clock are not listed. Later
+#: readings show which loads are new, so that the clocks of Airflow and Polaris need not agree.
 CLOCK_DIFFERENCE = timedelta(days=1)
 #: How often a load is judged whose counters or log may come late.
 JUDGEMENTS = 3
@@ -200,8 +200,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
     async def _watch(self, log: _WatchLog) -> AsyncGenerator[TriggerEvent, None]:
         state = self._last or await self._load_state(log)
         is_first_start = state is None and self._since is None
-        if is_first_start:
-            await self._begin(log)
+        began = await self._begin(log) if is_first_start else 0.0
         after = state.completed_after if state else self._since or _now() - CLOCK_DIFFERENCE
         choice = LoadChoice(self.table, after, self._job_types)
         wait = LoadsWait(
@@ -221,8 +220,6 @@ class PolarisLoadsTrigger(BaseEventTrigger):
                     answer, _ = await poll.next()
                     if isinstance(answer, PolarisApiError):
                         log.failed(answer)
-                        if is_first_start:
-                            return  # a later reading would take the loads of the outage for old ones
                         continue
                     log.list_polled()
                     # At the next poll, and not right after an event: Airflow has stored the events before by now.
@@ -230,10 +227,9 @@ class PolarisLoadsTrigger(BaseEventTrigger):
                         await clock.sleep_async(watch.seconds_to_store)
                         if await self._store_state(watch.snapshot, log):
                             watch.stored()
-                    has_events = is_first_start
-                    if not is_first_start:
-                        watch.add(answer or ())
-                    is_first_start = has_fired = False
+                    # An outage may have put off the first reading. By Airflow's clock, loads since the start are new.
+                    watch.add(job for job in answer or () if not is_first_start or (job.completed_time or 0.0) >= began)
+                    has_events, has_fired, is_first_start = is_first_start, False, False
                     for job in watch.to_judge():
                         outcome, trouble = await self._judge(client, job)
                         if not watch.judged(job, outcome, trouble):
@@ -249,11 +245,12 @@ class PolarisLoadsTrigger(BaseEventTrigger):
                         watch.fired()
                     self._last = watch.end_poll(has_events=has_events)
 
-    async def _begin(self, log: _WatchLog) -> None:
-        """Note the first start. Loads that complete from now on count, also if the first poll fails or never comes."""
+    async def _begin(self, log: _WatchLog) -> float:
+        """Note the first start, also for a restart before the first poll. Return it, in seconds since the epoch."""
         now = _now()
         self._last = LoadsState(completed_after=now, read_from=now.timestamp() - LONGEST_LOAD_SECONDS)
         await self._store_state(self._last, log)
+        return now.timestamp()
 
     async def _wait_for_triggerer(self) -> None:
         """Wait until the main loop of the triggerer responds. Events before that are stored soon, if it continues.

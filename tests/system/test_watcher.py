@@ -52,9 +52,9 @@ def airflow(polaris, tmp_path_factory):
         yield airflow
 
 
-def load(polaris, lost=0):
-    """Add a load that completes now."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+def load(polaris, lost=0, ago=0.0):
+    """Add a load that completes now, or so many seconds ago."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago))
     return polaris.add_job(
         type="batch",
         executionStatus="completed",
@@ -82,7 +82,7 @@ def seen_by_the_consumer(airflow):
 
 
 def test_a_killed_triggerer_loses_no_event_and_a_paused_dag_catches_up(airflow, polaris):
-    load(polaris)  # before the first start: no event
+    load(polaris, ago=3600.0)  # before the first start: no event
     wait_for(lambda: sum(request.path.endswith("/jobs") for request in polaris.requests) >= 2, "the trigger to poll")
     jobs = [load(polaris)]
     wait_for(lambda: fired(airflow) == jobs, "the first event")

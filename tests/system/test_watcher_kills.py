@@ -110,10 +110,12 @@ class Watched:
     def wait_for_events(self):
         wait_for(lambda: self.fired() == self.expected, "the events", lambda: f"{self.fired()}, not {self.expected}")
 
-    def wait_for_state(self):
+    def settle(self):
         """Let a triggerer run until its stored state has all loads."""
         if not self.triggerer.is_running:
             self.start()
+        wait_for(lambda: self.airflow.query("select 1 from asset_state_store"), "the first start")
+        self.load()
         self.wait_for_events()
         last = list(self.expected)[-1]
         state = "select 1 from asset_state_store where cast(value as text) like %s"
@@ -154,8 +156,7 @@ def test_a_kill_before_the_event_is_stored_loses_no_event(watched):
 
 @pytest.mark.parametrize(("step", "events"), LATE_STEPS.items())
 def test_a_kill_after_the_event_is_stored_repeats_only_the_last_interval(watched, step, events):
-    watched.load()
-    watched.wait_for_state()
+    watched.settle()
     watched.triggerer.kill_at(step)
     watched.load(events)
     watched.triggerer.wait_for_end()
@@ -165,8 +166,7 @@ def test_a_kill_after_the_event_is_stored_repeats_only_the_last_interval(watched
 
 
 def test_a_kill_after_the_main_loop_of_the_triggerer_has_hung_loses_no_event(watched):
-    watched.load()
-    watched.wait_for_state()
+    watched.settle()
     watched.triggerer.block()
     watched.polaris.requests.clear()
     watched.load()

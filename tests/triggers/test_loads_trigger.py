@@ -425,7 +425,7 @@ class TestRestarts:
 
     def test_without_a_store_the_trigger_says_so_and_starts_with_new_loads(self, polaris, task_log):
         play((500, {}))
-        load(polaris, 505)
+        load(polaris, 499)
         jobs = []
         assert play((300, {"do": [(100, lambda: jobs.append(load(polaris, 600)))]})).job_ids == jobs
         assert any("has no store for the state of an asset" in line for line in task_log())
@@ -487,6 +487,20 @@ class TestRestarts:
         store.set(key, {**json.loads(stored), "a_new_field": {"x": 1}})
         job = load(polaris, 310)
         assert play((300, {}), store=store).job_ids == [job]
+
+    def test_a_load_between_the_first_start_and_the_first_poll_is_not_lost(self, polaris):
+        load(polaris, -1)
+        job = load(polaris, 0)
+        assert play((300, {}), store=Store()).job_ids == [job]
+
+    @pytest.mark.parametrize("ahead", [-120, 120])
+    def test_a_clock_that_differs_from_that_of_polaris_loses_no_load_after_the_first_poll(
+        self, polaris, moved_clock, ahead
+    ):
+        jobs = []
+        do = [(t, lambda t=t: jobs.append(load(polaris, t - ahead))) for t in (10, 100, 300)]
+        store = Store()
+        assert play((200, {"do": do[:2]}), (300, {"do": [(100, do[2][1])]}), store=store).job_ids == jobs
 
     def test_a_load_between_two_first_starts_is_not_lost(self, polaris):
         store = Store()
