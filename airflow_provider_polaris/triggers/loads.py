@@ -103,7 +103,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
     was paused catches up. Before Airflow 3.3, there is no store: the trigger starts with the loads that complete from
     then on, and loads during a restart of the triggerer fire no event.
 
-    The trigger never raises. It logs an outage once, and then every 15 minutes.
+    The trigger never raises. It logs each cause of an outage once, and then every 15 minutes.
 
     :param table: the name of the table.
     :param polaris_conn_id: a connection of type ``imply_polaris``.
