@@ -308,6 +308,7 @@ def exceeded_limits(rows: list[dict[str, float]], rest: dict[str, float]) -> lis
         ("requests per interval while loads run", rest["running_requests"], 2 * polls),
         ("requests for lists while loads complete", last["list_requests"], 2 * (1 / 0.9 + 1 / 2)),
         ("requests for each load", last["requests_per_load"], 2),
+        ("from many loads to the last event", last["last_event_seconds"], 2 * INTERVAL_SECONDS),
         ("events that are missing", last["missing_events"], 0),
         ("CPU per interval, in plain list requests", last["cpu_ms"] / last["plain_list_ms"], 40),
         *((f"loop lag for {row['tables']} tables", row["lag_ms"], lag_limit(row)) for row in rows),
