@@ -213,7 +213,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
             notify_always=True,
             now=clock.monotonic(),
         )
-        watch = _Watch(after, wait)
+        watch = _Watch(after, wait, must_store=self._last is not None and not is_first_start)
         async with shared_client(self.polaris_conn_id, self.project_id) as client:
             with client.loads_poller.start(wait) as poll:
                 while True:
@@ -312,16 +312,19 @@ class PolarisLoadsTrigger(BaseEventTrigger):
 
 
 class _Watch:
-    """What one run of the trigger knows: loads that are not judged yet, and the state that is stored next."""
+    """What one run of the trigger knows: loads that are not judged yet, and the state that is stored next.
 
-    def __init__(self, completed_after: datetime, wait: LoadsWait) -> None:
+    :param must_store: whether the run before had a fault, and perhaps did not store its last state.
+    """
+
+    def __init__(self, completed_after: datetime, wait: LoadsWait, *, must_store: bool) -> None:
         self._completed_after = completed_after
         self._wait = wait
         #: The loads that are not judged, and how often that was tried.
         self._pending: dict[str, tuple[Job, int]] = {}
         self._stored_at = clock.monotonic()
         self._fired_at = -math.inf
-        self._has_events = False
+        self._has_events = must_store
         #: The state after the last poll.
         self.snapshot = self._state()
 

@@ -504,6 +504,7 @@ class TestRestarts:
 
     def test_a_load_between_two_first_starts_is_not_lost(self, polaris):
         store = Store()
+        load(polaris, -20)
         play((0.5, {}), store=store)  # one poll, and no state of it
         job = load(polaris, 5)
         assert play((300, {}), store=store).job_ids == [job]
@@ -561,6 +562,24 @@ class TestRestarts:
             store.faults = 1
 
         assert play((400, {"do": [(100, complete)]}), store=store).job_ids == jobs
+        assert play((200, {}), store=store).job_ids == []
+
+    def test_a_fault_right_after_an_event_does_not_keep_the_state_from_being_stored(self, polaris, monkeypatch):
+        from airflow_provider_polaris.polling.loads_plan import LoadsWait
+
+        right, faults = LoadsWait.heard, []
+
+        def heard(*args, **kwargs):
+            if faults:
+                raise faults.pop()
+            return right(*args, **kwargs)
+
+        monkeypatch.setattr(LoadsWait, "heard", heard)
+        store, jobs = Store(), []
+        do = [(100, lambda: jobs.append(load(polaris, 100)))]
+        fail = (100 + INTERVAL + 2, lambda: faults.append(ZeroDivisionError("a fault")))
+        assert play((500, {"do": [*do, fail]}), store=store).job_ids == jobs
+        assert not faults
         assert play((200, {}), store=store).job_ids == []
 
     def test_the_state_is_not_stored_before_the_events_of_a_slow_judgement(self, polaris, monkeypatch):
@@ -628,7 +647,6 @@ class TestRestarts:
         runs = []
 
         async def run():
-            await triggerer.run(90)  # the first start, with its state
             while moved_clock.time < EPOCH + 5000:
                 now, seen = moved_clock.time - EPOCH, len(triggerer.stored)
                 lasts = rng.choice([3.0, 40.0, 90.0, 200.0, 500.0]) * rng.uniform(0.5, 1.5)
