@@ -55,6 +55,7 @@ lineage: .venv/lineage-$(AIRFLOW)/.installed  ## Run the tests that need OpenLin
 bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.waits
 	@$(NEWBIN)/python -m benchmarks.intervals
+	@$(NEWBIN)/python -m benchmarks.watchers
 	@$(NEWBIN)/python -m benchmarks.local_polaris
 	@$(NEWBIN)/python -m benchmarks.files_and_queries
 

@@ -90,11 +90,14 @@ def serve() -> None:
 
 
 class Server:
-    """The local Polaris in a process of its own."""
+    """The local Polaris in a process of its own.
 
-    def __init__(self) -> None:
+    :param module: the module that runs it, with the option ``--serve``.
+    """
+
+    def __init__(self, module: str = "benchmarks.waits") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.waits", "--serve"],
+            [sys.executable, "-m", module, "--serve"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # requests that hang when the server stops write long errors

@@ -229,7 +229,7 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
 
         def read(page: Any) -> NewestPage:
             rows = [mapping(row, "a job in a list") for row in _rows_of(page)]
-            jobs = [Job.from_api(row) for row in rows if part_of(row, "target").get("tableName") in wanted]
+            jobs = [Job.from_api(row) for row in rows if text_of(part_of(row, "target").get("tableName")) in wanted]
             more = page.get("moreResultsAvailable") is True
             if more and not rows:
                 raise _no_progress(offset)

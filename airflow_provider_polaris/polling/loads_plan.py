@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, ActivePage, NewestPage
+from airflow_provider_polaris.api.connection import is_id
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisResponseTooLarge, PolarisTransientError
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.load_choice import LONGEST_LOAD_SECONDS, OVERLAP_SECONDS, LoadChoice
@@ -112,10 +113,12 @@ class LoadsWait:
         :param began: when the reading began.
         """
         self._was_polled(began, wall_offset)
-        # A reading for another wait may go further back, to jobs that this wait knows.
-        new = [job for job in jobs if job.id in self.running or (job.created_time or math.inf) >= self.reads_back_to]
+        # A reading for another wait may go further back, to jobs that this wait knows. An invalid id cannot be
+        # requested.
+        new = [job for job in jobs if is_id(job.id) and (job.id in self.running or self._may_be_new(job))]
         if newest is not None:
-            self.read_from = max(self.read_from, newest)
+            # A timestamp in the future would hide all later jobs.
+            self.read_from = max(self.read_from, min(newest, began + wall_offset))
         for job in new:
             self._not_found.discard(job.id)
             if self._choice.awaits(job):
@@ -129,6 +132,9 @@ class LoadsWait:
             self._silent_polls += 1
             return None
         return self._notice(loads)
+
+    def _may_be_new(self, job: Job) -> bool:
+        return (job.created_time or math.inf) >= self.reads_back_to
 
     def not_found(self, job_id: str) -> None:
         """Take a 404 for a load that was not over. As in every wait, one 404 does not count."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any, ClassVar
@@ -25,7 +27,13 @@ from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisError, PolarisJobNotFound, PolarisUsageError
 from airflow_provider_polaris.api.models import Job, check_table_name
 from airflow_provider_polaris.gate.decision import Verdict
-from airflow_provider_polaris.gate.load_choice import LoadChoice, read_job_types, read_moment
+from airflow_provider_polaris.gate.load_choice import (
+    LONGEST_LOAD_SECONDS,
+    LoadChoice,
+    read_job_types,
+    read_moment,
+    utc,
+)
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
 from airflow_provider_polaris.polling.loads_plan import LoadsWait
@@ -36,21 +44,25 @@ from airflow_provider_polaris.waiting.progress_log import PollLog
 from airflow_provider_polaris.waiting.stored import (
     Reader,
     StoredDict,
-    list_of_texts,
+    list_of_ids,
     moment_of,
     number_type,
     numbers_by_text,
 )
 
-#: The key of the state in the store of the asset. The key never changes: a new release continues with the state.
+#: How the key of the state in the store of the asset begins. The key of a trigger never changes, so that a new release
+#: continues with the state.
 KEY = "polaris_loads"
-#: Without a state, loads that completed this long before the first start by Airflow's clock are not listed. The first
-#: reading shows which loads are old, so that the clocks of Airflow and Polaris need not agree.
+#: Without a state, loads that completed this long before the first start by Airflow's clock are not listed. Later
+#: readings show which loads are new, so that the clocks of Airflow and Polaris need not agree.
 CLOCK_DIFFERENCE = timedelta(days=1)
 #: How often a load is judged whose counters or log may come late.
 JUDGEMENTS = 3
 #: The state is also stored after so many seconds without a load, so that the next start reads less.
 STORE_SECONDS = 900.0
+#: The shortest time from an event to the storage of the state, in seconds. The process with the triggers hands its
+#: events to the main loop of the triggerer once per second.
+EVENT_SECONDS = 3.0
 #: The pause after a fault, in seconds.
 FAULT_PAUSE_SECONDS = 30.0
 
@@ -74,7 +86,7 @@ class LoadsState(StoredDict):
     _readers: ClassVar[dict[str, Reader]] = {
         "completed_after": moment_of,
         "read_from": number_type,
-        "running": list_of_texts,
+        "running": list_of_ids,
         "delivered": numbers_by_text,
     }
 
@@ -91,7 +103,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
     was paused catches up. Before Airflow 3.3, there is no store: the trigger starts with the loads that complete from
     then on, and loads during a restart of the triggerer fire no event.
 
-    The trigger never raises. It logs an outage once, and then every 15 minutes.
+    The trigger never raises. It logs each cause of an outage once, and then every 15 minutes.
 
     :param table: the name of the table.
     :param polaris_conn_id: a connection of type ``imply_polaris``.
@@ -139,7 +151,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
             wait_for="completed", fail_on_warnings=warnings, fail_on_unhealthy=False, **thresholds
         )
         interval = configuration.watch_interval() if poll_interval is None else poll_interval
-        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not 0 < interval < math.inf:
             raise PolarisUsageError(f"poll_interval must be more than 0 seconds; it is {interval!r}"[:200])
         self._since = None if since is None else read_moment("since", since)
         self._job_types = read_job_types(job_types)
@@ -153,7 +165,10 @@ class PolarisLoadsTrigger(BaseEventTrigger):
             **thresholds,
             "poll_interval": interval,
         }
-        #: The state after the last poll, for a run that continues after a fault.
+        # An asset may have triggers for several tables. A changed gate or interval continues with the state.
+        reads = json.dumps([polaris_conn_id, project_id, table, self._stored["job_types"]])
+        self._key = f"{KEY}_{hashlib.sha256(reads.encode()).hexdigest()[:16]}"
+        #: The state after the last poll, or of the first start, for a run that continues after a fault.
         self._last: LoadsState | None = None
         self.table = table
         self.polaris_conn_id = polaris_conn_id
@@ -185,6 +200,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
     async def _watch(self, log: _WatchLog) -> AsyncGenerator[TriggerEvent, None]:
         state = self._last or await self._load_state(log)
         is_first_start = state is None and self._since is None
+        began = await self._begin(log) if is_first_start else 0.0
         after = state.completed_after if state else self._since or _now() - CLOCK_DIFFERENCE
         choice = LoadChoice(self.table, after, self._job_types)
         wait = LoadsWait(
@@ -197,7 +213,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
             notify_always=True,
             now=clock.monotonic(),
         )
-        watch = _Watch(after, wait)
+        watch = _Watch(after, wait, must_store=self._last is not None and not is_first_start)
         async with shared_client(self.polaris_conn_id, self.project_id) as client:
             with client.loads_poller.start(wait) as poll:
                 while True:
@@ -208,22 +224,43 @@ class PolarisLoadsTrigger(BaseEventTrigger):
                     log.list_polled()
                     # At the next poll, and not right after an event: Airflow has stored the events before by now.
                     if watch.must_store:
-                        await self._store_state(watch, log)
-                    has_events = is_first_start
-                    if not is_first_start:
-                        watch.add(answer or ())
-                    is_first_start = False
+                        await clock.sleep_async(watch.seconds_to_store)
+                        if await self._store_state(watch.snapshot, log):
+                            watch.stored()
+                    # An outage may have put off the first reading. By Airflow's clock, loads since the start are new.
+                    watch.add(job for job in answer or () if not is_first_start or (job.completed_time or 0.0) >= began)
+                    has_events, has_fired, is_first_start = is_first_start, False, False
                     for job in watch.to_judge():
                         outcome, trouble = await self._judge(client, job)
                         if not watch.judged(job, outcome, trouble):
                             log.not_judged(job, trouble)
                         elif outcome and outcome.passed:
-                            has_events = True
+                            has_events = has_fired = True
                             yield TriggerEvent(outcome.result)
                         else:
                             has_events = True
                             log.refused(job, outcome)
+                    if has_fired:
+                        await self._wait_for_triggerer()
+                        watch.fired()
                     self._last = watch.end_poll(has_events=has_events)
+
+    async def _begin(self, log: _WatchLog) -> float:
+        """Note the first start, also for a restart before the first poll. Return it, in seconds since the epoch."""
+        now = _now()
+        self._last = LoadsState(completed_after=now, read_from=now.timestamp() - LONGEST_LOAD_SECONDS)
+        await self._store_state(self._last, log)
+        return now.timestamp()
+
+    async def _wait_for_triggerer(self) -> None:
+        """Wait until the main loop of the triggerer responds. Events before that are stored soon, if it continues.
+
+        While the main loop hangs, the events wait in this process. A request for the state would overtake them.
+        """
+        store = getattr(self, "asset_state_store", None)
+        if store is not None:
+            with suppress(Exception):  # an error is a response as well
+                await sync_to_async(store.get)(self._key)
 
     async def _judge(self, client: SharedClient, job: Job) -> tuple[Outcome | None, str | None]:
         """Return what the gate decides on a load. Without an outcome, return why; ``None`` if the job is gone."""
@@ -244,42 +281,50 @@ class PolarisLoadsTrigger(BaseEventTrigger):
         """Return the state of an earlier trigger; ``None`` if there is none."""
         store = getattr(self, "asset_state_store", None)
         if store is None:
-            log.without_store("This version of Airflow has no store for the state of an asset")
+            log.without_store("This version of Airflow has no store for the state of an asset", self._since)
             return None
         try:
-            stored = await sync_to_async(store.get)(KEY)
-        except ValueError as error:  # several assets have a watcher with these arguments
-            log.without_store(str(error))
+            stored = await sync_to_async(store.get)(self._key)
+        except ValueError as error:
+            if type(error) is not ValueError:  # a value that cannot be decoded now
+                raise
+            # Several assets have a watcher with these arguments.
+            log.without_store(str(error), self._since)
             self.asset_state_store = None
             return None
         try:
             return None if stored is None else LoadsState.from_dict(stored)
         except PolarisError as error:  # another release may have stored it
-            log.without_store(str(error))
+            log.without_store(str(error), self._since)
             return None
 
-    async def _store_state(self, watch: _Watch, log: _WatchLog) -> None:
-        """Store the state. Best effort: without it, the next start repeats events."""
+    async def _store_state(self, state: LoadsState, log: _WatchLog) -> bool:
+        """Store the state. Return whether that succeeded: the next poll tries again otherwise."""
         store = getattr(self, "asset_state_store", None)
         if store is not None:
             try:
-                await sync_to_async(store.set)(KEY, watch.snapshot.to_dict())
-            except Exception as error:  # noqa: BLE001 - see above
+                await sync_to_async(store.set)(self._key, state.to_dict())
+            except Exception as error:  # noqa: BLE001 - without the state, the next start only repeats events
                 if log.is_new_fault(error):
                     self.log.warning("The state could not be stored: %s. %s", error, log.about)
-        watch.stored()
+                return False
+        return True
 
 
 class _Watch:
-    """What one run of the trigger knows: loads that are not judged yet, and the state that is stored next."""
+    """What one run of the trigger knows: loads that are not judged yet, and the state that is stored next.
 
-    def __init__(self, completed_after: datetime, wait: LoadsWait) -> None:
+    :param must_store: whether the run before had a fault, and perhaps did not store its last state.
+    """
+
+    def __init__(self, completed_after: datetime, wait: LoadsWait, *, must_store: bool) -> None:
         self._completed_after = completed_after
         self._wait = wait
         #: The loads that are not judged, and how often that was tried.
         self._pending: dict[str, tuple[Job, int]] = {}
         self._stored_at = clock.monotonic()
-        self._has_events = False
+        self._fired_at = -math.inf
+        self._has_events = must_store
         #: The state after the last poll.
         self.snapshot = self._state()
 
@@ -287,6 +332,15 @@ class _Watch:
     def must_store(self) -> bool:
         """Whether the state after the last poll is to be stored."""
         return self._has_events or clock.monotonic() - self._stored_at >= STORE_SECONDS
+
+    @property
+    def seconds_to_store(self) -> float:
+        """How long to wait until Airflow has stored the last event."""
+        return max(0.0, self._fired_at + EVENT_SECONDS - clock.monotonic())
+
+    def fired(self) -> None:
+        """Record that the last event of a poll was fired, and that the triggerer responds."""
+        self._fired_at = clock.monotonic()
 
     def add(self, jobs: Iterable[Job]) -> None:
         """Add loads of a poll."""
@@ -348,13 +402,21 @@ class _Quiet:
 class _WatchLog(PollLog):
     """Logs refused loads, and each kind of trouble once and then every 15 minutes."""
 
-    missing = "project"
     _is_without_store = False
+
+    def failed(self, error: PolarisApiError) -> None:
+        """Record a failed poll."""
+        self.failed_polls += 1
+        self.trouble = str(error)
+        # Each kind for itself: the causes of one outage may alternate.
+        if self._is_due(f"trouble {type(error).__name__} {error.status}", ""):
+            self.log.warning("The trigger continues after a failed poll. %s. %s", self.trouble.rstrip("."), self.about)
 
     def list_polled(self) -> None:
         """Record a poll that succeeded."""
         self.add_silent_polls(1)
         if self.recovered():
+            self._logged = {subject: at for subject, at in self._logged.items() if not subject.startswith("trouble ")}
             self.log.info("Polaris responds again. %s", self.about)
 
     def refused(self, job: Job, outcome: Outcome | None) -> None:
@@ -365,19 +427,20 @@ class _WatchLog(PollLog):
             self.log.warning("Polaris no longer has the job: no event. Job %s", job.id)
 
     def not_judged(self, job: Job, trouble: str | None) -> None:
-        """Log a load that the next polls judge again."""
-        if trouble and self._is_due("judgement", job.id):
+        """Log a load that the next polls judge again. In an outage, one load is named for all."""
+        if trouble and self._is_due("judgement", ""):
             self.log.warning("The load is not checked yet: %s. Job %s", trouble.rstrip("."), job.id)
 
-    def without_store(self, why: str) -> None:
+    def without_store(self, why: str, since: datetime | None) -> None:
         """Log once that the trigger has no state of an earlier start."""
         if not self._is_without_store:
             self._is_without_store = True
-            self.log.warning("%s. Loads before this start fire no event. %s", why.rstrip("."), self.about)
+            before = f"Loads since {utc(since)} fire events again" if since else "Loads before this start fire no event"
+            self.log.warning("%s. %s. %s", why.rstrip("."), before, self.about)
 
     def is_new_fault(self, error: Exception) -> bool:
         """Whether an unexpected error is to be logged."""
-        return self._is_due("fault", (type(error), str(error)))
+        return self._is_due(f"fault {type(error).__name__}", "")
 
     def explain(self, error: PolarisApiError) -> PolarisApiError:
         """Return the error: no error ends this wait."""

@@ -7,6 +7,7 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
+from airflow_provider_polaris.api.connection import is_id
 from airflow_provider_polaris.api.errors import PolarisError, error_to_dict
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.api.parsing import clip
@@ -57,6 +58,13 @@ def list_of_texts(value: Any) -> list[str]:
     """Read a list of texts."""
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
         raise WrongType("a list of texts")
+    return value
+
+
+def list_of_ids(value: Any) -> list[str]:
+    """Read a list of ids that Polaris can have given."""
+    if not isinstance(value, list) or not all(map(is_id, value)):
+        raise WrongType("a list of ids")
     return value
 
 
