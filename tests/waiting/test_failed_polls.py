@@ -321,7 +321,7 @@ def test_an_outage_of_45_minutes_is_tolerated_by_default(polaris, moved_clock, m
     outcome = run_task(lambda: PolarisJobSensor(task_id="gate", job_id=JOB_ID, deferrable=mode == "deferrable"))
     assert outcome.kind == "PolarisGateRefused"
     assert "row_too_large" in str(outcome.error)
-    assert moved_clock.time - (start + 60 + 45 * 60) <= 30, "the wait ends within one interval after the outage"
+    assert moved_clock.time - (start + 60 + 45 * 60) <= 60, "the wait ends within one interval after the outage"
 
 
 @pytest.mark.parametrize("mode", ["poke", "deferrable"])
