@@ -29,6 +29,7 @@ from airflow_provider_polaris._compat import BaseSensorOperator  # noqa: E402
 from airflow_provider_polaris.hooks.polaris import PolarisHook  # noqa: E402
 from airflow_provider_polaris.local import LocalPolaris  # noqa: E402
 from airflow_provider_polaris.local.engine import timestamps as local_clock  # noqa: E402
+from airflow_provider_polaris.polling import list_policy  # noqa: E402
 from airflow_provider_polaris.submission import job_search  # noqa: E402
 from airflow_provider_polaris.waiting import progress_report  # noqa: E402
 from tests.support import pool_threads  # noqa: E402
@@ -44,6 +45,12 @@ def pytest_collection_modifyitems(items):
 
 def pytest_sessionfinish():
     shutil.rmtree(AIRFLOW_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_was_logged_before():
+    """Let each test be as the first of a process."""
+    list_policy._WARNED.clear()
 
 
 @pytest.fixture(scope="session")

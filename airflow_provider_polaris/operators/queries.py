@@ -310,11 +310,13 @@ class PolarisQueryOperator(TemplateFile, LineageTask, MeteredTask, DeferringTask
         """Push the names of the columns, and return the rows."""
         from airflow_provider_polaris.waiting.query_wait import rows_for_xcom
 
+        polled = str(query_wait.log)
+        polls = f". {polled}" if polled else ""
         if not self.do_xcom_push:
-            self.log.info("Query %s has succeeded. %s", query_wait.query_id, query_wait.log)
+            self.log.info("Query %s has succeeded%s", query_wait.query_id, polls)
             return None
         context["ti"].xcom_push(key="columns", value=[column.name for column in result.columns])
-        self.log.info("Query %s returned %s rows. %s", query_wait.query_id, f"{len(result):,}", query_wait.log)
+        self.log.info("Query %s returned %s rows%s", query_wait.query_id, f"{len(result):,}", polls)
         return rows_for_xcom(result)
 
 

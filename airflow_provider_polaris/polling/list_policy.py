@@ -25,6 +25,9 @@ LIST_INTERVAL_SECONDS = 5.0
 #: How long the list is not read after it was useless, and how long its length counts.
 LIST_RETRY_SECONDS = 600.0
 
+#: The causes that this process has logged. A poll ends with its last wait, and the next poll meets the same causes.
+_WARNED: set[str] = set()
+
 
 class JobListPolicy:
     """The state of the list in one poll, and the decisions about the list."""
@@ -50,7 +53,6 @@ class JobListPolicy:
         #: Jobs that the last list did not show, and how many of them are active by their own responses.
         self._missing: set[str] = set()
         self._hidden = 0
-        self._warned: set[str] = set()
 
     def suits(self, waits: int, now: float) -> bool:
         """Whether the list works, and costs less than this many requests by id."""
@@ -170,8 +172,8 @@ class JobListPolicy:
 
     def _warn(self, waits: int, why: str) -> None:
         kind = why.partition(":")[0]
-        if kind not in self._warned:
-            self._warned.add(kind)
+        if kind not in _WARNED:
+            _WARNED.add(kind)
             log.warning(
                 "Polling %d Polaris jobs by id from now on, not by the list of jobs: %s. The list is tried again after "
                 "%.0f minutes",

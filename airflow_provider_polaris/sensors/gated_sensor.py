@@ -81,7 +81,7 @@ class GatedSensor(GatedTask, BaseSensorOperator):
         check_seconds(self, "poke_interval", "timeout")
 
     @property
-    def sees_whole_wait(self) -> bool:
+    def sees_whole_wait(self) -> bool:  # type: ignore[override]
         """Whether one process sees the whole wait. A rescheduled poke is only a part of it."""
         return self.deferrable or not self.reschedule
 

@@ -45,6 +45,8 @@ class PollLog:
         #: The periods in which every poll of this wait failed.
         self.outages = 0
         self._is_in_outage = False
+        #: Whether a trigger has polled before. If another triggerer took its wait over, only the last one has counted.
+        self._is_resumed = False
         #: Why the last poll failed; ``None`` if the last poll succeeded.
         self.trouble: str | None = None
         #: The last logged news of each subject, and when they were logged.
@@ -82,6 +84,7 @@ class PollLog:
 
     def add_polls_of(self, event: EndEvent) -> None:
         """Count the polls of a trigger, and continue from its last poll."""
+        self._is_resumed = True
         self.polls += event.polls
         self.failed_polls += event.failed_polls
         self.outages += event.outages
@@ -93,6 +96,9 @@ class PollLog:
         raise NotImplementedError
 
     def __str__(self) -> str:
+        """How often the wait has polled, as a sentence. Empty if that is not known for the whole wait."""
+        if self._is_resumed:
+            return ""
         polls = self.polls + self.failed_polls
         failed = f", {self.failed_polls:,} of them failed" if self.failed_polls else ""
         return f"Polled {polls:,} time{'s' if polls != 1 else ''}{failed}."

@@ -256,6 +256,8 @@ class GatedTask(WaitingTask):
     """
 
     counts_rows = True
+    #: Whether one process sees the whole wait.
+    sees_whole_wait: bool = True
 
     def __init__(
         self,
@@ -368,7 +370,8 @@ class GatedTask(WaitingTask):
             context["ti"].xcom_push(key="metrics", value=result["metrics"])
         if not outcome.passed:
             raise self.refusal(outcome, self.with_url(outcome.message("Refused: ")))
-        polls = f". {self._job_wait.progress}" if self._job_wait else ""
+        polled = str(self._job_wait.progress) if self._job_wait and self.sees_whole_wait else ""
+        polls = f". {polled}" if polled else ""
         if outcome.decision.warn:
             self.log.warning("%s%s", outcome.line("Gate opens with a warning: "), polls)
         else:

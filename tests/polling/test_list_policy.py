@@ -20,3 +20,15 @@ def test_pages_stay_small_for_ten_minutes_and_then_grow_step_by_step():
         at = later + growth * LIST_RETRY_SECONDS
         policy.record_page_limit(policy.page_limit(at), at)
     assert policy.page_limit(at) == 1000
+
+
+def test_a_process_logs_each_cause_once_whatever_the_number_of_polls(caplog):
+    """A poll ends with its last wait. The next one, an hour later, meets the same list."""
+    for _ in range(3):
+        JobListPolicy().give_up(50, 0.0, "it cannot be read: HTTP 403")
+        JobListPolicy().give_up(50, 0.0, "it cannot be read: HTTP 404")
+    JobListPolicy().give_up(50, 0.0, "it does not show jobs that are active")
+    assert [record.getMessage().partition(": ")[2][:20] for record in caplog.records] == [
+        "it cannot be read: H",
+        "it does not show job",
+    ]

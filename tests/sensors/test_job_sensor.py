@@ -490,6 +490,20 @@ def test_a_wait_logs_changes_and_a_summary(polaris, task_log):
     assert lines[-1].count("Polled 45 times.") == 1
 
 
+@pytest.mark.parametrize("options", [{"deferrable": True}, {"mode": "reschedule"}], ids=["deferred", "rescheduled"])
+def test_a_wait_of_several_processes_does_not_say_how_often_it_polled(polaris, airflow_db, task_log, options):
+    """A rescheduled poke, and a trigger that another triggerer has taken over, do not know the polls before."""
+    job_id = polaris.add_job(executionStatus="running")
+
+    def complete():
+        polaris.set_status(job_id, "completed")
+
+    while run_task(sensor_for(job_id, **options), between=complete).kind == "rescheduled":
+        complete()
+    (line,) = [line for line in task_log() if "Gate opens: table completed" in line]
+    assert "Polled" not in line
+
+
 @both_modes
 @pytest.mark.parametrize("part", ["metrics", "logs"])
 def test_a_refusal_does_not_wait_for_details_of_its_message(polaris, moved_clock, deferrable, part):
