@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris._compat import PokeReturnValue
-from airflow_provider_polaris.exceptions import PolarisGateRefused
 from airflow_provider_polaris.hooks.project_task import CONNECTION
 from airflow_provider_polaris.sensors.gated_sensor import GatedSensor
 from airflow_provider_polaris.waiting.deferral import called_by_airflow, deadline_of, no_retry_of_wrong_options
@@ -137,10 +136,6 @@ class PolarisTableSensor(GatedSensor):
             self._defer(wait, seen.deadline, context)
         raise self.timed_out(partial(self._timeout_message, wait), deferred=True)
 
-    def refusal(self, outcome: Outcome, message: str) -> PolarisGateRefused:
-        """Return the error for a refused load. The sensor itself waits for another load instead."""
-        raise NotImplementedError
-
     def _start(self, *, deferrable: bool) -> LoadWait:
         from airflow_provider_polaris.api.models import check_table_name
         from airflow_provider_polaris.gate.load_choice import LoadChoice, read_job_types, read_moment
@@ -174,7 +169,6 @@ class PolarisTableSensor(GatedSensor):
 
     def _defer(self, wait: LoadWait, deadline: float, context: Context) -> None:
         """Defer until the table has a load, or until the table of a good load is available."""
-        from airflow_provider_polaris.gate.load_choice import read_job_types
         from airflow_provider_polaris.waiting.crossing import LoadTriggerArgs
 
         if wait.candidate and wait.candidate.loaded:
@@ -182,7 +176,7 @@ class PolarisTableSensor(GatedSensor):
         args = LoadTriggerArgs(
             table=self.table,
             completed_after=wait.completed_after,
-            job_types=sorted(read_job_types(self.job_types)),
+            job_types=wait.job_types,
             read_from=None if wait.read_from is None else datetime.fromtimestamp(wait.read_from, timezone.utc),
             running=wait.running,
             loads=wait.loads,

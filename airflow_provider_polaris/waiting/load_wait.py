@@ -81,6 +81,11 @@ class LoadWait:
         return [*details, f"The last poll failed: {self.log.trouble}"] if self.log.trouble else details
 
     @property
+    def job_types(self) -> list[str]:
+        """The types of jobs that count as loads."""
+        return sorted(self._choice.job_types)
+
+    @property
     def poll_log(self) -> PollLog:
         """The log that has counted all polls so far."""
         return self.candidate.progress if self.candidate else self.log

@@ -406,7 +406,7 @@ class GatedTask(WaitingTask):
             self.log.warning("partition_key is ignored: events have partitions from Airflow 3.3 on")
 
     def refusal(self, outcome: Outcome, message: str) -> PolarisError:
-        """Return the error for a job that the gate refuses."""
+        """Return the error for a job that the gate refuses. A task that waits for the next job instead has none."""
         raise NotImplementedError
 
     def _check_plain_thresholds(self) -> None:
