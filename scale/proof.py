@@ -8,8 +8,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from airflow_provider_polaris.local import LocalPolaris
+from airflow_provider_polaris.polling.shared_client import LOOKUP_INTERVAL_SECONDS
 from scale.processes import SILENCE_SECONDS, STEP_SECONDS, TRIGGERERS, ScaleAirflow
-from scale.readings import PAGE, SHORTEST_PAUSE, LogLines, Memory, Traffic, fired, logged_statements, of_provider
+from scale.readings import (
+    PAGE,
+    SHORTEST_PAUSE,
+    LogLines,
+    Memory,
+    Statements,
+    Traffic,
+    fired,
+    logged_statements,
+    of_provider,
+)
 from scale.report import Report
 from scale.waits import CONN_ID, DAG_FILE, DAG_ID, Owners, Waits, states
 from tests.support.local_calls import connection_without_page
@@ -137,14 +148,19 @@ class Steps:
         self._report.add("waits", self._waits.count)
         self._report.add("waits that deferred for real", self._size.real)
         self._report.add("until these had deferred", time.monotonic() - began, unit="s")
-        self._waits.copy(self._airflow)
         self._progress(f"{len(self._waits.copied)} rows are copied")
-        self._wait_for_owners(both=True)
+        began = time.monotonic()
+        with logged_statements(self._airflow) as counted:
+            self._waits.copy(self._airflow)
+            self._wait_for_owners(both=True)
+            # The first poll after this time looks the connection up once more, for the waits that began last.
+            time.sleep(LOOKUP_INTERVAL_SECONDS + self._size.interval)
+            self._wait_for_quiet()
+        self._add_look_ups("start of the copies", counted, time.monotonic() - began)
 
     def _idle(self) -> None:
         """Measure while no job changes."""
         size = self._size
-        self._wait_for_quiet()
         self._progress(f"nothing changes for {size.idle_seconds:.0f} s")
         self._lines.new()
         memory = Memory()
@@ -180,11 +196,9 @@ class Steps:
         self._report.add("requests for lines with the progress", traffic.reports, limit=2 * reports)
         self._report.add("lines of the provider in the logs", len(lines), limit=reports)
         # Triggers that start one after another share a look-up. None starts here.
-        self._report.add("connection look-ups in the idle time", statements.connections, limit=len(TRIGGERERS))
+        self._report.add("connection look-ups in the idle time", statements.connections, limit=0)
         self._report.add("transactions per minute of the triggerers", statements.transactions / minutes)
-        self._report.add(
-            "transactions in the idle time that are the provider's", statements.of_triggers, limit=len(TRIGGERERS)
-        )
+        self._report.add("transactions in the idle time that are the provider's", statements.of_triggers, limit=0)
         self._report.add("memory of a triggerer", memory.most, unit="MB")
         self._report.add(
             f"growth of the memory in {minutes:.0f} min" if minutes >= 1 else "growth of the memory",
@@ -197,25 +211,37 @@ class Steps:
     def _kill(self, name: str) -> None:
         self._progress(f"kill -9 of {name}")
         self._polaris.requests.clear()
-        at, left = self._airflow.kill(name)
-        self._airflow.start_named(name)
-        self._continue("kill -9", at)
-        self._report.exactly("kill -9: children that did not end by themselves", left, 0)
+        with logged_statements(self._airflow) as counted:
+            at, took = self._airflow.kill(name)
+            self._airflow.start_named(name)
+            self._continue("kill -9", at)
+        self._add_look_ups("kill -9", counted, time.time() - at)
+        self._report.add("kill -9: until the process of its triggers ends, too", took, limit=10, unit="s", digits=1)
 
     def _terminate(self, name: str) -> None:
         self._progress(f"SIGTERM of {name}")
         self._polaris.requests.clear()
-        at, took = self._airflow.terminate(name)
-        self._report.add("SIGTERM: seconds until the triggerer has ended", took, limit=30, unit="s", digits=1)
-        self._airflow.start_named(name)
-        self._continue("SIGTERM", at)
+        with logged_statements(self._airflow) as counted:
+            at, took = self._airflow.terminate(name)
+            self._airflow.start_named(name)
+            self._continue("SIGTERM", at)
+        self._add_look_ups("SIGTERM", counted, time.time() - at)
+        self._report.add("SIGTERM: until the triggerer ends", took, limit=30, unit="s", digits=1)
 
     def _restart_database(self) -> None:
         self._progress("restart of PostgreSQL")
         self._polaris.requests.clear()
         at = time.time()
-        self._airflow.database.restart(DOWN_SECONDS)
-        self._continue("PostgreSQL restarted", at)
+        with logged_statements(self._airflow) as counted:
+            self._airflow.database.restart(DOWN_SECONDS)
+            self._continue("PostgreSQL restarted", at)
+        self._add_look_ups("PostgreSQL restarted", counted, time.time() - at)
+
+    def _add_look_ups(self, step: str, counted: list[Statements], seconds: float, *, least: int = 0) -> None:
+        """Add the look-ups of a step. New triggers of a process look a connection up once in ten seconds."""
+        (statements,) = counted
+        limit = len(TRIGGERERS) * (1 + seconds / LOOKUP_INTERVAL_SECONDS)
+        self._report.add(f"{step}: connection look-ups", statements.connections, limit=limit, least=least)
 
     def _continue(self, fault: str, at: float) -> None:
         """Wait until each wait has an owner again, and both triggerers are back. Compare what they did with limits."""
@@ -223,6 +249,7 @@ class Steps:
         ended = self._wait_for_owners(since=at)
         took = time.time() - at
         ended += self._wait_for_triggerers()
+        time.sleep(size.interval)  # each wait that has a new owner is polled in that time
         self._wait_for_quiet()
         seen = Traffic(list(self._polaris.requests))
         found = states(self._airflow)
@@ -236,6 +263,7 @@ class Steps:
             limit=2 * size.requests_per_interval + STORM_RATIO * size.waits,
         )
         if fault.startswith("PostgreSQL"):
+            self._progress(f"{', '.join(ended) or 'no process'} ended, and started again")
             self._report.add(f"{fault}: processes that ended, and were started again", len(ended))
 
     def _end(self) -> None:

@@ -53,13 +53,16 @@ from airflow.models.trigger import Trigger
 from airflow.utils.session import create_session
 
 RUN, TASK = DagRun.__table__, TaskInstance.__table__
-real_run, copied_run, *job_ids = sys.argv[1:]
+real_run, copied_run, owners, *job_ids = sys.argv[1:]
+owners = [int(owner) for owner in owners.split(",")]
 with create_session() as session:
     run = dict(session.execute(select(RUN).where(RUN.c.run_id == real_run)).mappings().one())
     one = select(TASK).where(TASK.c.run_id == real_run, TASK.c.state == "deferred", TASK.c.trigger_id.is_not(None))
     task = session.execute(one.limit(1)).mappings().one()
     real = session.get(Trigger, task["trigger_id"])
     copies = [Trigger(real.classpath, real.kwargs | {"job_id": job_id}, real.created_date) for job_id in job_ids]
+    for number, copy in enumerate(copies):
+        copy.triggerer_id = owners[number % len(owners)]
     session.add_all(copies)
     session.flush()
     del run["id"]
@@ -132,8 +135,10 @@ class Waits:
         airflow.execute("update dag set is_paused = true where dag_id = %s", DAG_ID)
 
     def copy(self, airflow: ScaleAirflow) -> None:
-        """Copy a real wait for each further job."""
-        airflow.run_python(COPY_WAITS, REAL_RUN, COPIED_RUN, *self.copied)
+        """Copy a real wait for each further job. Each triggerer gets the same number of copies."""
+        # Otherwise a quick triggerer takes most of them, and the other has too few for the list.
+        owners = ",".join(map(str, airflow.live_triggerers()))
+        airflow.run_python(COPY_WAITS, REAL_RUN, COPIED_RUN, owners, *self.copied)
 
     def owners(self, airflow: ScaleAirflow, since: float = 0.0) -> Owners:
         """Return who owns the waits.
