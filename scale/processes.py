@@ -14,9 +14,6 @@ import psutil
 from tests.support.real_airflow import RealAirflow, free_port, wait_for
 
 TRIGGERERS = ("triggerer-1", "triggerer-2")
-#: How long a triggerer may be silent before its waits move to the other, in seconds. Airflow's default is 30.
-#: A busy machine delays a heartbeat by seconds.
-SILENCE_SECONDS = 12
 #: The longest time for a step of the whole Airflow, in seconds: two busy cores start six processes in a minute.
 STEP_SECONDS = 240.0
 #: Airflow's name for the process that serves logs.
@@ -26,10 +23,15 @@ PARALLEL_TASKS = 4
 
 
 class ScaleAirflow(RealAirflow):
-    """An Airflow of an API server, a DAG processor, a scheduler with LocalExecutor, and two triggerers."""
+    """An Airflow of an API server, a DAG processor, a scheduler with LocalExecutor, and two triggerers.
 
-    def __init__(self, home: Path, dags: Path) -> None:
+    :param silence: how long a triggerer may be silent before its waits move to the other, in seconds. Airflow's default
+        is 30. On a busy machine, the first look-up of a connection delays a triggerer's heartbeat by ten seconds.
+    """
+
+    def __init__(self, home: Path, dags: Path, *, silence: int) -> None:
         super().__init__(home, dags)
+        self.silence = silence
         self._commands = {
             "api-server": ("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1"),
             "dag-processor": ("dag-processor",),
@@ -40,8 +42,8 @@ class ScaleAirflow(RealAirflow):
             "AIRFLOW__CORE__PARALLELISM": str(PARALLEL_TASKS),
             "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "1000",
             "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
-            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(SILENCE_SECONDS),
-            "AIRFLOW__SCHEDULER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(SILENCE_SECONDS),
+            "AIRFLOW__TRIGGERER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(silence),
+            "AIRFLOW__SCHEDULER__TRIGGERER_HEALTH_CHECK_THRESHOLD": str(silence),
             # One core runs all tasks at once: their heartbeats are late.
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "120",
         }
@@ -89,7 +91,7 @@ class ScaleAirflow(RealAirflow):
         rows = self.query(
             "select id from job where job_type = 'TriggererJob' and end_date is null "
             "and latest_heartbeat > now() - make_interval(secs => %s) and latest_heartbeat > to_timestamp(%s)",
-            SILENCE_SECONDS,
+            self.silence,
             since,
         )
         return [row[0] for row in rows]

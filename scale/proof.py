@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.polling.shared_client import LOOKUP_INTERVAL_SECONDS
-from scale.processes import SILENCE_SECONDS, STEP_SECONDS, TRIGGERERS, ScaleAirflow
+from scale.processes import STEP_SECONDS, TRIGGERERS, ScaleAirflow
 from scale.readings import (
     PAGE,
     SHORTEST_PAUSE,
@@ -29,6 +30,8 @@ from tests.support.real_airflow import wait_for
 #: How long PostgreSQL is down.
 DOWN_SECONDS = 5.0
 MEMORY_SAMPLE_SECONDS = 5.0
+#: How long a second event of a trigger may be late in the logs.
+LATE_SECONDS = 3.0
 #: The most growth of a triggerer's memory in the idle time, in MB. Python's allocator moves by less.
 FLAT_MB = 5.0
 #: After a fault, at most this fraction of the waits is requested in one interval, beside the lists.
@@ -46,8 +49,8 @@ class Size:
     :param waits: how many tasks wait, with the copies.
     :param interval: their ``poke_interval``, in seconds.
     :param idle_seconds: how long nothing changes while requests and memory are measured.
+    :param silence: how long a triggerer may be silent before its waits move to the other, in seconds.
     :param has_all_faults: whether a SIGTERM and a restart of the database follow the kill.
-    :param most_seconds: the limit of the whole run.
     """
 
     active: int
@@ -55,8 +58,8 @@ class Size:
     waits: int
     interval: float
     idle_seconds: float
+    silence: int
     has_all_faults: bool
-    most_seconds: float
 
     @property
     def pages(self) -> int:
@@ -68,13 +71,9 @@ class Size:
         """The most requests that two triggerers send in an interval: each all pages, and one job by id."""
         return len(TRIGGERERS) * (self.pages + 1)
 
-    def with_idle_seconds(self, seconds: float) -> Size:
-        """Return this size with another idle time. The limit of the run moves with it."""
-        return replace(self, idle_seconds=seconds, most_seconds=self.most_seconds - self.idle_seconds + seconds)
 
-
-FULL = Size(active=1200, real=60, waits=300, interval=10.0, idle_seconds=120.0, has_all_faults=True, most_seconds=600.0)
-QUICK = Size(active=200, real=4, waits=80, interval=5.0, idle_seconds=20.0, has_all_faults=False, most_seconds=120.0)
+FULL = Size(active=1200, real=60, waits=300, interval=10.0, idle_seconds=120.0, silence=20, has_all_faults=True)
+QUICK = Size(active=200, real=4, waits=80, interval=5.0, idle_seconds=15.0, silence=20, has_all_faults=False)
 
 
 class Proof:
@@ -107,7 +106,7 @@ def run(proof: Proof, home: Path) -> None:
             interval=size.interval,
         )
         (dags / "plan.json").write_text(waits.plan())
-        airflow = ScaleAirflow(home, dags)
+        airflow = ScaleAirflow(home, dags, silence=size.silence)
         try:
             proof.progress("starting PostgreSQL, API server, DAG processor, scheduler and two triggerers")
             airflow.start_all(**{CONN_ID: connection_without_page(polaris)})
@@ -152,16 +151,18 @@ class Steps:
         began = time.monotonic()
         with logged_statements(self._airflow) as counted:
             self._waits.copy(self._airflow)
-            self._wait_for_owners(both=True)
+            self._wait_for_owners()
             # The first poll after this time looks the connection up once more, for the waits that began last.
             time.sleep(LOOKUP_INTERVAL_SECONDS + self._size.interval)
             self._wait_for_quiet()
-        self._add_look_ups("start of the copies", counted, time.monotonic() - began)
+        self._add_look_ups("start of the copies", counted, time.monotonic() - began, least=1)
 
     def _idle(self) -> None:
         """Measure while no job changes."""
         size = self._size
         self._progress(f"nothing changes for {size.idle_seconds:.0f} s")
+        fewest = min([*self._waits.owners(self._airflow).by_triggerer.values(), size.waits])
+        self._report.add("waits of the triggerer with fewer waits", fewest % size.waits, least=1)
         self._lines.new()
         memory = Memory()
         with logged_statements(self._airflow) as counted:
@@ -237,7 +238,7 @@ class Steps:
             self._continue("PostgreSQL restarted", at)
         self._add_look_ups("PostgreSQL restarted", counted, time.time() - at)
 
-    def _add_look_ups(self, step: str, counted: list[Statements], seconds: float, *, least: int = 0) -> None:
+    def _add_look_ups(self, step: str, counted: list[Statements], seconds: float, *, least: int | None = None) -> None:
         """Add the look-ups of a step. New triggers of a process look a connection up once in ten seconds."""
         (statements,) = counted
         limit = len(TRIGGERERS) * (1 + seconds / LOOKUP_INTERVAL_SECONDS)
@@ -287,7 +288,7 @@ class Steps:
         events = self._waits.events(self._airflow)
         jobs = self._waits.jobs
         right = [key for key, event in events.items() if (event["outcome"], event["job"]["id"]) == ("job", jobs[key])]
-        logged = fired(lines.new(), DAG_ID)
+        logged = self._fired(lines)
         self._report.exactly("end of all: tasks with the event of their job", len(right), size.waits)
         self._report.exactly("end of all: most events of one trigger", max(logged.values(), default=0), 1)
         self._report.exactly("end of all: triggers that fired", len(logged), size.waits)
@@ -302,12 +303,25 @@ class Steps:
         )
         self._report.exactly("end of all: requests that change a job", len(seen.changing), 0)
 
+    def _fired(self, lines: LogLines) -> Counter[tuple[str, int]]:
+        """Count the events in the logs, which Airflow writes late."""
+        logged: Counter[tuple[str, int]] = Counter()
+
+        def are_written() -> bool:
+            logged.update(fired(lines.new(), DAG_ID))
+            return len(logged) >= self._size.waits
+
+        wait_for(are_written, "the lines about all events", lambda: f"there are {len(logged)}", seconds=STEP_SECONDS)
+        time.sleep(LATE_SECONDS)
+        logged.update(fired(lines.new(), DAG_ID))
+        return logged
+
     def _resume(self) -> None:
         self._progress(f"{self._size.real} real tasks resume")
         ended = self._waits.resume(self._airflow)
         self._report.exactly("real tasks that succeeded", ended.get("success", 0), self._size.real)
 
-    def _wait_for_owners(self, *, since: float = 0.0, both: bool = False) -> list[str]:
+    def _wait_for_owners(self, *, since: float = 0.0) -> list[str]:
         """Wait until each wait has a live owner. Return the processes that had ended, and were started again."""
         ended: list[str] = []
 
@@ -316,8 +330,7 @@ class Steps:
 
         def all_owned() -> bool:
             ended.extend(self._airflow.start_ended())
-            now = owners()
-            return not now.without and (not both or len(now.by_triggerer) == len(TRIGGERERS))
+            return not owners().without
 
         wait_for(all_owned, "a triggerer to own each wait", lambda: f"now {owners()}", seconds=STEP_SECONDS)
         return ended
@@ -328,7 +341,7 @@ class Steps:
 
         def are_back() -> bool:
             ended.extend(self._airflow.start_ended())
-            return len(self._airflow.live_triggerers(time.time() - SILENCE_SECONDS / 2)) == len(TRIGGERERS)
+            return len(self._airflow.live_triggerers(time.time() - self._airflow.silence / 2)) == len(TRIGGERERS)
 
         wait_for(are_back, "both triggerers to be back", seconds=STEP_SECONDS)
         return ended

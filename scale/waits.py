@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_polaris.local import LocalPolaris
-from scale.processes import PARALLEL_TASKS, STEP_SECONDS, ScaleAirflow
+from scale.processes import PARALLEL_TASKS, STEP_SECONDS, TRIGGERERS, ScaleAirflow
 from tests.support.real_airflow import wait_for
 
 DAG_ID = "many_waits"
@@ -137,6 +137,7 @@ class Waits:
     def copy(self, airflow: ScaleAirflow) -> None:
         """Copy a real wait for each further job. Each triggerer gets the same number of copies."""
         # Otherwise a quick triggerer takes most of them, and the other has too few for the list.
+        wait_for(lambda: len(airflow.live_triggerers()) == len(TRIGGERERS), "both triggerers", seconds=STEP_SECONDS)
         owners = ",".join(map(str, airflow.live_triggerers()))
         airflow.run_python(COPY_WAITS, REAL_RUN, COPIED_RUN, owners, *self.copied)
 
