@@ -250,7 +250,7 @@ class Steps:
         ended = self._wait_for_owners(since=at)
         took = time.time() - at
         ended += self._wait_for_triggerers()
-        time.sleep(size.interval)  # each wait that has a new owner is polled in that time
+        time.sleep(2 * size.interval)  # each wait that has a new owner is polled in that time
         self._wait_for_quiet()
         seen = Traffic(list(self._polaris.requests))
         found = states(self._airflow)
