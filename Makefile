@@ -26,7 +26,7 @@ export UV_COMPILE_BYTECODE := 1
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke bench live mutants conformance browser screenshots lint format constraints docs docs-serve docs-diagram \
+.PHONY: help demo test smoke bench scale live mutants conformance browser screenshots lint format constraints docs docs-serve docs-diagram \
 	build release-check clean
 
 help:  ## List the commands
@@ -51,6 +51,9 @@ bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.waits
 	@$(NEWBIN)/python -m benchmarks.local_polaris
 	@$(NEWBIN)/python -m benchmarks.files_and_queries
+
+scale: .venv/$(NEWEST)/.installed  ## Kill triggerers of a real Airflow while many tasks wait; ARGS=--quick: in two minutes
+	@$(NEWBIN)/python -m scale $(ARGS)
 
 live: .venv/$(NEWEST)/.installed  ## Check a real project; reads only; needs POLARIS_URL, …_PROJECT_ID and …_API_KEY
 	@$(NEWBIN)/python -m scripts.live

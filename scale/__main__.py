@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from scale.proof import FULL, QUICK, Proof, Size, run
+from tests.support.airflow_versions import AIRFLOW_3
 
 
 def main() -> int:
@@ -25,6 +26,8 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--keep", action="store_true", help="keep the folder with all logs")
     options = parser.parse_args()
+    if not AIRFLOW_3:
+        parser.error("Airflow 3 is needed")
     size = QUICK if options.quick else FULL
     if options.idle_minutes is not None:
         size = replace(size, idle_seconds=60 * options.idle_minutes)
@@ -35,6 +38,8 @@ def main() -> int:
     is_done = False
     try:
         is_done = _run(size, home, as_json=options.json)
+    except KeyboardInterrupt:
+        return 130
     finally:
         if is_done and not options.keep:
             shutil.rmtree(home, ignore_errors=True)

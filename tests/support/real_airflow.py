@@ -159,9 +159,7 @@ class RealAirflow:
         """Start a script that uses Airflow's own models. Its output goes to a file."""
         return self._start("script", "-c", script, *arguments)
 
-    def _start(
-        self, name: str, *arguments: str, env: Mapping[str, str] | None = None
-    ) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("ab") as log:
             process = self.processes[name] = subprocess.Popen(
                 [sys.executable, *arguments],
