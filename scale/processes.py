@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,15 @@ LOG_SERVER = "serve-logs"
 PARALLEL_TASKS = 4
 
 
+def require(condition: object, otherwise: str) -> None:
+    """Check what a step needs.
+
+    :raises AssertionError: with the text, if the condition does not hold.
+    """
+    if not condition:
+        raise AssertionError(otherwise)
+
+
 class ScaleAirflow(RealAirflow):
     """An Airflow of an API server, a DAG processor, a scheduler with LocalExecutor, and two triggerers.
 
@@ -32,6 +42,8 @@ class ScaleAirflow(RealAirflow):
     def __init__(self, home: Path, dags: Path, *, silence: int) -> None:
         super().__init__(home, dags)
         self.silence = silence
+        #: How often each process was started.
+        self.starts: Counter[str] = Counter()
         self._commands = {
             "api-server": ("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1"),
             "dag-processor": ("dag-processor",),
@@ -68,7 +80,9 @@ class ScaleAirflow(RealAirflow):
     def start_named(self, name: str) -> None:
         """Start one of the processes, with free ports for its log servers."""
         command, *arguments = self._commands[name]
+        self.starts[name] += 1
         env = {
+            # The statements in the log of PostgreSQL have this name.
             "PGAPPNAME": name,
             "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),

@@ -251,7 +251,7 @@ class RealAirflow:
             timeout=STEP_TIMEOUT_SECONDS,
         )
         assert response.ok, response.text
-        return response.json()
+        return response.json() if response.content else None
 
     def query(self, sql: str, *values: Any) -> list[Any]:
         """Return the rows of a query on Airflow's database. ``%s`` is the placeholder of a value."""
