@@ -243,7 +243,7 @@ class Kills:
         expected = (tuple(jobs), state)
 
         def found() -> tuple[tuple[str, ...], str]:
-            return tuple(job["executionStatus"] for job in self._jobs(run_id)), self._state(run_id)
+            return tuple(map(_status, self._jobs(run_id))), self._state(run_id)
 
         try:
             wait_for(lambda: found() == expected, run_id, seconds=STEP_SECONDS)
@@ -272,6 +272,12 @@ class Kills:
 
     def _posts(self) -> int:
         return sum(seen.method == "POST" and seen.path.endswith("/jobs") for seen in list(self._polaris.requests))
+
+
+def _status(job: dict[str, Any]) -> str:
+    """Return the status of a job, or ``canceled`` if Polaris has accepted its cancellation."""
+    wanted = job["desiredExecutionStatus"]
+    return str("canceled" if wanted == "canceled" else job["executionStatus"])
 
 
 def _dag(mode: str) -> str:
