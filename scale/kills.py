@@ -20,8 +20,8 @@ from tests.support.real_airflow import wait_for
 
 CONN_ID = "polaris_stored"
 MODES = ("worker", "deferred")
-#: How long Polaris takes for a spec while the process that sent the spec is killed.
-SENDING_SECONDS = 4.0
+#: The timeout of a request. A retry waits for it: a request may still be on its way.
+REQUEST_SECONDS = 5
 #: How long a task must keep running after a warm shutdown has begun.
 WARM_SECONDS = 5.0
 
@@ -97,9 +97,8 @@ def run(home: Path, progress: Callable[[str], None]) -> list[Row]:
     dags.mkdir()
     (dags / "loads.py").write_text(DAG_FILE)
     with LocalPolaris() as polaris:
-        # A retry waits for the timeout of a request that may still be on its way.
         connection = json.loads(polaris.connection_json)
-        connection["extra"]["timeout"] = SENDING_SECONDS + 2
+        connection["extra"]["timeout"] = REQUEST_SECONDS
         airflow = CeleryAirflow(home, dags, silence=20)
         try:
             progress("starting PostgreSQL, Redis, API server, DAG processor, scheduler, triggerers and two workers")
@@ -163,22 +162,33 @@ class Kills:
         self._row("run marked failed, and deleted at once", "delete", mode, ["canceled"], "")
 
     def _task_process(self) -> None:
-        """Kill the process of a task while its spec is on the way, and while the task waits: one job, and a retry."""
+        """Kill the process of a task as soon as its spec has arrived, and while the task waits: one job, and a retry."""
         self._progress("kill -9 of task processes")
         for mode in MODES:
-            run_id = _run("kill_sending", mode)
-            self._polaris.delay_next(1, seconds=SENDING_SECONDS, match="^POST /v1/projects/[^/]+/jobs$")
-            before = self._posts()
             self._start("kill_sending", mode)
-            wait_for(lambda: self._posts() > before, "the spec", seconds=STEP_SECONDS)  # noqa: B023
-            os.kill(self._airflow.pid_of(run_id, "load"), signal.SIGKILL)
-            wait_for(lambda: self._tries(run_id) > 1, "a second try", seconds=STEP_SECONDS)  # noqa: B023
-            self._complete("kill -9 of the task's process while it sends the spec", "kill_sending", mode)
+            self._kill_when_the_spec_arrives(_run("kill_sending", mode))
+            self._complete("kill -9 of the task's process when its spec has arrived", "kill_sending", mode)
         self._start("kill_waiting", "worker")
         self._wait_for_wait("kill_waiting", "worker")
-        os.kill(self._airflow.pid_of(_run("kill_waiting", "worker"), "load"), signal.SIGKILL)
-        wait_for(lambda: self._tries(_run("kill_waiting", "worker")) > 1, "a second try", seconds=STEP_SECONDS)
-        self._complete("kill -9 of the task's process", "kill_waiting", "worker")
+        run_id = _run("kill_waiting", "worker")
+        os.kill(self._airflow.pid_of(run_id, "load"), signal.SIGKILL)
+        self._wait_for_second_try(run_id)
+        self._complete("kill -9 of the task's process while it waits", "kill_waiting", "worker")
+
+    def _kill_when_the_spec_arrives(self, run_id: str) -> None:
+        """Kill the process of a task right after Polaris has created its job."""
+        has_pid = "select 1 from task_instance where run_id = %s and pid is not null"
+        wait_for(lambda: self._airflow.query(has_pid, run_id), f"{run_id} to start", seconds=STEP_SECONDS)
+        pid = self._airflow.pid_of(run_id, "load")
+        deadline = time.monotonic() + STEP_SECONDS
+        while not self._jobs(run_id):
+            require(time.monotonic() < deadline, f"{run_id} has sent no spec")
+            time.sleep(0.001)
+        os.kill(pid, signal.SIGKILL)
+        self._wait_for_second_try(run_id)
+
+    def _wait_for_second_try(self, run_id: str) -> None:
+        wait_for(lambda: self._tries(run_id) > 1, f"a second try of {run_id}", seconds=STEP_SECONDS)
 
     def _worker_tree(self) -> None:
         """Kill a worker with all its tasks: the job and a deferred wait continue."""
@@ -190,7 +200,7 @@ class Kills:
         name = self._airflow.worker_of(self._airflow.pid_of(run_id, "load"))
         self._progress(f"kill -9 of {name} and its children")
         self._airflow.kill_tree(name)
-        wait_for(lambda: self._tries(run_id) > 1, "a second try", seconds=STEP_SECONDS)
+        self._wait_for_second_try(run_id)
         for mode in MODES:
             self._complete("kill -9 of the worker and its tasks", "kill_tree", mode)
         self._airflow.start_named(name)
@@ -269,9 +279,6 @@ class Kills:
     def _polls(self, run_id: str) -> int:
         ids = {job["id"] for job in self._jobs(run_id)}
         return sum(seen.path.rpartition("/")[2] in ids for seen in list(self._polaris.requests))
-
-    def _posts(self) -> int:
-        return sum(seen.method == "POST" and seen.path.endswith("/jobs") for seen in list(self._polaris.requests))
 
 
 def _status(job: dict[str, Any]) -> str:
