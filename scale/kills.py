@@ -162,7 +162,7 @@ class Kills:
         self._row("run marked failed, and deleted at once", "delete", mode, ["canceled"], "")
 
     def _task_process(self) -> None:
-        """Kill the process of a task as soon as its spec has arrived, and while the task waits: one job, and a retry."""
+        """Kill the process of a task when its spec has arrived, and while the task waits: one job, and a retry."""
         self._progress("kill -9 of task processes")
         for mode in MODES:
             self._start("kill_sending", mode)
