@@ -76,16 +76,27 @@ class Traffic:
         return most
 
 
-def memory_of(airflow: ScaleAirflow, name: str) -> float:
-    """Return the memory of a process and its children, in MB. Memory that they share counts once on Linux."""
-    total = 0
+def memory_of(airflow: ScaleAirflow, name: str) -> dict[str, float]:
+    """Return the memory of a process and its children, in MB, by the names of the processes.
+
+    Memory that they share counts once on Linux. Programs and libraries do not count there: other processes share them.
+    """
+    taken: dict[str, float] = {}
     for process in airflow.tree(name):
         try:
-            info = process.memory_full_info()
-        except psutil.NoSuchProcess:
+            taken[f"{process.name()} {process.pid}"] = _anonymous(process) / 1e6
+        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             continue
-        total += getattr(info, "pss", info.uss)
-    return total / 1e6
+    return taken
+
+
+def _anonymous(process: psutil.Process) -> float:
+    """Return the memory of a process that no file backs, in bytes, and its share of what its parent has left to it."""
+    rollup = Path("/proc", str(process.pid), "smaps_rollup")
+    if not rollup.exists():
+        return float(process.memory_full_info().uss)
+    (kilobytes,) = re.findall(r"^Pss_Anon:\s+(\d+) kB$", rollup.read_text(), re.MULTILINE)
+    return 1024 * float(kilobytes)
 
 
 @dataclass
@@ -95,9 +106,12 @@ class Memory:
     samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in TRIGGERERS})
 
     def sample(self, airflow: ScaleAirflow) -> None:
-        """Read the memory of each triggerer."""
+        """Read the memory of each triggerer. The file ``memory.json`` has a line for each reading."""
         for name, samples in self.samples.items():
-            samples.append(memory_of(airflow, name))
+            taken = memory_of(airflow, name)
+            samples.append(sum(taken.values()))
+            with (airflow.home / "memory.json").open("a") as readings:
+                readings.write(json.dumps({"triggerer": name, **taken}) + "\n")
 
     @property
     def most(self) -> float:
