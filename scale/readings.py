@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,10 +83,9 @@ def memory_of(airflow: ScaleAirflow, name: str) -> dict[str, float]:
     """
     taken: dict[str, float] = {}
     for process in airflow.tree(name):
-        try:
+        # A process may end at any time.
+        with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
             taken[f"{process.name()} {process.pid}"] = _anonymous(process) / 1e6
-        except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            continue
     return taken
 
 
