@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from airflow_provider_polaris.local import LocalPolaris
-from airflow_provider_polaris.polling.shared_client import LOOKUP_INTERVAL_SECONDS
+from airflow_provider_polaris.polling.shared_client import (
+    LOOKUP_INTERVAL_SECONDS,
+    SPARE_CALL_SECONDS,
+    SPARE_CALLS_AT_ONCE,
+)
 from scale.processes import STEP_SECONDS, TRIGGERERS, ScaleAirflow
 from scale.readings import (
     PAGE,
@@ -39,8 +43,6 @@ LATE_SECONDS = 3.0
 FLAT_MB = 5.0
 #: After a fault, at most this fraction of the waits is requested in one interval, beside the lists.
 STORM_RATIO = 0.2
-#: A triggerer logs the progress of at most so many jobs at once, and of one more in each further five seconds.
-REPORTS_AT_ONCE, REPORT_SECONDS = 20, 5.0
 
 
 @dataclass(frozen=True)
@@ -164,8 +166,9 @@ class Steps:
         """Measure while no job changes."""
         size = self._size
         self._progress(f"nothing changes for {size.idle_seconds:.0f} s")
-        fewest = min([*self._waits.owners(self._airflow).by_triggerer.values(), size.waits])
-        self._report.add("waits of the triggerer with fewer waits", fewest % size.waits, least=1)
+        owned = self._waits.owners(self._airflow).by_triggerer
+        fewest = min(owned.values()) if len(owned) == len(TRIGGERERS) else 0
+        self._report.add("waits of the triggerer with fewer waits", fewest, least=1)
         self._lines.new()
         memory = Memory()
         with logged_statements(self._airflow) as counted:
@@ -180,7 +183,8 @@ class Steps:
         seconds = time.monotonic() - began
         (statements,) = counted
         lines = of_provider(self._lines.new())
-        reports = len(TRIGGERERS) * (REPORTS_AT_ONCE + seconds / REPORT_SECONDS + 1)
+        # The lines with the progress of all waits share the spare calls of a triggerer.
+        reports = len(TRIGGERERS) * (SPARE_CALLS_AT_ONCE + seconds / SPARE_CALL_SECONDS + 1)
         # Each triggerer polls once per interval.
         intervals = len(traffic.polls) / len(TRIGGERERS)
         minutes = seconds / 60
