@@ -115,6 +115,11 @@ class ScaleAirflow(RealAirflow):
         process = psutil.Process(self.processes[name].pid)
         return [process, *process.children(recursive=True)]
 
+    def runner(self, name: str) -> psutil.Process:
+        """Return the process of a triggerer in which the triggers run."""
+        _, *children = self.tree(name)
+        return next(child for child in children if LOG_SERVER not in child.name())
+
     def kill(self, name: str) -> tuple[float, float]:
         """Kill only the main process with SIGKILL.
 

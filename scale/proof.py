@@ -23,6 +23,7 @@ from scale.readings import (
     Statements,
     Traffic,
     fired,
+    growth,
     logged_statements,
     of_provider,
 )
@@ -39,7 +40,7 @@ POLL_SECONDS = 1.0
 STRAY_RATIO = 1.05
 #: How long a second event of a trigger may be late in the logs.
 LATE_SECONDS = 3.0
-#: The most growth of a triggerer's memory in the idle time, in MB. Python's allocator moves by less.
+#: The most growth of the process of the triggers in the idle time, in MB. Python's allocator moves by less.
 FLAT_MB = 5.0
 #: After a fault, at most this fraction of the waits is requested in one interval, beside the lists.
 STORM_RATIO = 0.2
@@ -208,14 +209,18 @@ class Steps:
         self._report.add("connection look-ups in the idle time", statements.connections, limit=0)
         self._report.add("transactions per minute of the triggerers", statements.transactions / minutes)
         self._report.add("transactions in the idle time that are the provider's", statements.of_triggers, limit=0)
-        self._report.add("memory of a triggerer", memory.most, unit="MB")
+        largest = max(max(samples) for samples in memory.whole.values())
+        self._report.add("memory of a triggerer with all its processes", largest, unit="MB")
+        # Airflow's own processes share memory with each other, until one of them changes it.
+        self._report.add("growth of the memory of a triggerer", growth(memory.whole), unit="MB", digits=1)
         self._report.add(
-            f"growth of the memory in {minutes:.0f} min" if minutes >= 1 else "growth of the memory",
-            memory.growth,
+            "growth of the memory of the process of its triggers",
+            growth(memory.triggers),
             limit=FLAT_MB,
             unit="MB",
             digits=1,
         )
+        self._report.add("idle time", minutes, unit="min", digits=1)
 
     def _kill(self, name: str) -> None:
         self._progress(f"kill -9 of {name}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
@@ -76,59 +77,59 @@ class Traffic:
         return most
 
 
-def memory_of(airflow: ScaleAirflow, name: str) -> dict[str, float]:
-    """Return the memory of a process and its children, in MB, by the names of the processes.
+@dataclass(frozen=True)
+class ProcessMemory:
+    """The memory of a process, in MB. Programs and libraries do not count on Linux: other processes share them.
 
-    Memory that they share counts once on Linux. Programs and libraries do not count there: other processes share them.
+    :param own: what the process uses.
+    :param share: the same, but memory that the process shares with its parent counts in parts.
     """
-    taken: dict[str, float] = {}
-    for process in airflow.tree(name):
-        # A process may end at any time.
-        with suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-            taken[f"{process.name()} {process.pid}"] = _anonymous(process) / 1e6
-    return taken
 
+    own: float
+    share: float
 
-def _anonymous(process: psutil.Process) -> float:
-    """Return the memory of a process that no file backs, in bytes, and its share of what its parent has left to it."""
-    rollup = Path("/proc", str(process.pid), "smaps_rollup")
-    if not rollup.exists():
-        return float(process.memory_full_info().uss)
-    (kilobytes,) = re.findall(r"^Pss_Anon:\s+(\d+) kB$", rollup.read_text(), re.MULTILINE)
-    return 1024 * float(kilobytes)
+    @classmethod
+    def of(cls, process: psutil.Process) -> ProcessMemory:
+        """Read the memory of a process."""
+        rollup = Path("/proc", str(process.pid), "smaps_rollup")
+        if not rollup.exists():
+            unique = process.memory_full_info().uss / 1e6
+            return cls(unique, unique)
+        kilobytes = dict(re.findall(r"^(\w+):\s+(\d+) kB$", rollup.read_text(), re.MULTILINE))
+        return cls(1024 * int(kilobytes["Anonymous"]) / 1e6, 1024 * int(kilobytes["Pss_Anon"]) / 1e6)
 
 
 @dataclass
 class Memory:
-    """The memory of the triggerers over time, in MB."""
+    """The memory of the triggerers over time, in MB.
 
-    samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in TRIGGERERS})
+    :param whole: the samples of each triggerer with all its processes.
+    :param triggers: the samples of the process in which the triggers run.
+    """
+
+    whole: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in TRIGGERERS})
+    triggers: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in TRIGGERERS})
 
     def sample(self, airflow: ScaleAirflow) -> None:
         """Read the memory of each triggerer. The file ``memory.json`` has a line for each reading."""
-        for name, samples in self.samples.items():
-            taken = memory_of(airflow, name)
-            samples.append(sum(taken.values()))
+        for name in TRIGGERERS:
+            taken = {f"{one.name()} {one.pid}": ProcessMemory.of(one) for one in airflow.tree(name)}
+            self.whole[name].append(sum(one.share for one in taken.values()))
+            self.triggers[name].append(ProcessMemory.of(airflow.runner(name)).own)
             with (airflow.home / "memory.json").open("a") as readings:
-                readings.write(json.dumps({"triggerer": name, **taken}) + "\n")
+                readings.write(
+                    json.dumps({"triggerer": name, **{key: asdict(one) for key, one in taken.items()}}) + "\n"
+                )
 
-    @property
-    def most(self) -> float:
-        """The most memory of a triggerer."""
-        return max(max(samples) for samples in self.samples.values())
 
-    @property
-    def growth(self) -> float:
-        """How much the memory of a triggerer grew: the median of the last third less that of the first third."""
+def growth(samples: Mapping[str, list[float]]) -> float:
+    """Return the most that a process grew: the median of the last third of its samples less that of the first third."""
 
-        def median(samples: list[float]) -> float:
-            return sorted(samples)[len(samples) // 2]
+    def grown(taken: list[float]) -> float:
+        third = max(1, len(taken) // 3)
+        return statistics.median(taken[-third:]) - statistics.median(taken[:third])
 
-        def grown(samples: list[float]) -> float:
-            third = max(1, len(samples) // 3)
-            return median(samples[-third:]) - median(samples[:third])
-
-        return max(grown(samples) for samples in self.samples.values())
+    return max(map(grown, samples.values()))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.local.http.shell import SeenRequest
 from scale.processes import LOG_SERVER
-from scale.readings import LogLines, Memory, Statements, Traffic, fired, memory_of, of_provider
+from scale.readings import LogLines, ProcessMemory, Statements, Traffic, fired, growth, of_provider
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.imports import ROOT
 
@@ -75,21 +75,16 @@ def test_the_most_requests_in_a_period_are_found():
 
 
 def test_memory_grows_if_the_last_third_is_larger_than_the_first():
-    memory = Memory({"triggerer-1": [100, 101, 99, 104, 108, 108, 109, 140, 110], "triggerer-2": [90, 90, 90]})
-    assert (memory.most, memory.growth) == (140, 10)
+    samples = {"triggerer-1": [100, 101, 99, 104, 108, 108, 109, 140, 110], "triggerer-2": [90, 90, 90]}
+    assert growth(samples) == 10
 
 
-def test_the_memory_of_a_process_contains_what_it_has_allocated(tmp_path):
-    class OneProcess:
-        home = tmp_path
-
-        def tree(self, name):
-            return [psutil.Process()]
-
-    before = sum(memory_of(OneProcess(), "triggerer-1").values())
+def test_the_memory_of_a_process_contains_what_it_has_allocated():
+    before = ProcessMemory.of(psutil.Process())
     block = b"x" * 50_000_000
-    after = sum(memory_of(OneProcess(), "triggerer-1").values())
-    assert 45 < after - before < 60, len(block)
+    after = ProcessMemory.of(psutil.Process())
+    assert 45 < after.own - before.own < 60, len(block)
+    assert 45 < after.share - before.share < 60
 
 
 def test_only_whole_new_lines_of_triggerers_and_triggers_are_read(tmp_path):
