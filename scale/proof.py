@@ -40,8 +40,8 @@ POLL_SECONDS = 1.0
 STRAY_RATIO = 1.05
 #: How long a second event of a trigger may be late in the logs.
 LATE_SECONDS = 3.0
-#: The most growth of the process of the triggers in the idle time, in MB. Python's allocator moves by less.
-FLAT_MB = 5.0
+#: The most growth of the process of the triggers in the idle time, in MB. Its first minutes take up to five.
+FLAT_MB = 10.0
 #: After a fault, at most this fraction of the waits is requested in one interval, beside the lists.
 STORM_RATIO = 0.2
 
