@@ -26,8 +26,8 @@ export UV_COMPILE_BYTECODE := 1
 export UV_SYSTEM_CERTS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lineage smoke bench live mutants conformance browser screenshots lint format constraints docs docs-serve \
-	docs-diagram build release-check clean
+.PHONY: help demo test lineage smoke bench scale live mutants conformance browser screenshots lint format constraints docs \
+	docs-serve docs-diagram build release-check clean
 
 help:  ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -58,6 +58,13 @@ bench: .venv/$(NEWEST)/.installed  ## Measure many waits and the local Polaris
 	@$(NEWBIN)/python -m benchmarks.watchers
 	@$(NEWBIN)/python -m benchmarks.local_polaris
 	@$(NEWBIN)/python -m benchmarks.files_and_queries
+
+# The default is local. Celery has an environment of its own, so that no other command sees its packages.
+EXECUTOR ?= local
+SCALE := .venv/$(if $(filter celery,$(EXECUTOR)),celery,$(NEWEST))
+
+scale: $(SCALE)/.installed  ## Kill triggerers while many tasks wait; ARGS=--quick: briefly; EXECUTOR=celery: kill workers
+	@$(SCALE)/bin/python -m scale --executor $(EXECUTOR) $(ARGS)
 
 live: .venv/$(NEWEST)/.installed  ## Check a real project; reads only; needs POLARIS_URL, …_PROJECT_ID and …_API_KEY
 	@$(NEWBIN)/python -m scripts.live
@@ -118,6 +125,13 @@ build: $(UV)  ## Build the wheel and the sdist into dist/
 release-check: .venv/$(NEWEST)/.installed  ## Check the files of a release, and run example DAGs from the installed wheel
 	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group release
 	@$(NEWBIN)/python -m scripts.release_check $(foreach series,$(TESTED),$(series)=$(AIRFLOW_VERSION_$(series)))
+
+.venv/celery/.installed: pyproject.toml constraints/airflow-$(NEWEST).txt | $(UV)
+	@python="$$(scripts/python.sh $(NEWEST))" && echo "Setting up Celery with $$python" \
+		&& "$$python" -m venv --clear .venv/celery
+	@$(UV) pip install --quiet --python .venv/celery/bin/python --constraints constraints/airflow-$(NEWEST).txt \
+		"apache-airflow==$(AIRFLOW_VERSION_$(NEWEST))" --editable ".[local]" --group test --group system --group celery
+	@touch $@
 
 clean:  ## Remove everything that the commands set up
 	rm -rf .venv .demo dist mutants site

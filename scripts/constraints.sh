@@ -6,7 +6,7 @@ uv=$1 series=$2
 version=$(sed -n "s/^AIRFLOW_VERSION_$series *:= *//p" Makefile)
 until=$(sed -n "s/^RESOLVED_UNTIL_$series *:= *//p" Makefile)
 case " $(sed -n 's/^TESTED *:= *//p' Makefile) " in *" $series "*) tested="--group system --group browser --group lineage" ;; *) tested="" ;; esac
-case "$series" in "$(sed -n 's/^NEWEST *:= *//p' Makefile)") newest="--group conformance --group docs --group lint --group release" ;; *) newest="" ;; esac
+case "$series" in "$(sed -n 's/^NEWEST *:= *//p' Makefile)") newest="--group celery --group conformance --group docs --group lint --group release" ;; *) newest="" ;; esac
 wanted=$(mktemp)
 trap 'rm -f "$wanted"' EXIT
 echo "apache-airflow==$version" >"$wanted"

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,17 @@ class Postgres:
         self.run("select pg_reload_conf()")
         return f"postgresql+psycopg2://postgres:@/postgres?host={self._socket_dir}"
 
+    @property
+    def log(self) -> Path:
+        """The server's log."""
+        return Path(self._server.log)
+
+    def restart(self, down_seconds: float) -> None:
+        """Stop the server as an administrator does, and start it again after this many seconds."""
+        self._server.stop()
+        time.sleep(down_seconds)
+        self._server.ensure_postgres_running()
+
     def stop(self) -> None:
         """Stop the server and delete its data."""
         if self._server is not None:
@@ -82,8 +93,7 @@ class RealAirflow:
     def __init__(self, home: Path, dags: Path, *, with_pages: bool = False) -> None:
         self.home = home
         self.with_pages = with_pages
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.database = Postgres()
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self._token = ""
@@ -137,19 +147,23 @@ class RealAirflow:
             timeout=STEP_TIMEOUT_SECONDS,
         )
 
-    def start(self, name: str, *arguments: str) -> None:
-        """Start one of Airflow's processes. Its output goes to a file."""
-        self._start(name, "-m", "airflow", name, *arguments)
+    def start(self, command: str, *arguments: str, name: str = "", env: Mapping[str, str] | None = None) -> None:
+        """Start one of Airflow's processes. Its output goes to a file.
+
+        :param name: the name of the process; by default, the command.
+        :param env: further variables of its environment.
+        """
+        self._start(name or command, "-m", "airflow", command, *arguments, env=env)
 
     def start_python(self, script: str, *arguments: str) -> subprocess.Popen[bytes]:
         """Start a script that uses Airflow's own models. Its output goes to a file."""
         return self._start("script", "-c", script, *arguments)
 
-    def _start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         with (self.home / f"{name}.log").open("ab") as log:
             process = self.processes[name] = subprocess.Popen(
                 [sys.executable, *arguments],
-                env=self.env,
+                env={**self.env, **(env or {})},
                 stdout=log,
                 stderr=log,
                 cwd=self.home,
@@ -237,7 +251,7 @@ class RealAirflow:
             timeout=STEP_TIMEOUT_SECONDS,
         )
         assert response.ok, response.text
-        return response.json()
+        return response.json() if response.content else None
 
     def query(self, sql: str, *values: Any) -> list[Any]:
         """Return the rows of a query on Airflow's database. ``%s`` is the placeholder of a value."""
@@ -310,14 +324,27 @@ def running_airflow(
         airflow.stop_all()
 
 
-def wait_for(condition: Callable[[], Any], what: str, now: Callable[[], str] = lambda: "") -> None:
+def free_port() -> int:
+    """Return a port on loopback that no process uses."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def wait_for(
+    condition: Callable[[], Any],
+    what: str,
+    now: Callable[[], str] = lambda: "",
+    *,
+    seconds: float = STEP_TIMEOUT_SECONDS,
+) -> None:
     """Wait for another process.
 
     :param what: what the test waits for, for the message of a timeout.
     :param now: returns the current state, for the same message.
+    :param seconds: the longest time to wait.
     """
-    deadline = time.monotonic() + STEP_TIMEOUT_SECONDS
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"Waited {STEP_TIMEOUT_SECONDS:.0f} s for {what}; {now()}")
+            raise AssertionError(f"Waited {seconds:.0f} s for {what}; {now()}")
         time.sleep(0.2)

@@ -1,0 +1,1 @@
+"""Tests of what `make scale` counts and prints."""
