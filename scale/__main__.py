@@ -15,6 +15,7 @@ from pathlib import Path
 from types import FrameType
 
 from scale import kills
+from scale.plot import plot
 from scale.proof import FULL, QUICK, Proof, Size
 from scale.proof import run as run_waits
 from tests.support.airflow_versions import AIRFLOW_3
@@ -32,6 +33,7 @@ def main() -> int:
     )
     parser.add_argument("--idle-minutes", type=float, help="how long nothing changes while the memory is measured")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--svg", type=Path, help="write a picture of the requests over time to this file")
     parser.add_argument("--keep", action="store_true", help="keep the folder with all logs")
     options = parser.parse_args()
     if not AIRFLOW_3:
@@ -46,7 +48,7 @@ def main() -> int:
     is_done = False
     try:
         run = _run_kills if options.executor == "celery" else _run_waits
-        is_done = run(home, size, as_json=options.json)
+        is_done = run(home, size, options)
     except KeyboardInterrupt:
         return 130
     finally:
@@ -71,7 +73,7 @@ class _Clock:
         print(f"{self.seconds:5.0f} s  {text}", file=sys.stderr, flush=True)
 
 
-def _run_waits(home: Path, size: Size, *, as_json: bool) -> bool:
+def _run_waits(home: Path, size: Size, options: argparse.Namespace) -> bool:
     clock = _Clock()
     proof = Proof(size, clock.progress)
     try:
@@ -80,18 +82,20 @@ def _run_waits(home: Path, size: Size, *, as_json: bool) -> bool:
         return _failed(error)
     report = proof.report
     report.add("the whole run", clock.seconds, unit="s")
-    print(json.dumps(report.to_dict()) if as_json else report.table())
+    print(json.dumps(report.to_dict()) if options.json else report.table())
+    if options.svg:
+        options.svg.write_text(plot(proof.request_times, proof.marks))
     return _passed(report.faults)
 
 
-def _run_kills(home: Path, _size: Size, *, as_json: bool) -> bool:
+def _run_kills(home: Path, _size: Size, options: argparse.Namespace) -> bool:
     clock = _Clock()
     try:
         rows = kills.run(home, clock.progress)
     except AssertionError as error:
         return _failed(error)
     faults = kills.faults_of(rows)
-    print(json.dumps({"rows": [asdict(row) for row in rows], "faults": faults}) if as_json else kills.table(rows))
+    print(json.dumps({"rows": [asdict(row) for row in rows], "faults": faults}) if options.json else kills.table(rows))
     clock.progress("done")
     return _passed(faults)
 

@@ -92,6 +92,9 @@ class Proof:
         self.size = size
         self.progress = progress
         self.report = Report()
+        #: When each request came, and when something happened, in seconds since the epoch.
+        self.request_times: list[float] = []
+        self.marks: list[tuple[float, str]] = []
 
 
 def run(proof: Proof, home: Path) -> None:
@@ -128,6 +131,7 @@ class Steps:
         self._size = proof.size
         self._report = proof.report
         self._progress = proof.progress
+        self._proof = proof
         self._airflow = airflow
         self._polaris = polaris
         self._waits = waits
@@ -144,6 +148,15 @@ class Steps:
             self._restart_database()
         self._end()
         self._resume()
+        self._forget_requests()
+
+    def _forget_requests(self) -> None:
+        """Begin to count anew. The picture of the run keeps the times."""
+        self._proof.request_times += [one.at for one in list(self._polaris.requests)]
+        self._polaris.requests.clear()
+
+    def _mark(self, what: str) -> None:
+        self._proof.marks.append((time.time(), what))
 
     def _defer(self) -> None:
         self._progress(f"{self._size.real} tasks defer for real")
@@ -154,6 +167,7 @@ class Steps:
         self._report.add("waits that deferred for real", self._size.real)
         self._report.add("until these had deferred", time.monotonic() - began, unit="s")
         self._progress(f"{len(self._waits.copied)} rows are copied")
+        self._mark("all waits begin")
         began = time.monotonic()
         with logged_statements(self._airflow) as counted:
             self._waits.copy(self._airflow)
@@ -174,7 +188,7 @@ class Steps:
         memory = Memory()
         with logged_statements(self._airflow) as counted:
             self._wait_between_polls()
-            self._polaris.requests.clear()
+            self._forget_requests()
             began = time.monotonic()
             while (left := began + size.idle_seconds - time.monotonic()) > 0:
                 memory.sample(self._airflow)
@@ -224,7 +238,8 @@ class Steps:
 
     def _kill(self, name: str) -> None:
         self._progress(f"kill -9 of {name}")
-        self._polaris.requests.clear()
+        self._mark("kill -9")
+        self._forget_requests()
         with logged_statements(self._airflow) as counted:
             at, took = self._airflow.kill(name)
             self._airflow.start_named(name)
@@ -234,7 +249,8 @@ class Steps:
 
     def _terminate(self, name: str) -> None:
         self._progress(f"SIGTERM of {name}")
-        self._polaris.requests.clear()
+        self._mark("SIGTERM")
+        self._forget_requests()
         with logged_statements(self._airflow) as counted:
             at, took = self._airflow.terminate(name)
             self._airflow.start_named(name)
@@ -244,7 +260,8 @@ class Steps:
 
     def _restart_database(self) -> None:
         self._progress("restart of PostgreSQL")
-        self._polaris.requests.clear()
+        self._mark("PostgreSQL restarts")
+        self._forget_requests()
         at = time.time()
         with logged_statements(self._airflow) as counted:
             self._airflow.database.restart(DOWN_SECONDS)
@@ -284,9 +301,10 @@ class Steps:
         size = self._size
         self._wait_for_quiet()
         self._progress("all jobs end")
+        self._mark("all jobs end")
         lines = LogLines(self._airflow.home)
         lines.new()
-        self._polaris.requests.clear()
+        self._forget_requests()
         at = time.time()
         self._waits.end_all()
         wait_for(
