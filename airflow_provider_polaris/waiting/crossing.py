@@ -69,6 +69,11 @@ class WaitArgs(StoredDict):
         "failing": optional_of(dict_type),
     }
 
+    @property
+    def grows(self) -> bool:
+        """Whether the pauses grow with the time waited, up to ``poll_interval``."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class CancelableArgs(WaitArgs):
@@ -109,6 +114,11 @@ class TriggerArgs(WaitArgs):
         "max_wait": optional_of(number_type),
         "waiting_since": optional_of(number_type),
     }
+
+    @property
+    def grows(self) -> bool:
+        """Whether the pauses grow with the time waited, up to ``poll_interval``."""
+        return self.waiting_since is not None
 
 
 @dataclass(frozen=True, kw_only=True)

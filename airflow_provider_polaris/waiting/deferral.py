@@ -66,8 +66,7 @@ def backstop(deadline: float) -> timedelta:
 def describe_schedule(args: WaitArgs) -> str:
     """Return how often a deferred wait polls, and until when."""
     until = datetime.fromtimestamp(args.deadline, timezone.utc)
-    grows = getattr(args, "waiting_since", None) is not None
-    often = "every 5 to" if grows else "at least every"
+    often = "every 5 to" if args.grows else "at least every"
     return f"polling {often} {args.poll_interval:g} s, until {until:%Y-%m-%d %H:%M:%S} UTC"
 
 
