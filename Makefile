@@ -69,9 +69,10 @@ scale: $(SCALE)/.installed  ## Kill triggerers while many tasks wait; ARGS=--qui
 live: .venv/$(NEWEST)/.installed  ## Check a real project; reads only; needs POLARIS_URL, …_PROJECT_ID and …_API_KEY
 	@$(NEWBIN)/python -m scripts.live
 
+# MUTANTS names the modules of which mutants are made, as patterns of mutmut; all of pyproject.toml without it.
 mutants: .venv/$(NEWEST)/.installed  ## Check that the tests notice broken decisions and retry rules
 	@$(UV) pip install --quiet --python $(NEWBIN)/python --constraints constraints/airflow-$(NEWEST).txt --group mutants
-	@rm -rf mutants && ($(NEWBIN)/mutmut run >.venv/mutants.log 2>&1 || true)
+	@rm -rf mutants && ($(NEWBIN)/mutmut run $(MUTANTS) >.venv/mutants.log 2>&1 || true)
 	@$(NEWBIN)/python scripts/mutants.py $(ARGS)
 
 conformance: .venv/$(NEWEST)/.installed  ## Compare the local Polaris with the vendor's OpenAPI document: OPENAPI=FILE

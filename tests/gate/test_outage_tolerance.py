@@ -73,6 +73,12 @@ def test_retry_after_delays_the_next_poll_if_it_is_more_than_the_interval(interv
     assert OutageTolerance(600.0, interval).failed(PolarisUnreachable("x", retry_after=asked), 0.0) == again
 
 
+@pytest.mark.parametrize(("usual", "again"), [(None, None), (5.0, 20.0), (19.9, 20.0), (20.0, None), (60.0, None)])
+def test_retry_after_is_compared_with_the_pause_of_the_moment_if_that_is_shorter_than_the_interval(usual, again):
+    tolerance = OutageTolerance(600.0, 60.0)
+    assert tolerance.failed(PolarisUnreachable("x", retry_after=20.0), 0.0, usual) == again
+
+
 def test_a_401_at_the_first_poll_ends_the_wait():
     with pytest.raises(PolarisUnauthorized):
         OutageTolerance(600.0, 30.0).failed(AWAY, 0.0)
