@@ -216,6 +216,13 @@ class Health:
         return f"health {self.status}" + (f", {self.fault}" if self.fault else "")
 
 
+#: The fields of a response that :meth:`Job.from_api` reads.
+JOB_FIELDS = (
+    "id", "executionStatus", "type", "desiredExecutionStatus", "health", "target", "createdBy", "lastModifiedBy",
+    "createdTimestamp", "lastUpdatedTimestamp", "startedTimestamp", "completedTimestamp",
+)  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Job:
     """An ingestion job. Timestamps are text as the service sent them: RFC 3339, UTC, up to nanoseconds."""
