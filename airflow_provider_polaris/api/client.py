@@ -184,11 +184,16 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
             "paginationOffset": offset,
         }
 
+        shared: dict[Any, dict[str, Any]] = {}
+
         def shorten(part: dict[str, Any]) -> dict[str, Any]:
-            """Return a job with the fields that are needed, and any other object as it is."""
+            """Return a job with the fields that are needed, and any other object once for all that equal it."""
             job_id = part.get("id")
             if not isinstance(job_id, str) or "executionStatus" not in part:
-                return part
+                try:
+                    return shared.setdefault(tuple(part.items()), part)
+                except TypeError:  # the object has a list or an object
+                    return part
             fields = JOB_FIELDS if job_id.lower() in wanted else ("id",)
             return {name: part[name] for name in fields if name in part}
 
