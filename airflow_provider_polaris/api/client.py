@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -184,19 +185,6 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
             "paginationOffset": offset,
         }
 
-        shared: dict[Any, dict[str, Any]] = {}
-
-        def shorten(part: dict[str, Any]) -> dict[str, Any]:
-            """Return a job with the fields that are needed, and any other object once for all that equal it."""
-            job_id = part.get("id")
-            if not isinstance(job_id, str) or "executionStatus" not in part:
-                try:
-                    return shared.setdefault(tuple(part.items()), part)
-                except TypeError:  # the object has a list or an object
-                    return part
-            fields = JOB_FIELDS if job_id.lower() in wanted else ("id",)
-            return {name: part[name] for name in fields if name in part}
-
         def read(page: Any) -> ActivePage:
             values = _rows_of(page)
             rows = {}
@@ -211,7 +199,7 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
             return ActivePage(rows, len(values), more)
 
         # The other fields of a job, such as its source, are freed before the next job is decoded.
-        parse = partial(json.loads, object_hook=shorten)
+        parse = partial(json.loads, object_hook=partial(_shortened, wanted=wanted, shared={}))
         return self._get("jobs", params=query, retry=Retry.when(retry), parse=parse, read=read, most=MAX_ACTIVE_PAGE)
 
     def list_newest(
@@ -411,6 +399,26 @@ def _rows_of(page: Any) -> list[Any]:
     if not isinstance(rows, list):
         raise PolarisInvalidResponse(f"Polaris returned an invalid list of jobs: {repr(page)[:100]}")
     return rows
+
+
+def _shortened(
+    part: dict[str, Any], wanted: Container[str], shared: dict[tuple[tuple[str, Any], ...], Any]
+) -> dict[str, Any]:
+    """Return a job of a list with the fields that are needed, and any other object as it is.
+
+    :param wanted: job ids in lower case. Only the id of any other job is needed.
+    :param shared: parts of earlier jobs. Jobs share equal parts: a page has a thousand jobs, and few creators.
+    """
+    job_id = part.get("id")
+    if not isinstance(job_id, str) or "executionStatus" not in part:
+        return part
+    fields = JOB_FIELDS if job_id.lower() in wanted else ("id",)
+    row = {name: part[name] for name in fields if name in part}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            with suppress(TypeError):  # the part has a list or an object
+                row[name] = shared.setdefault(tuple(value.items()), value)
+    return row
 
 
 def _first_created(rows: Iterable[Mapping[str, Any]]) -> float | None:
