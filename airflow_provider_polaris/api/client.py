@@ -44,6 +44,10 @@ MAX_ACTIVE_PAGE = 4 * 1024 * 1024
 MIN_PAGE_LIMIT = 10
 
 
+#: The objects that many jobs of a page have alike.
+_SHARED_FIELDS = ("health", "target", "createdBy", "lastModifiedBy")
+
+
 class ActivePage(NamedTuple):
     """A page of the list of active jobs. Its rows stay raw: decoding them takes seven times as long as reading them.
 
@@ -407,16 +411,16 @@ def _shortened(
     """Return a job of a list with the fields that are needed, and any other object as it is.
 
     :param wanted: job ids in lower case. Only the id of any other job is needed.
-    :param shared: parts of earlier jobs. Jobs share equal parts: a page has a thousand jobs, and few creators.
+    :param shared: parts of the jobs before. Jobs share equal parts: a page has a thousand jobs, and few creators.
     """
-    job_id = part.get("id")
-    if not isinstance(job_id, str) or "executionStatus" not in part:
+    if "executionStatus" not in part or not isinstance(job_id := part.get("id"), str):
         return part
-    fields = JOB_FIELDS if job_id.lower() in wanted else ("id",)
-    row = {name: part[name] for name in fields if name in part}
-    for name, value in row.items():
-        if isinstance(value, dict):
-            with suppress(TypeError):  # the part has a list or an object
+    if job_id.lower() not in wanted:
+        return {"id": job_id}
+    row = {name: part[name] for name in JOB_FIELDS if name in part}
+    for name in _SHARED_FIELDS:
+        if isinstance(value := row.get(name), dict):
+            with suppress(TypeError):  # the value has a list or an object
                 row[name] = shared.setdefault(tuple(value.items()), value)
     return row
 
