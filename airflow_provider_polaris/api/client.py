@@ -45,7 +45,7 @@ MIN_PAGE_LIMIT = 10
 
 
 #: The objects that many jobs of a page have alike.
-_SHARED_FIELDS = ("health", "target", "createdBy", "lastModifiedBy")
+_SHARED_FIELDS = ("createdBy", "lastModifiedBy", "target", "health")
 
 
 class ActivePage(NamedTuple):
@@ -418,9 +418,9 @@ def _shortened(
     if job_id.lower() not in wanted:
         return {"id": job_id}
     row = {name: part[name] for name in JOB_FIELDS if name in part}
-    for name in _SHARED_FIELDS:
-        if isinstance(value := row.get(name), dict):
-            with suppress(TypeError):  # the value has a list or an object
+    with suppress(TypeError):  # a value has a list or an object: such a health comes last
+        for name in _SHARED_FIELDS:
+            if isinstance(value := row.get(name), dict):
                 row[name] = shared.setdefault(tuple(value.items()), value)
     return row
 
