@@ -203,7 +203,7 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
             return ActivePage(rows, len(values), more)
 
         # The other fields of a job, such as its source, are freed before the next job is decoded.
-        parse = partial(json.loads, object_hook=partial(_shortened, wanted=wanted, shared={}))
+        parse = partial(json.loads, object_hook=partial(_shortened, wanted, {}))
         return self._get("jobs", params=query, retry=Retry.when(retry), parse=parse, read=read, most=MAX_ACTIVE_PAGE)
 
     def list_newest(
@@ -406,7 +406,7 @@ def _rows_of(page: Any) -> list[Any]:
 
 
 def _shortened(
-    part: dict[str, Any], wanted: Container[str], shared: dict[tuple[tuple[str, Any], ...], Any]
+    wanted: Container[str], shared: dict[tuple[tuple[str, Any], ...], Any], part: dict[str, Any]
 ) -> dict[str, Any]:
     """Return a job of a list with the fields that are needed, and any other object as it is.
 
