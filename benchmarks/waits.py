@@ -2,6 +2,7 @@
 
 python -m benchmarks.waits [--svg FILE] [--json] prints a table in Markdown. The local Polaris is a process of its own.
 Each time is compared with a measurement of the same run: an idle loop, or a plain request for the same list.
+Linux only: the benchmark reads /proc. The command openssl makes its certificate.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import os
 import pathlib
 import random
+import re
 import socket
 import statistics
 import subprocess
@@ -39,6 +41,8 @@ SAMPLE_SECONDS = 0.002
 STARTS = ((1_100, 300, 0.0), (2_500, 500, 8.0), (9_000, 1_000, 0.0))
 START_PAUSE_SECONDS = 0.002
 START_INTERVALS = 5
+#: The intervals after which the memory of a process is read.
+MEMORY_INTERVALS = 5
 PAGE = 1000
 SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
 
@@ -48,15 +52,19 @@ SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
   {ending_seconds_to_event:.1f} s later, loop lag p99 {ending_lag_ms:.1f} ms.
 - Every request hangs: loop lag p99 {hanging_lag_ms:.1f} ms, DNS lookup of another trigger {hanging_dns_ms:.1f} ms.
 - Progress in the logs: {report_requests:.1f} requests per interval, if every wait is due for a line all the time.
-- Memory: {wait_kb:.1f} KB per wait, more than a trigger that does nothing ({idle_trigger_kb:.1f} KB).
+- Objects: {wait_kb:.1f} KB per wait, more than a trigger that does nothing ({idle_trigger_kb:.1f} KB).
+- Memory of the process: {process_kb:.1f} KB per wait, with its trigger, over TLS.
 - A DAG file needs {import_ms:.1f} ms more than `airflow.sdk` to wait for jobs, create and cancel them."""
 
 
-def serve() -> None:
-    """Run the local Polaris: a command on each line of standard input, its result on standard output."""
+def serve(certificate: str | None, key: str | None) -> None:
+    """Run the local Polaris: a command on each line of standard input, its result on standard output.
+
+    :param certificate: the path of its certificate, and ``key`` that of its key. ``None``: it listens without TLS.
+    """
     from airflow_provider_polaris.local import LocalPolaris
 
-    with LocalPolaris() as polaris:
+    with LocalPolaris(certfile=certificate, keyfile=key) as polaris:
 
         def start(jobs: int, others: int = 0) -> list[str]:
             for job_id in list(polaris._store.jobs):
@@ -83,7 +91,9 @@ def serve() -> None:
             polaris.hang_next(10**9)
 
         commands = {"start": start, "end": end, "count": count, "hang": hang}
-        print(json.dumps([polaris.url, polaris.project_id, polaris.api_key, polaris.connection_json]), flush=True)
+        connection = json.loads(polaris.connection_json)
+        connection["extra"]["verify"] = certificate
+        print(json.dumps([polaris.url, polaris.project_id, polaris.api_key, json.dumps(connection)]), flush=True)
         for line in sys.stdin:
             name, *arguments = json.loads(line)
             print(json.dumps(commands[name](*arguments)), flush=True)
@@ -93,11 +103,12 @@ class Server:
     """The local Polaris in a process of its own.
 
     :param module: the module that runs it, with the option ``--serve``.
+    :param options: further options of the module.
     """
 
-    def __init__(self, module: str = "benchmarks.waits") -> None:
+    def __init__(self, module: str = "benchmarks.waits", *options: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "--serve"],
+            [sys.executable, "-m", module, "--serve", *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # requests that hang when the server stops write long errors
@@ -337,13 +348,68 @@ def memory_per_wait(server: Server) -> dict[str, float]:
     asyncio.run(memory([fired(one) for one in triggers(server("start", 20))], INTERVAL_SECONDS))
     job_ids = server("start", count)
 
-    async def both() -> tuple[float, float]:
-        nothing = await memory([idle(Idle()) for _ in range(count)], 1.0)
-        return nothing, await memory([fired(one) for one in triggers(job_ids)], 3 * INTERVAL_SECONDS)
-
-    nothing, ours = asyncio.run(both())
+    # Two event loops: a loop keeps the timers of cancelled sleeps for a while.
+    nothing = asyncio.run(memory([idle(Idle()) for _ in range(count)], 1.0))
+    ours = asyncio.run(memory([fired(one) for one in triggers(job_ids)], 3 * INTERVAL_SECONDS))
     tracemalloc.stop()
     return {"wait_kb": (ours - nothing) / 1000, "idle_trigger_kb": nothing / 1000}
+
+
+def memory_of_this_process() -> float:
+    """Return the memory that no file backs, and that no other process shares, in KB."""
+    kibibytes = re.search(r"Pss_Anon:\s+(\d+) kB", pathlib.Path("/proc/self/smaps_rollup").read_text())
+    return 1.024 * int(kibibytes[1]) if kibibytes else math.nan
+
+
+def run_waits() -> None:
+    """Run waits for the jobs on standard input, and print the memory of this process in KB.
+
+    The waits start one after another, as in a triggerer.
+    """
+    job_ids = json.load(sys.stdin)
+
+    async def run() -> None:
+        waits = []
+        for trigger in triggers(job_ids):
+            waits.append(asyncio.ensure_future(fired(trigger)))
+            await asyncio.sleep(START_PAUSE_SECONDS)
+        await asyncio.sleep(MEMORY_INTERVALS * INTERVAL_SECONDS)
+        gc.collect()
+        print(memory_of_this_process())
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def process_memory_per_wait() -> dict[str, float]:
+    """Compare a process with 1,000 waits with a process that has one wait. Both use TLS."""
+
+    def memory_of(waits: int) -> float:
+        run = subprocess.run(
+            [sys.executable, "-m", "benchmarks.waits", "--run-waits"],
+            input=json.dumps(server("start", waits)),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return float(run.stdout.split()[-1])
+
+    with tempfile.TemporaryDirectory() as folder:
+        certificate, key = f"{folder}/certificate.pem", f"{folder}/key.pem"
+        command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext"
+        subprocess.run(
+            [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+            check=True,
+            capture_output=True,
+        )
+        server = Server("benchmarks.waits", "--certificate", certificate, "--key", key)
+        try:
+            one, many = memory_of(1), memory_of(max(COUNTS))
+        finally:
+            server.stop()
+    return {"process_kb": (many - one) / (max(COUNTS) - 1)}
 
 
 def import_cost() -> float:
@@ -427,7 +493,8 @@ def exceeded_limits(rows: list[dict[str, float]], starts: list[dict[str, float]]
         ),
         ("from the end of 200 jobs to their events", last["ending_seconds_to_event"], INTERVAL_SECONDS + 1),
         ("new TCP connections", max(row["new_lines"] for row in rows), 0),
-        ("KB per wait", rest["wait_kb"], 10),
+        ("KB of objects per wait", rest["wait_kb"], 10),
+        ("KB of the process per wait", rest["process_kb"], 10),
         ("imports", rest["import_ms"], 15),
     ]
     return [f"{what}: {value:.1f}, and {limit:.1f} is the limit" for what, value, limit in limits if value > limit]
@@ -469,13 +536,19 @@ def main() -> None:
     """Measure, and print the figures. Exit with an error if a limit is exceeded."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--certificate", help=argparse.SUPPRESS)
+    parser.add_argument("--key", help=argparse.SUPPRESS)
+    parser.add_argument("--run-waits", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--svg", help="write the plot to this file")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     if options.serve:
-        serve()
+        serve(options.certificate, options.key)
         return
     os.environ["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "ERROR"  # each wait logs its end
+    if options.run_waits:
+        run_waits()
+        return
     server = Server()
     try:
         with reports_that_are_always_due():
@@ -484,6 +557,7 @@ def main() -> None:
         rest = {**memory_per_wait(server), "import_ms": import_cost()}
     finally:
         server.stop()
+    rest |= process_memory_per_wait()
     if options.svg:
         pathlib.Path(options.svg).write_text(plot(rows))
     figures = {"rows": rows, "starts": starts, **rest}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from airflow_provider_polaris.api.errors import PolarisInvalidResponse, PolarisUsageError
 from airflow_provider_polaris.api.parsing import clean, clip, count_of, mapping, part_of, text_of, time_of
@@ -19,11 +19,19 @@ MAX_SUBJECT = 40
 MAX_OTHER = 10
 
 
+WordType = TypeVar("WordType", bound="_Word")
+
+
 class _Word(str):
     """A word of the service's vocabulary. It is text, since an enum would reject a new word."""
 
     __slots__ = ()
     known: ClassVar[frozenset[str]]
+    #: The object of each known word: a thousand jobs share it.
+    _shared: ClassVar[Mapping[str, Any]] = {}
+
+    def __new__(cls: type[WordType], text: str) -> WordType:
+        return cls._shared.get(text) or super().__new__(cls, text)
 
     @property
     def is_known(self) -> bool:
@@ -114,6 +122,7 @@ WARNING_CODES = frozenset(
 
 def _define(kind: type[_Word], words: tuple[str, ...]) -> None:
     kind.known = frozenset(words)
+    kind._shared = {word: kind(word) for word in words}
     for word in words:
         setattr(kind, word.upper(), kind(word))
 
@@ -214,6 +223,13 @@ class Health:
 
     def __str__(self) -> str:
         return f"health {self.status}" + (f", {self.fault}" if self.fault else "")
+
+
+#: The fields of a response that :meth:`Job.from_api` reads.
+JOB_FIELDS = (
+    "id", "executionStatus", "type", "desiredExecutionStatus", "health", "target", "createdBy", "lastModifiedBy",
+    "createdTimestamp", "lastUpdatedTimestamp", "startedTimestamp", "completedTimestamp",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

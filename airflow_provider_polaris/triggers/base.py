@@ -35,11 +35,13 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
 
     def __init__(self, **stored: Any) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._stored = stored
+        #: The arguments, only if they are invalid: then ``args`` cannot return them.
+        self._stored: dict[str, Any] | None = None
         self._fault: PolarisError | None = None
         try:
             self.args = self.args_type.from_dict(stored)
         except PolarisError as error:
+            self._stored = stored
             self._fault = PolarisError(f"{self.about(stored)}: {error}")
 
     @property
@@ -54,7 +56,7 @@ class PolarisTrigger(BaseTrigger, Generic[LogType]):
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """Return the class path and the arguments to make this trigger again."""
-        return self.class_path, dict(self._stored) if self._fault else self.args.to_dict()
+        return self.class_path, self.args.to_dict() if self._stored is None else dict(self._stored)
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event, and return."""

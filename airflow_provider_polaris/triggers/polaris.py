@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from functools import cached_property, partial
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from airflow_provider_polaris.waiting.crossing import (
 )
 from airflow_provider_polaris.waiting.load_log import LoadLog
 from airflow_provider_polaris.waiting.progress_log import ProgressLog
-from airflow_provider_polaris.waiting.progress_report import next_report, read_progress
+from airflow_provider_polaris.waiting.progress_report import ReportTimer, read_progress
 
 
 class PolarisJobTrigger(OneJobTrigger):
@@ -50,21 +49,15 @@ class PolarisJobTrigger(OneJobTrigger):
         self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
     ) -> Literal["job", "timeout"]:
         """Take notices of the shared poll until the job ends the wait, or the deadline passes."""
-        # A task of its own, so that a report never delays the wait.
-        reports = asyncio.create_task(self._report(client, progress))
-        try:
-            return await self._wait(client, tolerance, progress)
-        finally:
-            reports.cancel()
-
-    async def _wait(
-        self, client: SharedClient, tolerance: OutageTolerance, progress: ProgressLog
-    ) -> Literal["job", "timeout"]:
         pace = pace_of(self.args)
         first = pace.pause() if tolerance.resume(self.failing, clock.now()) else 0.0
-        with client.poller.subscribe(
-            self.job_id, self._is_decided, pace, self.deadline, first=first, known=progress.last
-        ) as poll:
+        with (
+            # Tasks of their own, so that a report never delays the wait.
+            ReportTimer(partial(self._report, client, progress)),
+            client.poller.subscribe(
+                self.job_id, self._is_decided, pace, self.deadline, first=first, known=progress.last
+            ) as poll,
+        ):
             while True:
                 answer, silent_polls = await poll.next()
                 progress.add_silent_polls(silent_polls)
@@ -81,16 +74,11 @@ class PolarisJobTrigger(OneJobTrigger):
                     return "timeout"
 
     async def _report(self, client: SharedClient, progress: ProgressLog) -> None:
-        """Log how far the job is, from time to time."""
+        """Log how far the job is."""
         read = partial(read_progress, job_id=self.job_id)
-        began, due = clock.monotonic(), 0.0
-        while True:
-            # An event loop may wake a little early.
-            due = next_report(max(due, clock.monotonic() - began))
-            await clock.sleep_async(began + due - clock.monotonic())
-            numbers = await client.spare_call(read, lambda: progress.can_report)
-            if numbers is not None:
-                progress.report(numbers)
+        numbers = await client.spare_call(read, lambda: progress.can_report)
+        if numbers is not None:
+            progress.report(numbers)
 
     def _is_decided(self, job: Job) -> bool:
         return decide(job, self.gate).verdict is not Verdict.WAIT

@@ -6,9 +6,14 @@ failure never ends a wait.
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from types import TracebackType
+from typing import Any
 
+from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.api.errors import PolarisError
 
@@ -37,6 +42,48 @@ def read_progress(client: PolarisClient, job_id: str) -> str:
     with suppress(PolarisError):
         numbers.append(str(client.get_job_metrics(job_id, retry=False)))
     return ", ".join(filter(None, numbers))
+
+
+class ReportTimer:
+    """As a context manager in a triggerer: starts a task for each line when the line is due.
+
+    Between two lines there is only a timer. A task that sleeps takes 2 KB, and a triggerer has a thousand waits.
+
+    :param report: logs one line. If it raises, no further line is due.
+    """
+
+    __slots__ = ("_began", "_due", "_report", "_task", "_timer")
+
+    def __init__(self, report: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._report = report
+        self._began = clock.monotonic()
+        self._due = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> None:
+        self._start_timer()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for started in (self._timer, self._task):
+            if started:
+                started.cancel()
+
+    def _start_timer(self) -> None:
+        # An event loop may wake a little early.
+        waited = clock.monotonic() - self._began
+        self._due = next_report(max(self._due, waited))
+        self._timer = asyncio.get_running_loop().call_later(self._due - waited, self._start_task)
+
+    def _start_task(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def _run(self) -> None:
+        await self._report()
+        self._task = None
+        self._start_timer()
 
 
 class ProgressReader:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar
 
@@ -47,9 +47,9 @@ def optional_of(read: Reader) -> Reader:
 
 
 def job_of(value: Any) -> Job:
-    """Read a job in the API's own form."""
+    """Read a job in the API's own form. The job does not keep that form: a thousand triggers have a job each."""
     try:
-        return Job.from_api(value)
+        return replace(Job.from_api(value), raw={})
     except PolarisError:
         raise WrongType("a job") from None
 

@@ -21,6 +21,7 @@ from airflow_provider_polaris.api.errors import (
     PolarisUnreachable,
     PolarisUsageError,
 )
+from airflow_provider_polaris.api.models import JOB_FIELDS, Job
 from tests.support.specs import SPEC
 
 
@@ -217,6 +218,28 @@ def test_list_active_returns_the_wanted_rows_and_counts_all(polaris, client):
     assert page.rows[wanted.lower()]["executionStatus"] == "running"
     assert (page.size, page.more) == (2, False)
     assert other not in page.rows
+
+
+def test_a_row_of_list_active_has_all_that_a_job_has_and_no_more(polaris, client):
+    wanted, other = (
+        polaris.add_job(
+            executionStatus="running", health={"status": "warn", "code": "no_rows_found", "log": {"code": "x"}}
+        )
+        for _ in range(2)
+    )
+    row = client.list_active({wanted.lower()}).rows[wanted.lower()]
+    assert Job.from_api(row) == client.get_job(wanted)
+    assert set(row) <= set(JOB_FIELDS)
+    assert "source" in client.get_job(wanted).raw
+    assert client.list_active({wanted.lower(), other.lower()}).size == 2
+
+
+def test_rows_of_list_active_share_equal_parts(polaris, client):
+    wanted = [polaris.add_job(executionStatus="running") for _ in range(2)]
+    first, second = client.list_active(set(wanted)).rows.values()
+    assert first["createdBy"] is second["createdBy"] is first["lastModifiedBy"]
+    assert first["target"] is second["target"]
+    assert first["id"] != second["id"]
 
 
 def test_a_closed_client_opens_new_connections(polaris, client):

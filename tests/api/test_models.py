@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 
@@ -150,6 +151,12 @@ def test_an_unknown_word_is_kept(word, kind):
     assert kind(word) == "new"
     assert not kind(word).is_known
     assert type(str(kind(word))) is str
+
+
+def test_jobs_share_the_objects_of_known_words():
+    assert ExecutionStatus("".join(["run", "ning"])) is ExecutionStatus.RUNNING
+    assert pickle.loads(pickle.dumps(ExecutionStatus.RUNNING)) is ExecutionStatus.RUNNING  # noqa: S301 - our own
+    assert type(JobType("running")) is JobType, "a word of another vocabulary is not shared"
 
 
 def test_only_three_statuses_are_over():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 
 import pytest
 
@@ -98,6 +99,29 @@ class TestRequestsOfThePoll:
         assert len(waits.sent[0]) <= 4 + PAGE_COST, "the first jobs may be requested by id before the other waits begin"
         assert len(waits.sent[10]) <= 4 + 993
         assert looked_up == [1]
+
+    def test_only_the_threads_for_lists_read_lists(self, polaris, moved_clock, monkeypatch):
+        threads = {}
+        for name in ("list_active", "get_job"):
+            call = getattr(PolarisClient, name)
+
+            def recorded(*args, name=name, call=call, **options):
+                threads.setdefault(name, set()).add(threading.current_thread().name.rpartition("_")[0])
+                return call(*args, **options)
+
+            monkeypatch.setattr(PolarisClient, name, recorded)
+        waits = Waits(polaris, moved_clock, 20)
+        waits.then(4, waits.end)
+        waits.run()
+        assert threads == {"list_active": {"polaris_list"}, "get_job": {"polaris"}}
+
+    def test_each_wait_has_one_task(self, polaris, moved_clock):
+        """A task takes 1 KB or more."""
+        waits = Waits(polaris, moved_clock, 50)
+        tasks = []
+        waits.then(3, lambda: tasks.append(len(asyncio.all_tasks()))).then(4, waits.end)
+        waits.run()
+        assert tasks[0] <= 50 + 5, "the others are those of the poll and of the test"
 
     def test_few_jobs_are_requested_by_id(self, polaris, moved_clock):
         waits = Waits(polaris, moved_clock, PAGE_COST)

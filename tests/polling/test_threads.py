@@ -57,6 +57,19 @@ def test_the_pool_uses_an_idle_thread_again(pool):
     assert len(names) == 1
 
 
+def test_calls_one_at_a_time_use_the_thread_that_started_first(pool):
+    """A thread keeps the memory of its largest response, so few threads make few calls."""
+    barrier = threading.Barrier(3)
+    started = [pool.submit(barrier.wait, 5) for _ in range(3)]
+    assert not wait(started, 5).not_done
+    time.sleep(0.05)  # the threads become idle a moment after their futures are resolved
+    names = set()
+    for _ in range(9):
+        names.add(pool.submit(lambda: threading.current_thread().name).result(5))
+        time.sleep(0.01)
+    assert names == {"test_0"}
+
+
 def test_a_call_is_not_made_if_it_is_cancelled_while_it_waits_for_a_thread(pool):
     release, made = threading.Event(), []
     hanging = [pool.submit(release.wait, 30) for _ in range(3)]

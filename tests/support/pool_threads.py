@@ -10,9 +10,8 @@ from airflow_provider_polaris.polling.threads import DaemonThreadPool
 
 def are_free(seconds: float = 10.0) -> bool:
     """Return whether all threads of the pools become free in that time."""
-    return all(
-        _is_free(pool, seconds) for pool in (shared_client.poll_threads(), shared_client._spare_pool) if pool._threads
-    )
+    pools = (shared_client.poll_threads(), shared_client.list_threads(), shared_client._spare_pool)
+    return all(_is_free(pool, seconds) for pool in pools if pool._inboxes)
 
 
 def _is_free(pool: DaemonThreadPool, seconds: float) -> bool:

@@ -47,6 +47,15 @@ def test_stored_arguments_of_the_first_release_are_read_and_written_alike(kind, 
 
 
 @both_triggers
+def test_the_job_in_stored_arguments_keeps_no_second_form(kind, args_type, stored):
+    args = args_type.from_dict({**stored, "last_job": {"id": "j", "executionStatus": "running", "source": {}}})
+    assert args.last_job.execution_status == "running"
+    assert args.last_job.raw == {}
+    trigger = kind(**args.to_dict())
+    assert trigger._stored is None, "the arguments are kept only if they are invalid"
+
+
+@both_triggers
 def test_arguments_of_a_newer_release_are_ignored(polaris, moved_clock, kind, args_type, stored):
     polaris.add_job(id=stored["job_id"], executionStatus="completed")
     trigger = trigger_through_the_database(kind(**stored, brand_new={"x": 1}))

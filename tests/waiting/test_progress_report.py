@@ -14,7 +14,7 @@ from airflow_provider_polaris.api.client import PolarisClient
 from airflow_provider_polaris.polling.shared_client import SPARE_CALL_SECONDS, SPARE_CALLS_AT_ONCE, SharedClient
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
 from airflow_provider_polaris.waiting import progress_report
-from airflow_provider_polaris.waiting.progress_report import next_report, read_progress
+from airflow_provider_polaris.waiting.progress_report import ReportTimer, next_report, read_progress
 from tests.support.run_task import both_modes, one_event, run_task
 from tests.support.triggers import trigger
 from tests.support.virtual_time import play
@@ -33,6 +33,59 @@ def test_the_reports_come_after_1_2_5_and_10_minutes_and_then_every_15():
 @pytest.mark.parametrize("waited", [-3600.0, 0.0, 59.9, 60.0, 899.9, 900.0, 1e7 + 0.1])
 def test_a_report_is_due_later_than_now(waited):
     assert next_report(waited) > waited
+
+
+def test_a_timer_starts_a_report_when_a_line_is_due_and_none_after_its_end():
+    async def story(loop):
+        reported = []
+
+        async def report():
+            reported.append(loop.moved)
+            await asyncio.sleep(90)
+
+        with ReportTimer(report):
+            await asyncio.sleep(10)
+            assert len(asyncio.all_tasks()) == 1, "no task sleeps between two lines"
+            await asyncio.sleep(16 * MINUTE)
+        await asyncio.sleep(60 * MINUTE)
+        return reported
+
+    # The second line is due during the first report.
+    assert play(story) == pytest.approx([1 * MINUTE, 5 * MINUTE, 10 * MINUTE, 15 * MINUTE])
+
+
+def test_a_timer_cancels_a_report_at_its_end():
+    async def story(loop):
+        ends = []
+
+        async def report():
+            try:
+                await asyncio.sleep(1_000)
+            finally:
+                ends.append(loop.moved)
+
+        with ReportTimer(report):
+            await asyncio.sleep(70)
+        await asyncio.sleep(0)
+        return ends
+
+    assert play(story) == [70.0]
+
+
+def test_a_timer_starts_no_report_after_one_that_raised():
+    async def story(loop):
+        reported = []
+
+        async def report():
+            reported.append(loop.moved)
+            raise RuntimeError("the log is full")
+
+        loop.set_exception_handler(lambda *_: None)  # asyncio logs the error of the task
+        with ReportTimer(report):
+            await asyncio.sleep(60 * MINUTE)
+        return reported
+
+    assert play(story) == [60.0]
 
 
 def reports_of(lines):
