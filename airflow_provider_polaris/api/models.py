@@ -31,7 +31,8 @@ class _Word(str):
     _shared: ClassVar[Mapping[str, Any]] = {}
 
     def __new__(cls: type[WordType], text: str) -> WordType:
-        return cls._shared.get(text) or super().__new__(cls, text)
+        shared: WordType | None = cls._shared.get(text) if isinstance(text, str) else None
+        return super().__new__(cls, text) if shared is None else shared
 
     @property
     def is_known(self) -> bool:
