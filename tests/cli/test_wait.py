@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_the_job_and_says_so(polaris):
                 out, err = process.communicate(timeout=30)
                 break
     assert first
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == ""
     assert err.splitlines()[-1] == f"Interrupted: orders was running. The job was not canceled. Job {job_id}"
     assert not [request for request in polaris.requests if request.method != "GET"]
