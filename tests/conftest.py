@@ -24,7 +24,7 @@ os.environ.update(
 for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_") or name.lower().endswith("_proxy")]:
     del os.environ[name]
 
-# A shell ignores SIGINT for a command in its background, and so does each process that a test starts. Some tests send it.
+# A shell ignores SIGINT for a command in its background, and so do the processes of tests. Some tests send that signal.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
