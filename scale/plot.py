@@ -19,10 +19,10 @@ def plot(times: Sequence[float], marks: Iterable[tuple[float, str]]) -> str:
     """
     if not times:
         raise ValueError("there are no requests to draw")
-    begin, end = min(times), max(times)
+    begin = min(times)
     bars = Counter(int((at - begin) / BAR_SECONDS) for at in times)
-    most = max(bars.values())
-    wide = (WIDTH - LEFT - 10) / max(1.0, end - begin)
+    most, end = max(bars.values()), begin + BAR_SECONDS * (max(bars) + 1)
+    wide = (WIDTH - LEFT - 10) / (end - begin)
 
     def across(seconds: float) -> float:
         return LEFT + seconds * wide
