@@ -57,7 +57,7 @@ def test_each_link_of_a_page_leads_to_a_file_and_a_heading(page):
 
 def test_a_command_makes_each_picture():
     shown = {name for page in PAGES for name in re.findall(r"!\[[^\]]+\]\((?:\S*/)?(\S+)\)", page.read_text())}
-    made = {PICTURE.name, DEMO.name, "waits.svg", *(picture.path.name for picture in PICTURES)}
+    made = {PICTURE.name, DEMO.name, "waits.svg", "scale.svg", *(picture.path.name for picture in PICTURES)}
     assert shown == made
     assert {path.name for path in (DOCS / "pictures").iterdir()} == made
 
