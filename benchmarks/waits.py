@@ -44,6 +44,8 @@ START_INTERVALS = 5
 #: The intervals after which the memory of a process is read.
 MEMORY_INTERVALS = 5
 PAGE = 1000
+#: The plain list request: the query of the list of jobs.
+ACTIVE_JOBS = "executionStatus=running&paginationLimit=1000&sortColumn=created_date_time&sortOrder=ASC"
 SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
 
 - CPU per 1,000 job-polls: {times:.1f} plain list requests.
@@ -193,13 +195,16 @@ async def cpu_of(seconds: float) -> float:
     return time.process_time() - before
 
 
-async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, int, int]:
-    """Return the CPU time of the waits, that of a plain list request, and the waits' requests: polls, and reports.
+async def cpu_beside_plain_lists(
+    server: Server, query: str = ACTIVE_JOBS, intervals: int = INTERVALS
+) -> tuple[float, float, int, int]:
+    """Return the CPU time of the waits, that of a plain list request, and both counts of the waits' requests.
+
+    The counts are those of the server, the first without the plain requests.
 
     The times are medians of intervals. Each interval has one plain request in a thread of its own. Like the waits'
     poll, it finds cold caches. Plain requests one after another would find warm caches, and take half of the time.
     """
-    query = "executionStatus=running&paginationLimit=1000&sortColumn=created_date_time&sortOrder=ASC"
 
     def plain_list() -> float:
         before = time.thread_time()
@@ -211,14 +216,14 @@ async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, int, int
     with requests.Session() as session:
         session.trust_env = False
         server("count")
-        for _ in range(INTERVALS):
+        for _ in range(intervals):
             before = time.process_time()
             await asyncio.sleep(INTERVAL_SECONDS / 2)
             plain.append(await asyncio.to_thread(plain_list))
             await asyncio.sleep(INTERVAL_SECONDS / 2)
             ours.append(time.process_time() - before - plain[-1])
-    polls, reports = server("count")
-    return statistics.median(ours), statistics.median(plain), polls - INTERVALS, reports
+    lists, others = server("count")
+    return statistics.median(ours), statistics.median(plain), lists - intervals, others
 
 
 def new_lines() -> int:

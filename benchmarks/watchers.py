@@ -12,7 +12,6 @@ import gc
 import json
 import math
 import os
-import statistics
 import sys
 import time
 import tracemalloc
@@ -20,9 +19,7 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
 
-import requests
-
-from benchmarks.waits import INTERVAL_SECONDS, LATENCY_SECONDS, Server, cpu_of, lag, memory
+from benchmarks.waits import INTERVAL_SECONDS, LATENCY_SECONDS, Server, cpu_beside_plain_lists, cpu_of, lag, memory
 
 #: The number of intervals in which requests and CPU time are measured.
 INTERVALS = 5
@@ -33,7 +30,8 @@ OLD_JOBS = 2_000
 RUNNING_LOADS = 20
 #: Loads that complete in one interval.
 LOADS = 200
-FIRST_PAGE = 100
+#: The plain list request: the query of the list of jobs.
+NEWEST_JOBS = "sortColumn=created_date_time&sortOrder=DESC&paginationLimit=100"
 SUMMARY = """With {tables:,.0f} watched tables and an interval of {interval:g} s:
 
 - CPU per interval: {times:.1f} plain list requests.
@@ -143,33 +141,6 @@ async def watch(trigger: Any, fired: list[float]) -> None:
         fired.append(at)
 
 
-async def cpu_beside_plain_lists(server: Server) -> tuple[float, float, float]:
-    """Return the CPU time of the triggers and of a plain list request, and the requests of the triggers.
-
-    All are for one interval. The times are medians of intervals, each with one plain request in a thread of its own.
-    """
-    query = f"sortColumn=created_date_time&sortOrder=DESC&paginationLimit={FIRST_PAGE}"
-
-    def plain_list() -> float:
-        before = time.thread_time()
-        answer = session.get(f"{server.jobs}?{query}", headers={"Authorization": f"Basic {server.key}"}, timeout=30)
-        json.loads(answer.content)
-        return time.thread_time() - before
-
-    ours, plain = [], []
-    with requests.Session() as session:
-        session.trust_env = False
-        server("count")
-        for _ in range(INTERVALS):
-            before = time.process_time()
-            await asyncio.sleep(INTERVAL_SECONDS / 2)
-            plain.append(await asyncio.to_thread(plain_list))
-            await asyncio.sleep(INTERVAL_SECONDS / 2)
-            ours.append(time.process_time() - before - plain[-1])
-    lists, others = server("count")
-    return statistics.median(ours), statistics.median(plain), (lists + others) / INTERVALS - 1
-
-
 async def measure(server: Server, count: int) -> dict[str, float]:
     """Run triggers. Return their cost while no load completes, and the time from a load to its event."""
     server("start")
@@ -185,13 +156,13 @@ async def measure(server: Server, count: int) -> dict[str, float]:
         await asyncio.sleep(0)  # as in a triggerer
     _, start_up = await starting
     await asyncio.sleep(2 * INTERVAL_SECONDS)
-    cpu, plain, requested = await cpu_beside_plain_lists(server)
+    cpu, plain, lists, others = await cpu_beside_plain_lists(server, NEWEST_JOBS, INTERVALS)
     busy_lag, _ = await lag(2 * INTERVAL_SECONDS)
     at = server("complete", tables(count)[-1])
     await asyncio.sleep(INTERVAL_SECONDS + 2)
     figures = {
         "tables": count,
-        "requests_per_interval": requested,
+        "requests_per_interval": (lists + others) / INTERVALS,
         "cpu_ms": 1e3 * (cpu - idle_cpu * INTERVAL_SECONDS),
         "plain_list_ms": 1e3 * plain,
         "lag_ms": 1e3 * busy_lag,
