@@ -15,7 +15,7 @@ import time
 import tracemalloc
 from typing import Any
 
-from airflow_provider_polaris.api.client import PAGE_LIMIT, ActivePage
+from airflow_provider_polaris.api.client import PAGE_LIMIT, RawPage
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.messages import AskJob, AskList
 from airflow_provider_polaris.polling.poll_plan import PollPlan
@@ -72,13 +72,13 @@ class Project:
             one = row(number)
             self._pages.setdefault(number // PAGE_LIMIT, {})[one["id"]] = one
 
-    def answer(self, question: AskJob | AskList) -> Job | ActivePage:
+    def answer(self, question: AskJob | AskList) -> Job | RawPage:
         """Return the response to a request."""
         if isinstance(question, AskJob):
             return Job.from_api(self.rows[question.job_id])
         size = min(PAGE_LIMIT, self.jobs - question.offset)
         more = question.offset + size < self.jobs
-        return ActivePage(self._pages.get(question.offset // PAGE_LIMIT, {}), size, more)
+        return RawPage(self._pages.get(question.offset // PAGE_LIMIT, {}), size, more)
 
 
 class Triggerer:

@@ -48,8 +48,8 @@ MIN_PAGE_LIMIT = 10
 _SHARED_FIELDS = ("createdBy", "lastModifiedBy", "target", "health")
 
 
-class ActivePage(NamedTuple):
-    """A page of the list of active jobs. Its rows stay raw: decoding them takes seven times as long as reading them.
+class RawPage(NamedTuple):
+    """A page of a list of jobs. Its rows stay raw: decoding them takes seven times as long as reading them.
 
     :param rows: the wanted rows by job id in lower case, with the fields that :class:`Job` has.
     :param size: the number of jobs on the page, wanted or not.
@@ -170,7 +170,7 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
 
     def list_active(
         self, wanted: Container[str], offset: int = 0, limit: int = PAGE_LIMIT, *, retry: bool = True
-    ) -> ActivePage:
+    ) -> RawPage:
         """Return one page of all jobs that are not over, the oldest job first.
 
         A job that ends between two requests moves later jobs up. A later page can therefore leave a job out, and never
@@ -189,7 +189,7 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
             "paginationOffset": offset,
         }
 
-        def read(page: Any) -> ActivePage:
+        def read(page: Any) -> RawPage:
             values = _rows_of(page)
             rows = {}
             for row in values:
@@ -200,7 +200,7 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
             more = page.get("moreResultsAvailable") is True
             if more and not values:
                 raise _no_progress(offset)
-            return ActivePage(rows, len(values), more)
+            return RawPage(rows, len(values), more)
 
         # The other fields of a job, such as its source, are freed before the next job is decoded.
         parse = partial(json.loads, object_hook=partial(_shortened, wanted, {}))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container
 from typing import Protocol
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.client import RawPage
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.messages import AskJob, AskList
 from airflow_provider_polaris.polling.poll_plan import PollPlan
@@ -22,7 +22,7 @@ class JobRequests(Protocol):
     async def get_job(self, job_id: str) -> Job:
         """Request a job by id."""
 
-    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> ActivePage:
+    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> RawPage:
         """Request a page of the jobs that are not over."""
 
 
@@ -54,7 +54,7 @@ class JobPoller(Poller[PolledWait, AskJob | AskList, Job]):
         """Return a plan without waits."""
         return PollPlan(self._client.slots)
 
-    async def ask(self, question: AskJob | AskList) -> Job | ActivePage:
+    async def ask(self, question: AskJob | AskList) -> Job | RawPage:
         """Request a job by id, or a page of the list."""
         if isinstance(question, AskJob):
             return await self._client.get_job(question.job_id)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, ActivePage
+from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, RawPage
 from airflow_provider_polaris.api.errors import PolarisResponseTooLarge
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.messages import AskList
@@ -61,7 +61,7 @@ class ListReading:
         """Take the response for the sample."""
         self.answer = answer
 
-    def heard_page(self, question: AskList, answer: ActivePage | Exception) -> None:
+    def heard_page(self, question: AskList, answer: RawPage | Exception) -> None:
         """Take a page, or the error with which its request ended. Request a page that is too large in smaller pages."""
         if isinstance(answer, PolarisResponseTooLarge) and question.limit > MIN_PAGE_LIMIT:
             self.page_limit = max(question.limit // 2, MIN_PAGE_LIMIT)

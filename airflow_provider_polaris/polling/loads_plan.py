@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, ActivePage, NewestPage
+from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, RawPage, NewestPage
 from airflow_provider_polaris.api.connection import is_id
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisResponseTooLarge, PolarisTransientError
 from airflow_provider_polaris.api.models import Job
@@ -212,7 +212,7 @@ class _Reading:
         elif unseen := self._unseen():
             self._ask(AskList(frozenset(job_id.lower() for job_id in unseen), 0))
 
-    def _heard_active(self, question: AskList, page: ActivePage, now: float) -> None:
+    def _heard_active(self, question: AskList, page: RawPage, now: float) -> None:
         self.jobs |= {job.id: job for job in map(Job.from_api, page.rows.values())}
         if page.more:
             self._ask(replace(question, offset=question.offset + page.size))
@@ -280,7 +280,7 @@ class LoadsPlan:
     def heard(self, question: Question, answer: Any, now: float) -> list[tuple[LoadsWait, Notice[list[Job]]]]:
         """Take the response to a request. Return whom to notify. Call :meth:`due` after that.
 
-        :param answer: a NewestPage to an AskLoads, an ActivePage to an AskList, a Job to an AskJob, or the error with
+        :param answer: a NewestPage to an AskLoads, an RawPage to an AskList, a Job to an AskJob, or the error with
             which the request ended.
         """
         reading = self._reading

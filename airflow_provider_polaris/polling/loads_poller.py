@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from typing import Protocol
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.client import ActivePage, NewestPage
+from airflow_provider_polaris.api.client import RawPage, NewestPage
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.load_choice import LoadChoice
 from airflow_provider_polaris.polling.loads_plan import LoadsPlan, LoadsWait, Question
@@ -21,7 +21,7 @@ class LoadRequests(Protocol):
     async def list_newest(self, wanted: Container[str], offset: int, limit: int) -> NewestPage:
         """Request a page of all jobs, the newest first."""
 
-    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> ActivePage:
+    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> RawPage:
         """Request a page of the jobs that are not over."""
 
     async def get_job(self, job_id: str) -> Job:
@@ -56,7 +56,7 @@ class LoadsPoller(Poller[LoadsWait, Question, list[Job]]):
         """Return a plan without waits."""
         return LoadsPlan()
 
-    async def ask(self, question: Question) -> NewestPage | ActivePage | Job:
+    async def ask(self, question: Question) -> NewestPage | RawPage | Job:
         """Request a page of a list, or a job by id."""
         if isinstance(question, AskLoads):
             return await self._client.list_newest(question.tables, question.offset, question.limit)

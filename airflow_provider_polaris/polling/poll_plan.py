@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Iterator
 
-from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.client import RawPage
 from airflow_provider_polaris.api.errors import PolarisTransientError
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.id_queue import IdQueue, is_service_wide
@@ -84,14 +84,14 @@ class PollPlan:
         return Step(questions, notices, min(wake_at, self._ids.wake_at))
 
     def heard(
-        self, question: AskJob | AskList, answer: Job | ActivePage | Exception, now: float
+        self, question: AskJob | AskList, answer: Job | RawPage | Exception, now: float
     ) -> list[tuple[PolledWait, Notice[Job]]]:
         """Take the response to a request. Return whom to notify. Call :meth:`due` after that.
 
-        :param answer: a Job to an AskJob, an ActivePage to an AskList, or the error with which the request ended.
+        :param answer: a Job to an AskJob, an RawPage to an AskList, or the error with which the request ended.
         """
         if isinstance(question, AskJob):
-            assert not isinstance(answer, ActivePage)  # noqa: S101 - for the type checker
+            assert not isinstance(answer, RawPage)  # noqa: S101 - for the type checker
             return [*self._heard_job(question, answer, now), *self._end_reading(now)]
         assert not isinstance(answer, Job)  # noqa: S101 - for the type checker
         self._heard_page(question, answer, now)
@@ -133,7 +133,7 @@ class PollPlan:
         for wait in self._jobs.get(key, []):
             yield wait, wait.heard_by_id(answer, at, now, self._wall_offset)
 
-    def _heard_page(self, question: AskList, answer: ActivePage | Exception, now: float) -> None:
+    def _heard_page(self, question: AskList, answer: RawPage | Exception, now: float) -> None:
         reading = self._reading
         if reading is None:
             return

@@ -13,7 +13,7 @@ from typing import TypeVar
 from asgiref.sync import sync_to_async
 
 from airflow_provider_polaris import clock, configuration
-from airflow_provider_polaris.api.client import ActivePage, NewestPage, PolarisClient
+from airflow_provider_polaris.api.client import RawPage, NewestPage, PolarisClient
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
@@ -106,7 +106,7 @@ class SharedClient:
         """Request the job once."""
         return await self.call(lambda client: client.get_job(job_id, retry=False))
 
-    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> ActivePage:
+    async def list_active(self, wanted: Container[str], offset: int, limit: int) -> RawPage:
         """Request a page of the jobs that are not over, once."""
         return await self.call(
             lambda client: client.list_active(wanted, offset, limit, retry=False), threads=list_threads

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.client import RawPage
 from airflow_provider_polaris.api.errors import PolarisApiError, PolarisConnectionMissing
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.job_poller import JobPoller
@@ -58,7 +58,7 @@ class Client:
         self.asked.append((self.loop.moved, "list"))
         await self.before_list()
         rows = {key: row for key in sorted(wanted) if (row := self.row(key))["executionStatus"] == "running"}
-        return ActivePage(rows, len(rows), more=False)
+        return RawPage(rows, len(rows), more=False)
 
 
 async def wait(poller, job_id, interval, *, lasts=1e6):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polaris.api.client import ActivePage, NewestPage
+from airflow_provider_polaris.api.client import RawPage, NewestPage
 from airflow_provider_polaris.api.errors import (
     PolarisNotFound,
     PolarisResponseTooLarge,
@@ -95,7 +95,7 @@ class Service:
                 active = [job for job in active if self.rng.random() > 0.1]
             page = active[question.offset : question.offset + question.limit]
             rows = {job.id: job.to_event() for job in page if job.id in question.wanted}
-            return ActivePage(rows, len(page), question.offset + len(page) < len(active))
+            return RawPage(rows, len(page), question.offset + len(page) < len(active))
         if "404 at first" in self.faults and question.job_id not in self.not_found:
             self.not_found.add(question.job_id)
             return PolarisNotFound("not found", status=404)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.client import RawPage
 from airflow_provider_polaris.api.errors import PolarisForbidden, PolarisUnreachable
 from airflow_provider_polaris.polling.messages import AskJob
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO
@@ -191,7 +191,7 @@ def test_the_backoff_of_a_wait_is_not_driven_by_other_waits():
 
     class EndlessList(Service):
         def page(self, question, now):
-            return ActivePage({}, 1000, more=True)
+            return RawPage({}, 1000, more=True)
 
     service = EndlessList()
     poll = Simulation(service)

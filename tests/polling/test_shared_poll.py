@@ -271,9 +271,9 @@ class TestAUselessListOfJobs:
 
 
 def _page(rows):
-    from airflow_provider_polaris.api.client import ActivePage
+    from airflow_provider_polaris.api.client import RawPage
 
-    return ActivePage(rows, len(rows), more=False)
+    return RawPage(rows, len(rows), more=False)
 
 
 @pytest.mark.usefixtures("moved_clock")

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Callable
 
-from airflow_provider_polaris.api.client import ActivePage
+from airflow_provider_polaris.api.client import RawPage
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
     PolarisForbidden,
@@ -98,7 +98,7 @@ class Service:
             self.rng.shuffle(rows)
         page = rows[question.offset : question.offset + self.page_size]
         found = {job_id: self.row(job_id, status) for job_id, status in page if job_id in question.wanted}
-        return ActivePage(found, len(page), more=question.offset + len(page) < len(rows))
+        return RawPage(found, len(page), more=question.offset + len(page) < len(rows))
 
     def has(self, fault: str, probability: float) -> bool:
         return fault in self.faults and self.rng.random() < probability
