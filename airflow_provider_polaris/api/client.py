@@ -22,6 +22,7 @@ from airflow_provider_polaris.api.file_calls import FileCalls
 from airflow_provider_polaris.api.models import (
     ACTIVE_STATUSES,
     DESIRED_STATUSES,
+    ENDED_STATUSES,
     JOB_FIELDS,
     ExecutionStatus,
     Job,
@@ -37,9 +38,9 @@ from airflow_provider_polaris.api.statement_calls import StatementCalls
 
 #: The most jobs that one page of the list can hold.
 PAGE_LIMIT = 1000
-#: The largest page of active jobs that is read, in bytes. A thousand jobs take about 0.7 MB. Parsing a large page would
+#: The largest page of raw jobs that is read, in bytes. A thousand jobs take about 0.7 MB. Parsing a large page would
 #: delay all triggers of a triggerer, also in a thread: Python's parser holds the GIL, for a second for 50 MB.
-MAX_ACTIVE_PAGE = 4 * 1024 * 1024
+MAX_RAW_PAGE = 4 * 1024 * 1024
 #: A page that is too large to be read is requested again with half as many jobs, down to this many.
 MIN_PAGE_LIMIT = 10
 
@@ -181,30 +182,18 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
         :param limit: the most jobs on the page, 1 to 1000.
         :raises PolarisResponseTooLarge: if the page has more than 4 MB. The list holds the data of inline jobs.
         """
-        query = {
-            "executionStatus": ACTIVE_STATUSES,
-            "sortColumn": "created_date_time",
-            "sortOrder": "ASC",
-            "paginationLimit": limit,
-            "paginationOffset": offset,
-        }
+        return self._raw_page(ACTIVE_STATUSES, "created_date_time", "ASC", wanted, offset, limit, Retry.when(retry))
 
-        def read(page: Any) -> RawPage:
-            values = _rows_of(page)
-            rows = {}
-            for row in values:
-                if not isinstance(row, dict) or not isinstance(row.get("id"), str):
-                    raise PolarisInvalidResponse(f"Polaris returned an invalid job in a list: {repr(row)[:100]}")
-                if (key := row["id"].lower()) in wanted:
-                    rows[key] = row
-            more = page.get("moreResultsAvailable") is True
-            if more and not values:
-                raise _no_progress(offset)
-            return RawPage(rows, len(values), more)
+    def list_ended(
+        self, wanted: Container[str], offset: int = 0, limit: int = PAGE_LIMIT, *, retry: bool = True
+    ) -> RawPage:
+        """Return one page of all jobs that are over, the job that was updated last first.
 
-        # The other fields of a job, such as its source, are freed before the next job is decoded.
-        parse = partial(json.loads, object_hook=partial(_shortened, wanted, {}))
-        return self._get("jobs", params=query, retry=Retry.when(retry), parse=parse, read=read, most=MAX_ACTIVE_PAGE)
+        A user updates a job, for example by canceling it. The other jobs are in the order of their creation: the list
+        cannot be sorted by the time of completion. The parameters and the errors are those of :meth:`list_active`.
+        """
+        column = "last_updated_date_time"
+        return self._raw_page(ENDED_STATUSES, column, "DESC", wanted, offset, limit, Retry.when(retry))
 
     def list_newest(
         self,
@@ -246,7 +235,7 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
             newest, oldest = _first_created(rows), _first_created(reversed(rows))
             return NewestPage([replace(job, raw={}) for job in jobs], newest, oldest, len(rows), more)
 
-        most = MAX_ACTIVE_PAGE if limit > MIN_PAGE_LIMIT else None
+        most = MAX_RAW_PAGE if limit > MIN_PAGE_LIMIT else None
         return self._get("jobs", params=query, retry=Retry.when(retry), read=read, most=most)
 
     def latest_job(self, table: str, job_type: str | None = None) -> Job | None:
@@ -337,6 +326,41 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
         """Return the table. The API key needs the permission ``ViewTables`` or ``ManageTables``."""
         check_table_name(name)
         return self._get("tables", name, retry=Retry.when(retry), read=Table.from_api)
+
+    def _raw_page(
+        self,
+        statuses: Iterable[str],
+        sort_column: str,
+        sort_order: str,
+        wanted: Container[str],
+        offset: int,
+        limit: int,
+        retry: Retry,
+    ) -> RawPage:
+        query = {
+            "executionStatus": statuses,
+            "sortColumn": sort_column,
+            "sortOrder": sort_order,
+            "paginationLimit": limit,
+            "paginationOffset": offset,
+        }
+
+        def read(page: Any) -> RawPage:
+            values = _rows_of(page)
+            rows = {}
+            for row in values:
+                if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+                    raise PolarisInvalidResponse(f"Polaris returned an invalid job in a list: {repr(row)[:100]}")
+                if (key := row["id"].lower()) in wanted:
+                    rows[key] = row
+            more = page.get("moreResultsAvailable") is True
+            if more and not values:
+                raise _no_progress(offset)
+            return RawPage(rows, len(values), more)
+
+        # The other fields of a job, such as its source, are freed before the next job is decoded.
+        parse = partial(json.loads, object_hook=partial(_shortened, wanted, {}))
+        return self._get("jobs", params=query, retry=retry, parse=parse, read=read, most=MAX_RAW_PAGE)
 
     def _pages(self, query: Mapping[str, Any], retry: Retry) -> Iterator[Job]:
         seen: set[str] = set()

@@ -135,8 +135,9 @@ _define(
 _define(HealthStatus, ("ok", "warn", "error"))
 _define(JobType, ("batch", "sql", "streaming", "delete_data", "drop_table", "restore_data"))
 _OVER = frozenset({ExecutionStatus.COMPLETED, ExecutionStatus.FAILED, ExecutionStatus.CANCELED})
-#: Every documented status of a job that is not over.
+#: Every documented status of a job that is not over, and of a job that is.
 ACTIVE_STATUSES = sorted(ExecutionStatus.known - _OVER)
+ENDED_STATUSES = sorted(_OVER)
 #: The statuses that a user can request.
 DESIRED_STATUSES = (ExecutionStatus.RUNNING, ExecutionStatus.SUSPENDED, ExecutionStatus.CANCELED)
 

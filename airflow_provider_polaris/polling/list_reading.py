@@ -1,4 +1,4 @@
-"""One reading of the list of jobs, page by page, with one job requested by id beside it as a check. Pure."""
+"""One reading of a list of jobs, page by page. Pure."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, RawPage
 from airflow_provider_polaris.api.errors import PolarisResponseTooLarge
 from airflow_provider_polaris.api.models import Job
-from airflow_provider_polaris.polling.messages import AskList
+from airflow_provider_polaris.polling.messages import AskEnded, AskList
 
 Row = Mapping[str, Any]
 
 
 class ListReading:
-    """What is known of the list so far.
+    """What is known so far of the list of jobs that are not over, with one job requested by id beside it as a check.
 
     :param keys: the jobs that are waited for.
     :param sample: the job requested by id. Nobody may wait for it any more, if the list was wrong about it before.
@@ -80,3 +80,42 @@ class ListReading:
         """Read no further page: the list is too long."""
         self.is_too_long = True
         self._next_page = None
+
+
+class EndedReading:
+    """What is known so far of the list of jobs that are over.
+
+    :param keys: the jobs that the list may show.
+    :param page_limit: the most jobs on a page.
+    :param page_cost: a page must show more of these jobs than that. Otherwise the rest is requested by id.
+    """
+
+    def __init__(self, keys: Sequence[str], page_limit: int, page_cost: int) -> None:
+        #: The jobs that no page has shown.
+        self.left = dict.fromkeys(keys)
+        self.is_done = False
+        self._page_cost = page_cost
+        self._next_page: AskEnded | None = AskEnded(frozenset(keys), 0, page_limit)
+
+    def take_next_page(self) -> list[AskEnded]:
+        """Return the request for the next page, once."""
+        page, self._next_page = self._next_page, None
+        return [page] if page else []
+
+    def heard_page(self, question: AskEnded, answer: RawPage | Exception) -> Mapping[str, Row]:
+        """Take a page, or the error with which its request ended. Return the rows of the jobs that are new."""
+        self.is_done = True
+        if isinstance(answer, PolarisResponseTooLarge) and question.limit // 2 > self._page_cost:
+            self._ask(replace(question, limit=question.limit // 2))
+        if isinstance(answer, Exception):
+            return {}
+        rows = {key: row for key, row in answer.rows.items() if key in self.left}
+        for key in rows:
+            del self.left[key]
+        if answer.more and min(len(rows), len(self.left)) > self._page_cost:
+            self._ask(replace(question, offset=question.offset + answer.size))
+        return rows
+
+    def _ask(self, page: AskEnded) -> None:
+        self._next_page = page
+        self.is_done = False

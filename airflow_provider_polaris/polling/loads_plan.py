@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, RawPage, NewestPage
+from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, NewestPage, RawPage
 from airflow_provider_polaris.api.connection import is_id
 from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisResponseTooLarge, PolarisTransientError
 from airflow_provider_polaris.api.models import Job

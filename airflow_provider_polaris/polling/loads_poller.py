@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from typing import Protocol
 
 from airflow_provider_polaris import clock
-from airflow_provider_polaris.api.client import RawPage, NewestPage
+from airflow_provider_polaris.api.client import NewestPage, RawPage
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.load_choice import LoadChoice
 from airflow_provider_polaris.polling.loads_plan import LoadsPlan, LoadsWait, Question

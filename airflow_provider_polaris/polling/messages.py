@@ -42,6 +42,15 @@ class AskList:
 
 
 @dataclass(frozen=True)
+class AskEnded:
+    """A request for one page of the list of jobs that are over. The parameters are those of :class:`AskList`."""
+
+    wanted: frozenset[str]
+    offset: int
+    limit: int
+
+
+@dataclass(frozen=True)
 class AskLoads:
     """A request for one page of the list of all jobs, the newest first.
 
@@ -62,10 +71,12 @@ class Notice(Generic[News]):
     :param answer: the news, such as the job; the error of a failed poll; or ``None`` if a poll brings no news after
         failed polls.
     :param silent_polls: how many polls without news preceded this one since the last notice.
+    :param is_listed: whether only a list has shown that the job is over. A response by id must confirm that.
     """
 
     answer: News | Exception | None
     silent_polls: int = 0
+    is_listed: bool = False
 
 
 class Step(NamedTuple, Generic[WaitType, Question, News]):

@@ -2,7 +2,8 @@
 
 Few jobs are requested by id. For many jobs, the plan reads the list of all jobs that are not over: one request returns
 a thousand jobs. The list can only show that a job has not changed. A job that the list does not show, or shows in a
-state that would end a wait, is requested by id, and that response decides.
+state that would end a wait, is requested by id, and that response decides. If the list misses many jobs at once, the
+plan reads the list of jobs that are over first. Its rows end waits whose tasks confirm the end by id.
 """
 
 from __future__ import annotations
@@ -15,14 +16,15 @@ from airflow_provider_polaris.api.client import RawPage
 from airflow_provider_polaris.api.errors import PolarisTransientError
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.id_queue import IdQueue, is_service_wide
-from airflow_provider_polaris.polling.list_policy import JobListPolicy
-from airflow_provider_polaris.polling.list_reading import ListReading, Row
-from airflow_provider_polaris.polling.messages import AskJob, AskList, Notice, Step
+from airflow_provider_polaris.polling.list_policy import PAGE_COST, JobListPolicy
+from airflow_provider_polaris.polling.list_reading import EndedReading, ListReading, Row
+from airflow_provider_polaris.polling.messages import AskEnded, AskJob, AskList, Notice, Step
 from airflow_provider_polaris.polling.polled_wait import PolledWait
 
 #: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop runs other tasks in between.
 ROWS_AT_ONCE = 100
 
+Question = AskJob | AskList | AskEnded
 Notices = Iterator[tuple[PolledWait, Notice[Job]]]
 
 
@@ -37,7 +39,11 @@ class PollPlan:
         self._ids = IdQueue(slots)
         self._list = JobListPolicy()
         self._reading: ListReading | None = None
+        self._ended: EndedReading | None = None
+        #: Rows of both lists that are not compared yet, and the jobs that the list of active jobs has missed so far.
         self._rows: deque[tuple[str, Row | None]] = deque()
+        self._ended_rows: deque[tuple[str, Row]] = deque()
+        self._missed: list[str] = []
         #: Wall-clock time minus monotonic time: deadlines are wall-clock time.
         self._wall_offset = 0.0
 
@@ -54,24 +60,25 @@ class PollPlan:
         if not waits:
             self._jobs.pop(wait.key, None)
 
-    def due(self, now: float, wall: float) -> Step[PolledWait, AskJob | AskList, Job]:
+    def due(self, now: float, wall: float) -> Step[PolledWait, Question, Job]:
         """Return what to send and whom to notify now, and when to call again.
 
         :param now: monotonic seconds.
         :param wall: seconds since the epoch.
         """
         self._wall_offset = wall - now
-        notices = list(self._compare_rows(now))
-        if self._rows:
+        notices = [*self._compare_rows(now), *self._compare_ended_rows()]
+        if self._rows or self._ended_rows:
             return Step([], notices, now)
+        self._begin_ended(now)
         if self._list.hides_jobs(len(self._jobs)):
             self._give_up_list("it does not show jobs that are active", now)
         by_list = self._list.suits(len(self._jobs), now)
         interval, wake_at = self._queue_due_jobs(now, by_list=by_list)
-        questions: list[AskJob | AskList] = []
+        questions: list[Question] = []
         if not by_list:
             self._list.warn_if_too_long(len(self._jobs), now)
-        elif self._reading is None:
+        elif self._reading is None and self._ended is None:
             due_at = self._list.due_at(len(self._jobs))
             if due_at <= now:
                 questions += self._begin_reading(now, interval)
@@ -79,21 +86,26 @@ class PollPlan:
                 wake_at = min(wake_at, due_at)
         if self._reading:
             questions += self._reading.take_next_page()
+        if self._ended:
+            questions += self._ended.take_next_page()
         for key in self._ids.take(now, interval, self._jobs.__contains__):
             questions.append(AskJob(key, self._jobs[key][0].job_id, now))
         return Step(questions, notices, min(wake_at, self._ids.wake_at))
 
     def heard(
-        self, question: AskJob | AskList, answer: Job | RawPage | Exception, now: float
+        self, question: Question, answer: Job | RawPage | Exception, now: float
     ) -> list[tuple[PolledWait, Notice[Job]]]:
         """Take the response to a request. Return whom to notify. Call :meth:`due` after that.
 
-        :param answer: a Job to an AskJob, an RawPage to an AskList, or the error with which the request ended.
+        :param answer: a Job to an AskJob, a RawPage to a request for a list, or the error with which the request ended.
         """
         if isinstance(question, AskJob):
             assert not isinstance(answer, RawPage)  # noqa: S101 - for the type checker
             return [*self._heard_job(question, answer, now), *self._end_reading(now)]
         assert not isinstance(answer, Job)  # noqa: S101 - for the type checker
+        if isinstance(question, AskEnded):
+            self._heard_ended(question, answer)
+            return []
         self._heard_page(question, answer, now)
         return list(self._end_reading(now))
 
@@ -113,7 +125,7 @@ class PollPlan:
         self._ids.add(due)
         return interval, wake_at
 
-    def _begin_reading(self, now: float, interval: float) -> list[AskJob | AskList]:
+    def _begin_reading(self, now: float, interval: float) -> list[Question]:
         keys = list(self._jobs)
         sample = self._list.begin([key for key in keys if not self._ids.is_pending(key)] or keys, now, interval)
         self._reading = ListReading(keys, sample, interval, self._list.page_limit(now))
@@ -145,6 +157,23 @@ class PollPlan:
             reading.stop()
             self._list.was_too_long(reading.pages, len(self._jobs), now)
 
+    def _begin_ended(self, now: float) -> None:
+        """Look for the missed jobs in the list of jobs that are over, or request few of them by id."""
+        missed, self._missed = self._missed, []
+        if len(missed) > PAGE_COST:
+            self._ended = EndedReading(missed, self._list.page_limit(now), PAGE_COST)
+        else:
+            self._ids.add(missed)
+
+    def _heard_ended(self, question: AskEnded, answer: RawPage | Exception) -> None:
+        reading = self._ended
+        if reading is None:
+            return
+        self._ended_rows.extend(reading.heard_page(question, answer).items())
+        if reading.is_done:
+            self._ended = None
+            self._ids.add(reading.left)
+
     def _end_reading(self, now: float) -> Notices:
         """Use the list as soon as both the list and the sample have responses."""
         reading, answer = self._reading, self._reading and self._reading.answer
@@ -166,7 +195,7 @@ class PollPlan:
         self._rows.extend(reading.rows())
 
     def _compare_rows(self, now: float) -> Notices:
-        """Compare rows with the last states of their waits. Queue jobs that are missing, or whose row ends a wait."""
+        """Compare rows with the last states of their waits. Queue jobs whose row ends a wait. Record missed jobs."""
         to_ask = []
         for _ in range(min(ROWS_AT_ONCE, len(self._rows))):
             key, row = self._rows.popleft()
@@ -174,7 +203,8 @@ class PollPlan:
                 continue
             if row is None:
                 self._list.add_missing(key)
-                to_ask.append(key)
+                if not self._ids.is_pending(key):
+                    self._missed.append(key)
                 continue
             for wait in self._jobs[key]:
                 ask, notice = wait.heard_by_list(row, now, self._wall_offset)
@@ -182,6 +212,18 @@ class PollPlan:
                     to_ask.append(key)
                 if notice:
                     yield wait, notice
+        self._ids.add(dict.fromkeys(to_ask))
+
+    def _compare_ended_rows(self) -> Notices:
+        """Notify the waits of jobs that are over. Queue the jobs of the other waits."""
+        to_ask = []
+        for _ in range(min(ROWS_AT_ONCE, len(self._ended_rows))):
+            key, row = self._ended_rows.popleft()
+            for wait in self._jobs.get(key, []):
+                if notice := wait.heard_ended(row):
+                    yield wait, notice
+                else:
+                    to_ask.append(key)
         self._ids.add(dict.fromkeys(to_ask))
 
     def _do_without_list(self, error: Exception, keys: list[str], now: float, *, responds: bool) -> Notices:

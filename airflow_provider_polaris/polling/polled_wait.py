@@ -76,11 +76,12 @@ class PolledWait:
     :param now: the current time.
     :param first: seconds until the first request.
     :param known: the job as its task last saw it.
+    :param takes_list: whether the list of jobs that are over may end the wait. Its task then confirms the end by id.
     """
 
     __slots__ = (
         "_check_at", "_is_decided", "_missed_list", "_next_at", "_row_decides", "_silent_polls", "_state",
-        "_was_last_asked", "deadline", "job_id", "key", "pace",
+        "_takes_list", "_was_last_asked", "deadline", "job_id", "key", "pace",
     )  # fmt: skip
 
     def __init__(
@@ -93,12 +94,14 @@ class PolledWait:
         now: float,
         first: float = 0.0,
         known: Job | None = None,
+        takes_list: bool = False,
     ) -> None:
         self.job_id = job_id
         self.key = job_id.lower()
         self.pace = pace
         self.deadline = deadline
         self._is_decided = is_decided
+        self._takes_list = takes_list
         #: The next poll at the wait's own pace, and an extra request by id. The list replaces only the former.
         self._next_at = now + first
         self._check_at = math.inf
@@ -163,6 +166,15 @@ class PolledWait:
         notice = self._notice(news)
         self._state = state  # in the list's own form: the next row is compared with this state
         return False, notice
+
+    def heard_ended(self, row: Mapping[str, Any]) -> Notice[Job] | None:
+        """Take the job's row in the list of jobs that are over. Return ``None`` if a request by id must decide."""
+        if not self._takes_list:
+            return None
+        decides, job = self._decode(row)
+        if job is None or not decides or not job.is_over:
+            return None
+        return replace(self._notice(job), is_listed=True)
 
     def _decode(self, row: Mapping[str, Any]) -> tuple[bool, Job | None]:
         try:

@@ -172,7 +172,7 @@ class Subscription(Generic[WaitType, News]):
     ) -> None:
         self._poller._leave(self._wait)
 
-    async def next(self) -> tuple[News | PolarisApiError | None, int]:
+    async def next(self) -> tuple[News | PolarisApiError | None, int, bool]:
         """Wait for the next notice, and return its parts: see :class:`Notice`.
 
         :raises Exception: an error that ends every wait: an undefined connection, a fault of the poll.
@@ -190,11 +190,11 @@ class Subscription(Generic[WaitType, News]):
                 timer.cancel()
                 self._waiter = None
         if not self._inbox:
-            return PolarisUnreachable("No response before the deadline"), 0
+            return PolarisUnreachable("No response before the deadline"), 0, False
         notice = self._inbox.pop(0)
         if isinstance(notice.answer, Exception) and not isinstance(notice.answer, PolarisApiError):
             raise notice.answer
-        return notice.answer, notice.silent_polls
+        return notice.answer, notice.silent_polls, notice.is_listed
 
     def check_in(self, seconds: float) -> None:
         """Poll for this wait after this many seconds, whatever the pace."""

@@ -13,7 +13,7 @@ from typing import TypeVar
 from asgiref.sync import sync_to_async
 
 from airflow_provider_polaris import clock, configuration
-from airflow_provider_polaris.api.client import RawPage, NewestPage, PolarisClient
+from airflow_provider_polaris.api.client import NewestPage, PolarisClient, RawPage
 from airflow_provider_polaris.api.connection import PolarisConnection
 from airflow_provider_polaris.api.errors import (
     PolarisApiError,
@@ -110,6 +110,12 @@ class SharedClient:
         """Request a page of the jobs that are not over, once."""
         return await self.call(
             lambda client: client.list_active(wanted, offset, limit, retry=False), threads=list_threads
+        )
+
+    async def list_ended(self, wanted: Container[str], offset: int, limit: int) -> RawPage:
+        """Request a page of the jobs that are over, once."""
+        return await self.call(
+            lambda client: client.list_ended(wanted, offset, limit, retry=False), threads=list_threads
         )
 
     async def list_newest(self, wanted: Container[str], offset: int, limit: int) -> NewestPage:

@@ -217,7 +217,7 @@ class PolarisLoadsTrigger(BaseEventTrigger):
         async with shared_client(self.polaris_conn_id, self.project_id) as client:
             with client.loads_poller.start(wait) as poll:
                 while True:
-                    answer, _ = await poll.next()
+                    answer, _, _ = await poll.next()
                     if isinstance(answer, PolarisApiError):
                         log.failed(answer)
                         continue

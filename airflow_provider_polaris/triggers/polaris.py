@@ -39,6 +39,8 @@ class PolarisJobTrigger(OneJobTrigger):
     class_path = "airflow_provider_polaris.triggers.polaris.PolarisJobTrigger"
     args_type = JobTriggerArgs
     args: JobTriggerArgs
+    #: Whether a list has shown the last news.
+    _is_listed: bool = False
 
     @property
     def gate(self) -> Condition:
@@ -55,11 +57,17 @@ class PolarisJobTrigger(OneJobTrigger):
             # Tasks of their own, so that a report never delays the wait.
             ReportTimer(partial(self._report, client, progress)),
             client.poller.subscribe(
-                self.job_id, self._is_decided, pace, self.deadline, first=first, known=progress.last
+                self.job_id,
+                self._is_decided,
+                pace,
+                self.deadline,
+                first=first,
+                known=progress.last,
+                takes_list=not self.args.by_id,
             ) as poll,
         ):
             while True:
-                answer, silent_polls = await poll.next()
+                answer, silent_polls, self._is_listed = await poll.next()
                 progress.add_silent_polls(silent_polls)
                 if isinstance(answer, PolarisApiError):
                     delay = tolerance.failed(answer, clock.now())
@@ -72,6 +80,10 @@ class PolarisJobTrigger(OneJobTrigger):
                     tolerance.succeeded()
                 if clock.now() >= self.deadline:
                     return "timeout"
+
+    def seen(self, progress: ProgressLog) -> dict[str, Any]:
+        """Return the job as last seen, and whether only a list has shown its end."""
+        return {**super().seen(progress), "is_listed": self._is_listed}
 
     async def _report(self, client: SharedClient, progress: ProgressLog) -> None:
         """Log how far the job is."""
@@ -195,7 +207,7 @@ class PolarisLoadTrigger(PolarisTrigger[LoadLog]):
             self.args.choice, pace, self.deadline, read_from=read_from, running=self.args.running, first=first
         ) as poll:
             while True:
-                answer, silent_polls = await poll.next()
+                answer, silent_polls, _ = await poll.next()
                 progress.add_silent_polls(silent_polls)
                 if isinstance(answer, PolarisApiError):
                     delay = tolerance.failed(answer, clock.now())

@@ -144,16 +144,19 @@ class JobTriggerArgs(OneJobArgs, CancelableArgs):
 
     :param wait_for: the gate's option, or ``over``: any outcome ends the wait.
     :param fail_on_unhealthy: the gate's option.
+    :param by_id: only a response by id ends the wait. The worker could not confirm what a list had shown.
     """
 
     wait_for: WaitFor
     fail_on_unhealthy: bool
+    by_id: bool = False
 
     _readers: ClassVar[dict[str, Reader]] = {
         **CancelableArgs._readers,
         **OneJobArgs._readers,
         "wait_for": one_of(*get_args(WaitFor)),
         "fail_on_unhealthy": flag_type,
+        "by_id": flag_type,
     }
 
     @property
@@ -315,11 +318,13 @@ class WaitEvent(EndEvent):
     """The event of a trigger that waits for a job, a table or a load.
 
     :param job: the job as last seen.
+    :param is_listed: whether only a list has shown that the job is over. The worker confirms that by id.
     :param loads: the loads that the gate had refused before, if the wait is for a load.
     """
 
     outcome: EventOutcome
     job: Job | None = None
+    is_listed: bool = False
     table: TableSeen | None = None
     loads: LoadsSeen | None = None
 
@@ -327,6 +332,7 @@ class WaitEvent(EndEvent):
         **EndEvent._readers,
         "outcome": one_of(*get_args(EventOutcome)),
         "job": optional_of(job_of),
+        "is_listed": flag_type,
         "table": optional_of(TableSeen.from_dict),
         "loads": optional_of(LoadsSeen.from_dict),
     }

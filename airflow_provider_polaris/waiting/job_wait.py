@@ -153,6 +153,8 @@ class JobWait:
         self._report_due = next_report(0.0)
         #: How long late counters are read again.
         self._settle_seconds = settle_seconds
+        #: Whether only a response by id ends the wait in a trigger, since this process could not confirm a list.
+        self.by_id = False
         #: Whether the job's response is too large, so that a cancellation polls only the status.
         self.polls_status = False
         self._readiness: Readiness | None = None
@@ -179,6 +181,14 @@ class JobWait:
             return self._judge(job) if job else None
         except PolarisApiError as error:
             raise self.progress.explain(error) from None
+
+    def confirm(self) -> Outcome | None:
+        """Like :meth:`poll`, for a job that only a list has shown to the trigger. The list may be wrong, or late.
+
+        If this poll fails too, the trigger requests the job by id, so that the task does not go back and forth.
+        """
+        self.by_id = True
+        return self.poll()
 
     def wait_until(self, deadline: float) -> Outcome | None:
         """Poll until the wait ends. Return ``None`` if the deadline passes before that.

@@ -220,6 +220,27 @@ def test_list_active_returns_the_wanted_rows_and_counts_all(polaris, client):
     assert other not in page.rows
 
 
+def test_list_ended_returns_the_wanted_rows_the_job_that_a_user_has_updated_last_first(polaris, client):
+    ended = [polaris.add_job(executionStatus="running") for _ in range(4)]
+    still_running, other = polaris.add_job(executionStatus="running"), polaris.add_job(executionStatus="failed")
+    polaris.set_status(ended[3], "completed")
+    polaris.set_status(ended[2], "failed")
+    polaris.set_status(ended[1], "completed")
+    client.cancel_job(ended[0])
+    polaris.set_status(ended[0], "canceled")
+    page = client.list_ended({*ended, still_running}, limit=3)
+    assert list(page.rows) == [ended[0], ended[3]]
+    assert (page.size, page.more) == (3, True), f"job {other} is counted"
+    rest = client.list_ended({*ended, still_running}, 3)
+    assert list(rest.rows) == [ended[2], ended[1]]
+    assert not rest.more
+    assert Job.from_api(page.rows[ended[0]]) == client.get_job(ended[0])
+    assert polaris.requests[-2].query == (
+        "executionStatus=canceled&executionStatus=completed&executionStatus=failed&"
+        "sortColumn=last_updated_date_time&sortOrder=DESC&paginationLimit=1000&paginationOffset=3"
+    )
+
+
 def test_a_row_of_list_active_has_all_that_a_job_has_and_no_more(polaris, client):
     wanted, other = (
         polaris.add_job(

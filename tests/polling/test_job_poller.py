@@ -60,6 +60,12 @@ class Client:
         rows = {key: row for key in sorted(wanted) if (row := self.row(key))["executionStatus"] == "running"}
         return RawPage(rows, len(rows), more=False)
 
+    async def list_ended(self, wanted, offset, limit):
+        self.asked.append((self.loop.moved, "ended list"))
+        await self.before_list()
+        rows = {key: row for key in sorted(wanted) if (row := self.row(key))["executionStatus"] == "completed"}
+        return RawPage(rows, len(rows), more=False)
+
 
 async def wait(poller, job_id, interval, *, lasts=1e6):
     """Wait as a trigger does; return when it ended, and how."""
@@ -67,7 +73,7 @@ async def wait(poller, job_id, interval, *, lasts=1e6):
     deadline = EPOCH + lasts
     with poller.subscribe(job_id, is_decided, Pace(interval), deadline) as poll:
         while True:
-            answer, _ = await poll.next()
+            answer, _, _ = await poll.next()
             if not isinstance(answer, PolarisApiError) and answer is not None and is_decided(answer):
                 return loop.moved, str(answer.execution_status)
             if clock.now() >= deadline:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from airflow_provider_polaris.api.client import RawPage, NewestPage
+from airflow_provider_polaris.api.client import NewestPage, RawPage
 from airflow_provider_polaris.api.errors import (
     PolarisNotFound,
     PolarisResponseTooLarge,

@@ -13,8 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from airflow_provider_polaris.api.client import RawPage
-from airflow_provider_polaris.api.errors import PolarisForbidden, PolarisUnreachable
-from airflow_provider_polaris.polling.messages import AskJob
+from airflow_provider_polaris.api.errors import PolarisForbidden, PolarisResponseTooLarge, PolarisUnreachable
+from airflow_provider_polaris.polling.list_policy import PAGE_COST
+from airflow_provider_polaris.polling.messages import AskEnded, AskJob
+from airflow_provider_polaris.polling.poll_plan import ROWS_AT_ONCE
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.poll_simulation import Service, Simulation
@@ -38,7 +40,7 @@ SEEDS = pytest.mark.parametrize("seed", range(8))
 
 FAULTS = [
     "outages", "bad answers", "404 at first", "bad lists", "left out", "twice", "any order", "forbidden",
-    "stale for ever", "stale for a while", "hangs", "busy",
+    "stale for ever", "stale for a while", "hangs", "busy", "over too early",
 ]  # fmt: skip
 #: Faults after which an end may be noticed later than at the next poll.
 DELAYING = {"outages", "bad answers", "404 at first", "bad lists", "hangs", "busy"}
@@ -157,6 +159,126 @@ def test_500_jobs_that_end_one_by_one_cost_one_request_each():
     # The list and one job beside it per interval, one request per end, and the last ten jobs by id.
     intervals = (100 + 500 * 7) / (0.9 * INTERVAL)
     assert len(poll.asked) <= 2 * intervals + 500 + 10 * 5
+
+
+class TestManyJobsThatEndTogether:
+    WAITS = 300
+
+    def ended(self, service, **options):
+        """Let many jobs end at once, between the first poll and the second. Return the simulation and its waiters."""
+        random.seed(1)
+        poll = Simulation(service, slots=6)
+        waiters = [poll.wait(service.add(f"job-{number}", 100.0), **options) for number in range(self.WAITS)]
+        poll.run(until=100 + INTERVAL + 30, stop=lambda: not poll.waiters)
+        assert {waiter.ended_as for waiter in waiters} == {"completed"}
+        return poll, waiters
+
+    def test_one_page_of_the_list_of_ended_jobs_ends_all_waits(self):
+        poll, waiters = self.ended(Service())
+        assert [what for _, kind, what in poll.asked_since(100) if kind == "ended list"] == [0]
+        assert len(poll.asked_since(100, "id")) <= 2, "the job beside the list"
+        assert max(waiter.ended_at for waiter in waiters) <= 100 + INTERVAL + 2
+
+    def test_few_jobs_are_requested_by_id(self):
+        service = Service()
+        poll = Simulation(service)
+        for number in range(self.WAITS):
+            poll.wait(service.add(f"job-{number}", 100.0 if number < PAGE_COST else math.inf))
+        poll.run(until=200)
+        assert not poll.asked_since(0, "ended list")
+        assert len(poll.waiters) == self.WAITS - PAGE_COST
+
+    def test_jobs_that_a_page_does_not_show_are_requested_by_id(self):
+        class OtherJobs(Service):
+            def ended_page(self, question, now):
+                page = super().ended_page(question, now)
+                shown = dict(list(page.rows.items())[:PAGE_COST])
+                return RawPage(shown, page.size, more=True)
+
+        poll, _ = self.ended(OtherJobs())
+        assert len(poll.asked_since(100, "ended list")) == 1, "a page that shows ten jobs is not worth another page"
+        assert len(poll.asked_since(100, "id")) >= self.WAITS - PAGE_COST
+
+    def test_more_pages_are_read_while_each_shows_many_jobs(self):
+        poll, _ = self.ended(Service(page_size=100))
+        assert len(poll.asked_since(100, "ended list")) == 3
+        assert len(poll.asked_since(100, "id")) <= 2
+
+    @pytest.mark.parametrize(
+        "error",
+        [PolarisForbidden("no", status=403), PolarisUnreachable("busy", status=429), PolarisResponseTooLarge("large")],
+        ids=["forbidden", "busy", "too large"],
+    )
+    def test_an_error_of_the_list_leaves_all_jobs_to_requests_by_id(self, error):
+        class NoEndedList(Service):
+            def ended_page(self, question, now):
+                return error
+
+        poll, _ = self.ended(NoEndedList())
+        tries = poll.asked_since(100, "ended list")
+        assert len(tries) == (7 if isinstance(error, PolarisResponseTooLarge) else 1), "1,000, 500, … 15 jobs a page"
+        assert len(poll.asked_since(100, "id")) >= self.WAITS
+
+    def test_a_page_that_is_too_large_is_read_in_smaller_pages(self):
+        class LargeJobs(Service):
+            def ended_page(self, question, now):
+                return PolarisResponseTooLarge("large") if question.limit > 100 else super().ended_page(question, now)
+
+        poll, _ = self.ended(LargeJobs())
+        assert len(poll.asked_since(100, "ended list")) == 4 + 5, "1,000, 500, 250 and 125 are too many, 62 are not"
+        assert len(poll.asked_since(100, "id")) <= 2
+
+    def test_a_list_that_shows_running_jobs_as_over_ends_no_wait(self):
+        class Wrong(Service):
+            def page(self, question, now):
+                return RawPage({}, 0, more=False)
+
+            def ended_page(self, question, now):
+                rows = {key: self.row(key, "completed") for key in question.wanted}
+                return RawPage(rows, len(rows), more=False)
+
+        random.seed(1)
+        poll = Simulation(Wrong(), slots=6)
+        waiters = [poll.wait(poll.service.add(f"job-{number}", 500.0)) for number in range(30)]
+        poll.run(until=400)
+        assert len(poll.waiters) == 30
+        assert {waiter.unconfirmed for waiter in waiters} <= {0, 1}
+        assert any(waiter.unconfirmed for waiter in waiters)
+        poll.run(until=600)
+        assert {waiter.ended_as for waiter in waiters} == {"completed"}
+        assert min(waiter.ended_at for waiter in waiters) >= 500
+
+    def test_no_call_of_the_plan_notifies_more_than_a_hundred_waits(self):
+        service = Service()
+        poll = Simulation(service)
+        for number in range(self.WAITS):
+            poll.wait(service.add(f"job-{number}", 100.0))
+        due, most = poll.plan.due, []
+
+        def counted(*now):
+            step = due(*now)
+            most.append(len(step.notices))
+            return step
+
+        poll.plan.due = counted
+        poll.run(until=140)
+        assert not poll.waiters
+        assert 50 < max(most) <= ROWS_AT_ONCE
+
+    def test_no_list_is_read_while_the_list_of_ended_jobs_hangs_and_every_deadline_is_kept(self):
+        class Hanging(Service):
+            def delay(self, question, now):
+                return 60.0 if isinstance(question, AskEnded) else 0.01
+
+        random.seed(1)
+        service = Hanging()
+        poll = Simulation(service, slots=6)
+        waiters = [poll.wait(service.add(f"job-{number}", 100.0), lasts=140.0 + number / 10) for number in range(30)]
+        poll.run(until=100 + INTERVAL, stop=lambda: bool(poll.asked_since(100, "ended list")))
+        poll.run(until=poll.now + 59)
+        assert [kind for _, kind, _ in poll.asked_since(100) if "list" in kind] == ["list", "ended list"]
+        assert {waiter.ended_as for waiter in waiters} == {"completed"}, "by id, at their deadlines"
+        assert max(waiter.ended_at for waiter in waiters) <= 145
 
 
 @pytest.mark.parametrize("active", [1100, 2500, 9000])

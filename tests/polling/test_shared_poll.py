@@ -95,14 +95,14 @@ class TestRequestsOfThePoll:
         quiet, ending = waits.sent[1:6] + waits.sent[7:10], waits.sent[6]
         assert max(map(len, quiet)) <= 4
         assert all(len(lists(sent)) == 2 for sent in quiet), "2,000 jobs fill two pages"
-        assert len(ending) <= 4 + 7
+        assert len(ending) <= 4 + 7, "seven jobs are requested by id"
         assert len(waits.sent[0]) <= 4 + PAGE_COST, "the first jobs may be requested by id before the other waits begin"
-        assert len(waits.sent[10]) <= 4 + 993
+        assert len(waits.sent[10]) <= 4 + 1, "a page of the list of ended jobs has the other 993 jobs"
         assert looked_up == [1]
 
     def test_only_the_threads_for_lists_read_lists(self, polaris, moved_clock, monkeypatch):
         threads = {}
-        for name in ("list_active", "get_job"):
+        for name in ("list_active", "list_ended", "get_job"):
             call = getattr(PolarisClient, name)
 
             def recorded(*args, name=name, call=call, **options):
@@ -113,7 +113,8 @@ class TestRequestsOfThePoll:
         waits = Waits(polaris, moved_clock, 20)
         waits.then(4, waits.end)
         waits.run()
-        assert threads == {"list_active": {"polaris_list"}, "get_job": {"polaris"}}
+        lists = {"polaris_list"}
+        assert threads == {"list_active": lists, "list_ended": lists, "get_job": {"polaris"}}
 
     def test_each_wait_has_one_task(self, polaris, moved_clock):
         """A task takes 1 KB or more."""

@@ -19,7 +19,7 @@ from airflow_provider_polaris.api.models import ACTIVE_STATUSES, Job
 from airflow_provider_polaris.gate.decision import Verdict, decide
 from airflow_provider_polaris.gate.options import Gate
 from airflow_provider_polaris.gate.outage_tolerance import OutageTolerance
-from airflow_provider_polaris.polling.messages import AskJob
+from airflow_provider_polaris.polling.messages import AskEnded, AskJob
 from airflow_provider_polaris.polling.poll_plan import PollPlan
 from airflow_provider_polaris.polling.polled_wait import Pace, PolledWait
 from tests.support.virtual_time import EPOCH
@@ -72,7 +72,9 @@ class Service:
             return PolarisUnreachable("busy", status=429, retry_after=self.rng.choice([3, 30, 600]))
         if "outages" in self.faults and (now // 150) % 4 == 2:
             return PolarisUnreachable("outage", status=503)
-        return self.job(question.job_id, now) if isinstance(question, AskJob) else self.page(question, now)
+        if isinstance(question, AskJob):
+            return self.job(question.job_id, now)
+        return self.ended_page(question, now) if isinstance(question, AskEnded) else self.page(question, now)
 
     def job(self, job_id: str, now: float):
         if self.has("bad answers", 0.05):
@@ -96,7 +98,26 @@ class Service:
                 rows.extend([(job_id, status)] * (2 if self.has("twice", 0.1) else 1))
         if "any order" in self.faults:
             self.rng.shuffle(rows)
-        page = rows[question.offset : question.offset + self.page_size]
+        return self._page_of(rows, question)
+
+    def ended_page(self, question, now: float):
+        if "forbidden" in self.faults:
+            return PolarisForbidden("no", status=403)
+        if self.has("bad lists", 0.2):
+            return PolarisUnreachable("html", status=200)
+        newest_first = sorted(self.ends, key=lambda job_id: self.ends[job_id], reverse=True)
+        rows = [
+            (job_id, self.kinds[job_id])
+            for job_id in newest_first
+            # The list may show a job as over that is not.
+            if (now >= self.ends[job_id] and not self.has("left out", 0.1)) or self.has("over too early", 0.3)
+        ]
+        if "any order" in self.faults:
+            self.rng.shuffle(rows)
+        return self._page_of(rows, question)
+
+    def _page_of(self, rows: list[tuple[str, str]], question) -> RawPage:
+        page = rows[question.offset : question.offset + min(question.limit, self.page_size)]
         found = {job_id: self.row(job_id, status) for job_id, status in page if job_id in question.wanted}
         return RawPage(found, len(page), more=question.offset + len(page) < len(rows))
 
@@ -105,7 +126,7 @@ class Service:
 
 
 class Waiter:
-    """Acts as a trigger, and records how and when its wait ended."""
+    """Acts as a trigger and its task, and records how and when the wait ended."""
 
     def __init__(self, poll: Simulation, job_id: str, interval: float, *, backs_off: bool, deadline: float) -> None:
         self.poll = poll
@@ -115,11 +136,20 @@ class Waiter:
         self.ended_as: str | None = None
         self.has_left = False
         self.tolerance = OutageTolerance(36_000, interval, worked=True)
+        #: How often the task could not confirm by id what a list had shown.
+        self.unconfirmed = 0
         pace = Pace(interval, backoff=backs_off, most=60.0)
-        self.wait = PolledWait(job_id, is_decided, pace, deadline, now=poll.now)
+        self.wait = PolledWait(job_id, is_decided, pace, deadline, now=poll.now, takes_list=True)
 
     def notify(self, notice) -> None:
         answer = notice.answer
+        if notice.is_listed:
+            assert self.unconfirmed == 0, "a task goes back and forth once at most"
+            answer = self.poll.service.job(self.job_id, self.poll.now)
+            if not (isinstance(answer, Job) and is_decided(answer)):
+                self.unconfirmed += 1
+                self.poll.defer_again(self)
+                return
         if isinstance(answer, PolarisApiError):
             delay = self.tolerance.failed(answer, self.poll.wall)  # raises what ends a wait
             if isinstance(answer, PolarisNotFound):
@@ -150,7 +180,7 @@ class Simulation:
         self.now = 0.0
         self.wall_offset = EPOCH
         self.waiters: dict[PolledWait, Waiter] = {}
-        #: When, what (``id`` or ``list``), and which job or offset, for each request.
+        #: When, what (``id``, ``list`` or ``ended list``), and which job or offset, for each request.
         self.asked: list[tuple[float, str, object]] = []
         self._events: list[tuple[float, float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
@@ -168,6 +198,15 @@ class Simulation:
         self.waiters[waiter.wait] = waiter
         self.plan.add(waiter.wait, self.now)
         return waiter
+
+    def defer_again(self, waiter: Waiter) -> None:
+        """Wait on with another trigger, as a task does that could not confirm what a list had shown."""
+        before = waiter.wait
+        del self.waiters[before]
+        self.plan.remove(before)
+        waiter.wait = PolledWait(waiter.job_id, is_decided, before.pace, before.deadline, now=self.now)
+        self.waiters[waiter.wait] = waiter
+        self.plan.add(waiter.wait, self.now)
 
     def leave(self, waiter: Waiter) -> None:
         waiter.has_left = True
@@ -208,7 +247,8 @@ class Simulation:
 
     def _send(self, question) -> None:
         by_id = isinstance(question, AskJob)
-        self.asked.append((self.now, "id" if by_id else "list", question.job_id if by_id else question.offset))
+        kind = "id" if by_id else "ended list" if isinstance(question, AskEnded) else "list"
+        self.asked.append((self.now, kind, question.job_id if by_id else question.offset))
         took = self.service.delay(question, self.now)
 
         def respond() -> None:

@@ -443,7 +443,7 @@ def test_deferred_waits_read_a_list_whose_pages_are_too_large_in_smaller_pages(
     polaris, moved_clock, monkeypatch, row_size, most_requests, reads_list
 ):
     """The list holds the data of inline jobs. Only jobs that nobody waits for are large here."""
-    monkeypatch.setattr(client, "MAX_ACTIVE_PAGE", 200_000)
+    monkeypatch.setattr(client, "MAX_RAW_PAGE", 200_000)
     ids = [polaris.add_job(executionStatus="running") for _ in range(200)]
     for _ in range(10):
         polaris.add_job(executionStatus="running", createdBy={"username": "x" * row_size})
