@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,22 +34,24 @@ def require(condition: object, otherwise: str) -> None:
 
 
 class ScaleAirflow(RealAirflow):
-    """An Airflow of an API server, a DAG processor, a scheduler with LocalExecutor, and two triggerers.
+    """An Airflow of an API server, a DAG processor, a scheduler with LocalExecutor, and triggerers.
 
     :param silence: how long a triggerer may be silent before its waits move to the other, in seconds. Airflow's default
         is 30. On a busy machine, the first look-up of a connection delays a triggerer's heartbeat by ten seconds.
+    :param triggerers: the names of the triggerers.
     """
 
-    def __init__(self, home: Path, dags: Path, *, silence: int) -> None:
+    def __init__(self, home: Path, dags: Path, *, silence: int, triggerers: Sequence[str] = TRIGGERERS) -> None:
         super().__init__(home, dags)
         self.silence = silence
+        self.triggerers = triggerers
         #: How often each process was started.
         self.starts: Counter[str] = Counter()
         self._commands = {
             "api-server": ("api-server", "--port", str(self.port), "--host", "127.0.0.1", "--workers", "1"),
             "dag-processor": ("dag-processor",),
             "scheduler": ("scheduler",),
-            **dict.fromkeys(TRIGGERERS, ("triggerer",)),
+            **dict.fromkeys(triggerers, ("triggerer",)),
         }
         self.env |= {
             "AIRFLOW__CORE__PARALLELISM": str(PARALLEL_TASKS),
@@ -75,7 +78,11 @@ class ScaleAirflow(RealAirflow):
         wait_for(self._is_up, "the API server", seconds=STEP_SECONDS)
         for conn_id, connection in connections.items():
             self._store(conn_id, connection)
-        wait_for(lambda: len(self.live_triggerers()) == len(TRIGGERERS), "both triggerers", seconds=STEP_SECONDS)
+        self.wait_for_triggerers()
+
+    def wait_for_triggerers(self) -> None:
+        """Wait until each triggerer has a fresh heartbeat."""
+        wait_for(lambda: len(self.live_triggerers()) == len(self.triggerers), "the triggerers", seconds=STEP_SECONDS)
 
     def start_named(self, name: str) -> None:
         """Start one of the processes, with free ports for its log servers."""

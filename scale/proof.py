@@ -28,7 +28,17 @@ from scale.readings import (
     of_provider,
 )
 from scale.report import Report
-from scale.waits import CONN_ID, DAG_FILE, DAG_ID, Owners, Waits, states
+from scale.waits import (
+    CONN_ID,
+    DAG_FILE,
+    DAG_ID,
+    Owners,
+    Waits,
+    states,
+    triggers,
+    wait_for_events,
+    wait_for_no_triggers,
+)
 from tests.support.local_calls import connection_without_page
 from tests.support.real_airflow import wait_for
 
@@ -38,6 +48,9 @@ MEMORY_SAMPLE_SECONDS = 5.0
 #: A poll has sent all its requests after this time, except on a very busy machine. STRAY_RATIO allows for that.
 POLL_SECONDS = 1.0
 STRAY_RATIO = 1.05
+#: The most jobs that two triggerers request by id when all jobs end at once: each two polls, and a few jobs that the
+#: list of ended jobs did not show in time.
+MOST_BY_ID = 4 * len(TRIGGERERS)
 #: How long a second event of a trigger may be late in the logs.
 LATE_SECONDS = 3.0
 #: The most growth of the process of the triggers in the idle time, in MB. Its first minutes take up to five.
@@ -286,7 +299,7 @@ class Steps:
         found = states(self._airflow)
         self._report.add(f"{fault}: until every wait is owned again", took, limit=STEP_SECONDS, unit="s", digits=1)
         self._report.exactly(f"{fault}: waits that are deferred and owned", found.get("deferred", 0), size.waits)
-        self._report.exactly(f"{fault}: triggers", self._triggers(), size.waits)
+        self._report.exactly(f"{fault}: triggers", triggers(self._airflow), size.waits)
         self._report.exactly(f"{fault}: requests that change a job", len(seen.changing), 0)
         self._report.add(
             f"{fault}: most requests in an interval",
@@ -307,14 +320,8 @@ class Steps:
         self._forget_requests()
         at = time.time()
         self._waits.end_all()
-        wait_for(
-            lambda: states(self._airflow) == {"scheduled": size.waits},
-            "all tasks to get their events",
-            lambda: f"they are {states(self._airflow)}",
-            seconds=STEP_SECONDS,
-        )
-        took = self._last_event() - at
-        wait_for(lambda: not self._triggers(), "Airflow to delete the triggers", seconds=STEP_SECONDS)
+        took = wait_for_events(self._airflow, size.waits) - at
+        wait_for_no_triggers(self._airflow)
         seen = Traffic(list(self._polaris.requests))
         events = self._waits.events(self._airflow)
         jobs = self._waits.jobs
@@ -323,14 +330,12 @@ class Steps:
         self._report.exactly("end of all: tasks with the event of their job", len(right), size.waits)
         self._report.exactly("end of all: most events of one trigger", max(logged.values(), default=0), 1)
         self._report.exactly("end of all: triggers that fired", len(logged), size.waits)
-        asked = [seen.by_id[job_id] for job_id in jobs.values()]
-        self._report.exactly("end of all: jobs that were requested by id", sum(map(bool, asked)), size.waits)
-        # Each list poll requests one job by id, too. A poll may be under way when the jobs end.
-        self._report.add(
-            "end of all: more requests by id than jobs", sum(asked) - size.waits, limit=2 * len(TRIGGERERS)
-        )
-        last_asked = max((one.at for one in seen.requests if one.path.rpartition("/")[2] in jobs.values()), default=0.0)
-        self._report.add("end of all: until the last job is requested", last_asked - at, unit="s", digits=1)
+        # The list of ended jobs has shown the others. A poll also requests one job by id, and may be under way when the
+        # jobs end.
+        self._report.add("end of all: jobs that triggerers requested by id", seen.by_id.total(), limit=MOST_BY_ID)
+        self._report.add("end of all: requests for the list of ended jobs", len(seen.ended), limit=2 * len(TRIGGERERS))
+        known = max((one.at for one in seen.ended), default=0.0)
+        self._report.add("end of all: until the last job is known to be over", known - at, unit="s", digits=1)
         self._report.add(
             "end of all: until the last event is stored", took, limit=2 * size.interval, unit="s", digits=1
         )
@@ -351,8 +356,12 @@ class Steps:
 
     def _resume(self) -> None:
         self._progress(f"{self._size.real} real tasks resume")
+        self._forget_requests()
         ended = self._waits.resume(self._airflow)
         self._report.exactly("real tasks that succeeded", ended.get("success", 0), self._size.real)
+        by_id = Traffic(list(self._polaris.requests)).by_id
+        confirmed = sum(by_id[job_id] > 0 for job_id in self._waits.real)
+        self._report.exactly("real tasks that requested their job by id", confirmed, self._size.real)
 
     def _wait_for_owners(self, *, since: float = 0.0) -> list[str]:
         """Wait until each wait has a live owner. Return the processes that had ended, and were started again."""
@@ -399,13 +408,3 @@ class Steps:
             return not Traffic(recent).polling
 
         wait_for(is_between, "a pause between two polls", seconds=STEP_SECONDS)
-
-    def _triggers(self) -> int:
-        return int(self._airflow.query("select count(*) from trigger")[0][0])
-
-    def _last_event(self) -> float:
-        """Return when the last event was stored, in seconds since the epoch."""
-        rows = self._airflow.query(
-            "select extract(epoch from max(scheduled_dttm)) from task_instance where dag_id = %s", DAG_ID
-        )
-        return float(rows[0][0])

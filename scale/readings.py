@@ -41,15 +41,24 @@ class Traffic:
         return [one for one in self.requests if one.path.endswith("/jobs")]
 
     @property
+    def ended(self) -> list[SeenRequest]:
+        """The requests for a page of the list of jobs that are over."""
+        return [one for one in self.pages if "executionStatus=completed" in one.query]
+
+    @property
     def polls(self) -> list[SeenRequest]:
-        """The requests for the first page of the list."""
-        return [one for one in self.pages if "paginationOffset=0" in one.query or "paginationOffset" not in one.query]
+        """The requests for the first page of the list of active jobs."""
+        return [one for one in self.pages if "paginationOffset=0" in one.query and one not in self.ended]
+
+    @property
+    def jobs(self) -> list[SeenRequest]:
+        """The requests for a job by id."""
+        return [one for one in self.requests if one.path.split("/")[-2] == "jobs"]
 
     @property
     def by_id(self) -> Counter[str]:
         """How many requests there were for each job."""
-        kinds = (one.path.split("/") for one in self.requests)
-        return Counter(parts[-1] for parts in kinds if parts[-2] == "jobs")
+        return Counter(one.path.rpartition("/")[2] for one in self.jobs)
 
     @property
     def polling(self) -> int:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_polaris.local import LocalPolaris
-from scale.processes import PARALLEL_TASKS, STEP_SECONDS, TRIGGERERS, ScaleAirflow
+from scale.processes import PARALLEL_TASKS, STEP_SECONDS, ScaleAirflow
 from tests.support.real_airflow import wait_for
 
 DAG_ID = "many_waits"
@@ -137,7 +137,7 @@ class Waits:
     def copy(self, airflow: ScaleAirflow) -> None:
         """Copy a real wait for each further job. Each triggerer gets the same number of copies."""
         # Otherwise a quick triggerer takes most of them, and the other has too few for the list.
-        wait_for(lambda: len(airflow.live_triggerers()) == len(TRIGGERERS), "both triggerers", seconds=STEP_SECONDS)
+        airflow.wait_for_triggerers()
         owners = ",".join(map(str, airflow.live_triggerers()))
         airflow.run_python(COPY_WAITS, REAL_RUN, COPIED_RUN, owners, *self.copied)
 
@@ -176,6 +176,28 @@ class Waits:
             seconds=STEP_SECONDS + TASK_SECONDS * len(self.real) / PARALLEL_TASKS,
         )
         return states(airflow, REAL_RUN)
+
+
+def triggers(airflow: ScaleAirflow) -> int:
+    """Return how many triggers Airflow has."""
+    return int(airflow.query("select count(*) from trigger")[0][0])
+
+
+def wait_for_events(airflow: ScaleAirflow, count: int) -> float:
+    """Wait until so many tasks have their events. Return when the last one was stored, in seconds since the epoch."""
+    wait_for(
+        lambda: states(airflow) == {"scheduled": count},
+        "all tasks to get their events",
+        lambda: f"they are {states(airflow)}",
+        seconds=STEP_SECONDS,
+    )
+    rows = airflow.query("select extract(epoch from max(scheduled_dttm)) from task_instance where dag_id = %s", DAG_ID)
+    return float(rows[0][0])
+
+
+def wait_for_no_triggers(airflow: ScaleAirflow) -> None:
+    """Wait until Airflow has deleted the triggers that have fired."""
+    wait_for(lambda: not triggers(airflow), "Airflow to delete the triggers", seconds=STEP_SECONDS)
 
 
 def states(airflow: ScaleAirflow, *run_ids: str) -> dict[str, int]:

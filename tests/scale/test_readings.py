@@ -53,6 +53,7 @@ def test_real_requests_are_counted_by_kind():
         client = PolarisClient(connection)
         client.list_active(set(active), 0, 2)
         client.list_active(set(active), 2, 2)
+        client.list_ended(set(active))
         client.get_job(active[0])
         client.get_job_progress(active[0])
         client.get_job_metrics(active[0])
@@ -60,9 +61,9 @@ def test_real_requests_are_counted_by_kind():
         client.close()
         seen = Traffic([one for one in polaris.requests if one.method == "GET"])
         everything = Traffic(list(polaris.requests))
-    assert (len(seen.pages), len(seen.polls), seen.reports) == (2, 1, 2)
+    assert (len(seen.pages), len(seen.polls), len(seen.ended), seen.reports) == (3, 1, 1, 2)
     assert seen.by_id == {active[0]: 1}
-    assert seen.polling == 3
+    assert seen.polling == 4
     assert seen.changing == []
     assert [one.split()[0] for one in everything.changing] == ["PUT"]
 
