@@ -23,19 +23,25 @@ import sys
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import Any
 
-import requests
+from benchmarks.measuring import (
+    INTERVAL_SECONDS,
+    LATENCY_SECONDS,
+    Server,
+    cpu_beside_plain_lists,
+    cpu_of,
+    lag,
+    memory,
+    run_idle_trigger,
+    serve_commands,
+)
 
-#: The shortest interval of the list, in seconds.
-INTERVAL_SECONDS = 5.0
-LATENCY_SECONDS = 0.02
 #: The number of intervals in which CPU time is measured.
 INTERVALS = 7
 COUNTS = (1, 10, 100, 1000)
-SAMPLE_SECONDS = 0.002
 #: Starts as in a triggerer, one trigger after another: the active jobs of the project, the number of waits, and the
 #: seconds between the first and the second half of the starts.
 STARTS = ((1_100, 300, 0.0), (2_500, 500, 8.0), (9_000, 1_000, 0.0))
@@ -60,7 +66,7 @@ SUMMARY = """With {waits:,.0f} waits and an interval of {interval:g} s:
 
 
 def serve(certificate: str | None, key: str | None) -> None:
-    """Run the local Polaris: a command on each line of standard input, its result on standard output.
+    """Run the local Polaris, with commands for the benchmark.
 
     :param certificate: the path of its certificate, and ``key`` that of its key. ``None``: it listens without TLS.
     """
@@ -95,45 +101,7 @@ def serve(certificate: str | None, key: str | None) -> None:
         commands = {"start": start, "end": end, "count": count, "hang": hang}
         connection = json.loads(polaris.connection_json)
         connection["extra"]["verify"] = certificate
-        print(json.dumps([polaris.url, polaris.project_id, polaris.api_key, json.dumps(connection)]), flush=True)
-        for line in sys.stdin:
-            name, *arguments = json.loads(line)
-            print(json.dumps(commands[name](*arguments)), flush=True)
-
-
-class Server:
-    """The local Polaris in a process of its own.
-
-    :param module: the module that runs it, with the option ``--serve``.
-    :param options: further options of the module.
-    """
-
-    def __init__(self, module: str = "benchmarks.waits", *options: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", module, "--serve", *options],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # requests that hang when the server stops write long errors
-            text=True,
-        )
-        self._stdin, self._stdout = cast("TextIO", self.process.stdin), cast("TextIO", self.process.stdout)
-        url, project, self.key, self.connection = self._read()
-        self.jobs = f"{url}/v1/projects/{project}/jobs"
-        os.environ["AIRFLOW_CONN_POLARIS_BENCH"] = self.connection
-
-    def __call__(self, *command: Any) -> Any:
-        """Send a command, and return its result."""
-        self._stdin.write(json.dumps(command) + "\n")
-        self._stdin.flush()
-        return self._read()
-
-    def _read(self) -> Any:
-        return json.loads(self._stdout.readline())
-
-    def stop(self) -> None:
-        """Stop the process."""
-        self("start", 0)
-        self.process.communicate(timeout=30)
+        serve_commands(polaris, json.dumps(connection), commands)
 
 
 def triggers(job_ids: list[str]) -> list[Any]:
@@ -176,56 +144,6 @@ async def fired(trigger: Any) -> float:
     raise AssertionError("no event")
 
 
-async def lag(seconds: float) -> tuple[float, float]:
-    """Return the delay of a sleep on the event loop, in seconds: the 99th percentile and the maximum."""
-    late = []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        await asyncio.sleep(SAMPLE_SECONDS)
-        late.append(time.perf_counter() - start - SAMPLE_SECONDS)
-    late.sort()
-    return late[int(len(late) * 0.99)], late[-1]
-
-
-async def cpu_of(seconds: float) -> float:
-    """Return the CPU time of this process during so many seconds."""
-    before = time.process_time()
-    await asyncio.sleep(seconds)
-    return time.process_time() - before
-
-
-async def cpu_beside_plain_lists(
-    server: Server, query: str = ACTIVE_JOBS, intervals: int = INTERVALS
-) -> tuple[float, float, int, int]:
-    """Return the CPU time of the waits, that of a plain list request, and both counts of the waits' requests.
-
-    The counts are those of the server, the first without the plain requests.
-
-    The times are medians of intervals. Each interval has one plain request in a thread of its own. Like the waits'
-    poll, it finds cold caches. Plain requests one after another would find warm caches, and take half of the time.
-    """
-
-    def plain_list() -> float:
-        before = time.thread_time()
-        answer = session.get(f"{server.jobs}?{query}", headers={"Authorization": f"Basic {server.key}"}, timeout=30)
-        json.loads(answer.content)
-        return time.thread_time() - before
-
-    ours, plain = [], []
-    with requests.Session() as session:
-        session.trust_env = False
-        server("count")
-        for _ in range(intervals):
-            before = time.process_time()
-            await asyncio.sleep(INTERVAL_SECONDS / 2)
-            plain.append(await asyncio.to_thread(plain_list))
-            await asyncio.sleep(INTERVAL_SECONDS / 2)
-            ours.append(time.process_time() - before - plain[-1])
-    lists, others = server("count")
-    return statistics.median(ours), statistics.median(plain), lists - intervals, others
-
-
 def new_lines() -> int:
     """Return the number of TCP connections that the waits have opened."""
     from airflow_provider_polaris.polling import shared_client as client
@@ -248,7 +166,7 @@ async def measure(server: Server, count: int) -> dict[str, float]:
     _, start_up = await lag(2.0)
     await asyncio.sleep(2 * INTERVAL_SECONDS)
     lines = new_lines()
-    cpu, plain, requested, reports = await cpu_beside_plain_lists(server)
+    cpu, plain, requested, reports = await cpu_beside_plain_lists(server, ACTIVE_JOBS, INTERVALS)
     busy_lag, _ = await lag(2 * INTERVAL_SECONDS)
     opened = new_lines() - lines
     ended = {}
@@ -317,36 +235,8 @@ async def bad_times(server: Server, job_ids: list[str], waits: dict[str, Any]) -
     }
 
 
-async def memory(run: list[Coroutine[Any, Any, Any]], seconds: float) -> float:
-    """Return the memory of each of these when it waits, in bytes."""
-    gc.collect()
-    before = tracemalloc.get_traced_memory()[0]
-    tasks = [asyncio.ensure_future(one) for one in run]
-    await asyncio.sleep(seconds)
-    gc.collect()
-    took = tracemalloc.get_traced_memory()[0] - before
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-    return took / len(tasks)
-
-
 def memory_per_wait(server: Server) -> dict[str, float]:
     """Compare a wait with a trigger that does nothing."""
-    from airflow.triggers.base import BaseTrigger
-
-    class Idle(BaseTrigger):
-        def serialize(self) -> tuple[str, dict[str, Any]]:
-            return "Idle", {}
-
-        async def run(self) -> Any:
-            await asyncio.sleep(3600)
-            yield None
-
-    async def idle(trigger: Any) -> None:
-        async for _ in trigger.run():
-            pass
-
     tracemalloc.start()
     count = max(COUNTS)
     # The first waits load what all waits share.
@@ -354,7 +244,7 @@ def memory_per_wait(server: Server) -> dict[str, float]:
     job_ids = server("start", count)
 
     # Two event loops: a loop keeps the timers of cancelled sleeps for a while.
-    nothing = asyncio.run(memory([idle(Idle()) for _ in range(count)], 1.0))
+    nothing = asyncio.run(memory([run_idle_trigger() for _ in range(count)], 1.0))
     ours = asyncio.run(memory([fired(one) for one in triggers(job_ids)], 3 * INTERVAL_SECONDS))
     tracemalloc.stop()
     return {"wait_kb": (ours - nothing) / 1000, "idle_trigger_kb": nothing / 1000}
@@ -490,6 +380,8 @@ def exceeded_limits(rows: list[dict[str, float]], starts: list[dict[str, float]]
         ("CPU, in plain list requests", last["cpu_ms_per_1000_polls"] / last["plain_list_ms"], 4),
         *((f"loop lag with {row['waits']} waits", row["lag_ms"], lag_limit(row)) for row in rows),
         ("loop lag while 200 jobs end", last["ending_lag_ms"], lag_limit(last)),
+        # The lists and the jobs beside them, of two polls.
+        ("requests while 200 jobs end", last["ending_requests"], 15),
         ("loop lag while every request hangs", last["hanging_lag_ms"], lag_limit(last)),
         ("DNS lookup of another trigger while every request hangs", last["hanging_dns_ms"], 1000),
         ("event loop blocked at the start", last["start_up_ms"], 100),
@@ -555,7 +447,7 @@ def main() -> None:
     if options.run_waits:
         run_waits()
         return
-    server = Server()
+    server = Server("benchmarks.waits")
     try:
         with reports_that_are_always_due():
             rows = [asyncio.run(measure(server, count)) for count in COUNTS]

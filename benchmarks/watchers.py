@@ -19,7 +19,17 @@ from collections.abc import Iterable
 from datetime import datetime, timezone
 from typing import Any
 
-from benchmarks.waits import INTERVAL_SECONDS, LATENCY_SECONDS, Server, cpu_beside_plain_lists, cpu_of, lag, memory
+from benchmarks.measuring import (
+    INTERVAL_SECONDS,
+    LATENCY_SECONDS,
+    Server,
+    cpu_beside_plain_lists,
+    cpu_of,
+    lag,
+    memory,
+    run_idle_trigger,
+    serve_commands,
+)
 
 #: The number of intervals in which requests and CPU time are measured.
 INTERVALS = 5
@@ -45,7 +55,7 @@ SUMMARY = """With {tables:,.0f} watched tables and an interval of {interval:g} s
 
 
 def serve() -> None:
-    """Run the local Polaris: a command on each line of standard input, its result on standard output."""
+    """Run the local Polaris, with commands for the benchmark."""
     from airflow_provider_polaris.local import LocalPolaris
 
     def stamp(seconds: float) -> str:
@@ -96,10 +106,7 @@ def serve() -> None:
             polaris.hang_next(10**9)
 
         commands = {"start": start, "count": count, "run": run, "complete": complete, "hang": hang}
-        print(json.dumps([polaris.url, polaris.project_id, polaris.api_key, polaris.connection_json]), flush=True)
-        for line in sys.stdin:
-            name, *arguments = json.loads(line)
-            print(json.dumps(commands[name](*arguments)), flush=True)
+        serve_commands(polaris, polaris.connection_json, commands)
 
 
 class Store(dict[str, str]):
@@ -217,16 +224,6 @@ async def measure_running(server: Server) -> dict[str, float]:
 
 def memory_per_watcher(server: Server) -> dict[str, float]:
     """Compare a watcher with a trigger that does nothing."""
-    from airflow.triggers.base import BaseTrigger
-
-    class Idle(BaseTrigger):
-        def serialize(self) -> tuple[str, dict[str, Any]]:
-            return "Idle", {}
-
-        async def run(self) -> Any:
-            await asyncio.sleep(3600)
-            yield None
-
     tracemalloc.start()
     count = max(COUNTS)
     server("start")
@@ -234,7 +231,7 @@ def memory_per_watcher(server: Server) -> dict[str, float]:
     asyncio.run(memory([watch(one, []) for one in triggers(20)], INTERVAL_SECONDS))
 
     async def both() -> tuple[float, float]:
-        nothing = await memory([watch(Idle(), []) for _ in range(count)], 1.0)
+        nothing = await memory([run_idle_trigger() for _ in range(count)], 1.0)
         return nothing, await memory([watch(one, []) for one in triggers(count)], 3 * INTERVAL_SECONDS)
 
     nothing, ours = asyncio.run(both())

@@ -356,12 +356,12 @@ class Steps:
 
     def _resume(self) -> None:
         self._progress(f"{self._size.real} real tasks resume")
-        self._forget_requests()
         ended = self._waits.resume(self._airflow)
         self._report.exactly("real tasks that succeeded", ended.get("success", 0), self._size.real)
         by_id = Traffic(list(self._polaris.requests)).by_id
+        # A triggerer may have requested a few of them, beside its list.
         confirmed = sum(by_id[job_id] > 0 for job_id in self._waits.real)
-        self._report.exactly("real tasks that requested their job by id", confirmed, self._size.real)
+        self._report.exactly("their jobs that were requested by id after the end", confirmed, self._size.real)
 
     def _wait_for_owners(self, *, since: float = 0.0) -> list[str]:
         """Wait until each wait has a live owner. Return the processes that had ended, and were started again."""

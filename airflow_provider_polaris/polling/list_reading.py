@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, RawPage
+from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, RawPage
 from airflow_provider_polaris.api.errors import PolarisResponseTooLarge
 from airflow_provider_polaris.api.models import Job
+from airflow_provider_polaris.polling.list_policy import PAGE_COST
 from airflow_provider_polaris.polling.messages import AskEnded, AskList
 
 Row = Mapping[str, Any]
@@ -85,16 +86,16 @@ class ListReading:
 class EndedReading:
     """What is known so far of the list of jobs that are over.
 
-    :param keys: the jobs that the list may show.
+    A page must show more of the wanted jobs than its cost in requests by id. Otherwise no further page is read.
+
+    :param keys: the wanted jobs, by id in lower case.
     :param page_limit: the most jobs on a page.
-    :param page_cost: a page must show more of these jobs than that. Otherwise the rest is requested by id.
     """
 
-    def __init__(self, keys: Sequence[str], page_limit: int, page_cost: int) -> None:
-        #: The jobs that no page has shown.
+    def __init__(self, keys: Collection[str], page_limit: int = PAGE_LIMIT) -> None:
+        #: The jobs that no page has shown. At the end, they are requested by id.
         self.left = dict.fromkeys(keys)
         self.is_done = False
-        self._page_cost = page_cost
         self._next_page: AskEnded | None = AskEnded(frozenset(keys), 0, page_limit)
 
     def take_next_page(self) -> list[AskEnded]:
@@ -105,14 +106,14 @@ class EndedReading:
     def heard_page(self, question: AskEnded, answer: RawPage | Exception) -> Mapping[str, Row]:
         """Take a page, or the error with which its request ended. Return the rows of the jobs that are new."""
         self.is_done = True
-        if isinstance(answer, PolarisResponseTooLarge) and question.limit // 2 > self._page_cost:
+        if isinstance(answer, PolarisResponseTooLarge) and question.limit // 2 > PAGE_COST:
             self._ask(replace(question, limit=question.limit // 2))
         if isinstance(answer, Exception):
             return {}
         rows = {key: row for key, row in answer.rows.items() if key in self.left}
         for key in rows:
             del self.left[key]
-        if answer.more and min(len(rows), len(self.left)) > self._page_cost:
+        if answer.more and min(len(rows), len(self.left)) > PAGE_COST:
             self._ask(replace(question, offset=question.offset + answer.size))
         return rows
 

@@ -5,7 +5,8 @@ up to three steps:
 
 1. the list of all jobs, the newest first, back to the jobs that the last reading has seen: one page as a rule;
 2. the list of active jobs, if an earlier reading has seen a load that is not on those pages, and was not over;
-3. such a load by its id, once the list of active jobs no longer shows it.
+3. such a load by its id, once the list of active jobs no longer shows it; many such loads by the list of jobs that are
+   over, as far as that shows them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisResponse
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.load_choice import LONGEST_LOAD_SECONDS, OVERLAP_SECONDS, LoadChoice
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
-from airflow_provider_polaris.polling.messages import AskJob, AskList, AskLoads, Notice, Step
+from airflow_provider_polaris.polling.list_policy import PAGE_COST
+from airflow_provider_polaris.polling.list_reading import EndedReading
+from airflow_provider_polaris.polling.messages import AskEnded, AskJob, AskList, AskLoads, Notice, Step
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO, Pace
 
 #: The shortest time between two readings.
@@ -29,7 +32,7 @@ READING_INTERVAL_SECONDS = 5.0
 #: The most jobs on the first page of a reading. As a rule, fewer jobs are created between two readings.
 FIRST_PAGE = 100
 
-Question = AskJob | AskList | AskLoads
+Question = AskJob | AskList | AskEnded | AskLoads
 Notices = Iterator[tuple["LoadsWait", Notice[list[Job]]]]
 
 
@@ -171,6 +174,7 @@ class _Reading:
         self.jobs: dict[str, Job] = {}
         self.newest: float | None = None
         self.failure: Exception | None = None
+        self._ended: EndedReading | None = None
         self._reads_back_to = min(wait.reads_back_to for wait in self.waits)
         self._questions: list[Question] = [AskLoads(frozenset(wait.table for wait in self.waits), 0, FIRST_PAGE)]
         self._open = 1
@@ -194,6 +198,8 @@ class _Reading:
                 return
         if isinstance(question, AskJob):
             self._heard_job(question, answer)
+        elif isinstance(question, AskEnded):
+            self._heard_ended(question, answer, now)
         elif isinstance(answer, Exception):
             self._fail(answer)
         elif isinstance(question, AskLoads):
@@ -216,8 +222,23 @@ class _Reading:
         self.jobs |= {job.id: job for job in map(Job.from_api, page.rows.values())}
         if page.more:
             self._ask(replace(question, offset=question.offset + page.size))
+        elif len(unseen := self._unseen()) > PAGE_COST:
+            self._ended = EndedReading({job_id.lower() for job_id in unseen})
+            self._ask(*self._ended.take_next_page())
         else:
-            self._ask(*(AskJob(job_id.lower(), job_id, now) for job_id in sorted(self._unseen())))
+            self._ask_unseen(now)
+
+    def _heard_ended(self, question: AskEnded, answer: RawPage | Exception, now: float) -> None:
+        assert self._ended is not None  # noqa: S101 - for the type checker
+        rows = self._ended.heard_page(question, answer).values()
+        self.jobs |= {job.id: job for job in map(Job.from_api, rows)}
+        if self._ended.is_done:
+            self._ask_unseen(now)
+        else:
+            self._ask(*self._ended.take_next_page())
+
+    def _ask_unseen(self, now: float) -> None:
+        self._ask(*(AskJob(job_id.lower(), job_id, now) for job_id in sorted(self._unseen())))
 
     def _heard_job(self, question: AskJob, answer: Job | Exception) -> None:
         if isinstance(answer, PolarisNotFound):

@@ -161,7 +161,7 @@ class PollPlan:
         """Look for the missed jobs in the list of jobs that are over, or request few of them by id."""
         missed, self._missed = self._missed, []
         if len(missed) > PAGE_COST:
-            self._ended = EndedReading(missed, self._list.page_limit(now), PAGE_COST)
+            self._ended = EndedReading(missed, self._list.page_limit(now))
         else:
             self._ids.add(missed)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from datetime import datetime, timezone
 
 import requests
 
@@ -24,6 +26,23 @@ def caller_of(polaris):
 def status_of(call, job_id):
     """Return the status of a job, with one request."""
     return call("GET", f"jobs/{job_id}").json()["executionStatus"]
+
+
+def add_load(polaris, table, *, lost=0, ago=0.0):
+    """Add a load that completes now, or so many seconds ago. Return the id of its job.
+
+    :param lost: the number of rows that were skipped.
+    """
+    moment = f"{datetime.fromtimestamp(time.time() - ago, timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
+    return polaris.add_job(
+        type="batch",
+        executionStatus="completed",
+        target={"type": "table", "tableName": table},
+        createdTimestamp=moment,
+        lastUpdatedTimestamp=moment,
+        completedTimestamp=moment,
+        metrics={"numRowsProcessed": 7, "numRowsSkippedByError": lost},
+    )
 
 
 def connection_without_page(polaris) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
-import time
+from functools import partial
 
 import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
-from tests.support.local_calls import connection_without_page
+from tests.support.local_calls import add_load, connection_without_page
 from tests.support.real_airflow import running_airflow, wait_for
 
 pytestmark = pytest.mark.skipif(not AIRFLOW_3, reason="Airflow 2.11 has no event-driven schedules")
@@ -50,18 +50,7 @@ def airflow(polaris, tmp_path_factory):
         yield airflow
 
 
-def load(polaris, lost=0, ago=0.0):
-    """Add a load that completes now, or so many seconds ago."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() - ago))
-    return polaris.add_job(
-        type="batch",
-        executionStatus="completed",
-        target={"type": "table", "tableName": "orders"},
-        createdTimestamp=now,
-        lastUpdatedTimestamp=now,
-        completedTimestamp=now,
-        metrics={"numRowsProcessed": 7, "numRowsSkippedByError": lost},
-    )
+load = partial(add_load, table="orders")
 
 
 def events(airflow):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from datetime import datetime, timezone
 
 import pytest
 
 from airflow_provider_polaris.local import LocalPolaris
 from tests.support.airflow_versions import AIRFLOW_3
-from tests.support.local_calls import connection_without_page
+from tests.support.local_calls import add_load, connection_without_page
 from tests.support.real_airflow import running_airflow, wait_for
 from tests.support.step_triggerer import SHORTEST_INTERVAL_SECONDS, StepTriggerer
 
@@ -79,17 +78,7 @@ class Watched:
 
         :param events: how many events the load will have.
         """
-        now = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%f}Z"
-        job = self.polaris.add_job(
-            type="batch",
-            executionStatus="completed",
-            target={"type": "table", "tableName": "orders"},
-            createdTimestamp=now,
-            lastUpdatedTimestamp=now,
-            completedTimestamp=now,
-            metrics={"numRowsProcessed": 7, "numRowsSkippedByError": 0},
-        )
-        self.expected[job] = events
+        self.expected[add_load(self.polaris, "orders")] = events
 
     def start(self):
         self.airflow.execute("update trigger set triggerer_id = null")  # before its triggerer counts as dead
