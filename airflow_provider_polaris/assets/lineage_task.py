@@ -19,7 +19,8 @@ def is_installed() -> bool:
 class LineageTask:
     """Mixin of a task that reports what it has read and written. Only Airflow's OpenLineage provider calls it.
 
-    OpenLineage calls it in a copy of the task's process. So no request is sent, and no connection is looked up.
+    OpenLineage calls it when the task ends, by default in a copy of the task's process. So no request is sent, and no
+    connection is looked up.
     """
 
     #: The project of the task. ``None`` until its connection is looked up.

@@ -248,6 +248,17 @@ class TestManyJobsThatEndTogether:
         assert {waiter.ended_as for waiter in waiters} == {"completed"}
         assert min(waiter.ended_at for waiter in waiters) >= 500
 
+    def test_rows_of_the_list_that_are_not_over_or_cannot_be_read_leave_their_jobs_to_requests_by_id(self):
+        class Odd(Service):
+            def ended_page(self, question, now):
+                odd = [{"executionStatus": "running"}, {"executionStatus": 5}, {}]
+                rows = {key: {"id": key, **odd[n % 3]} for n, key in enumerate(sorted(question.wanted))}
+                return RawPage(rows, len(rows), more=False)
+
+        poll, waiters = self.ended(Odd())
+        assert not any(waiter.unconfirmed for waiter in waiters)
+        assert len(poll.asked_since(100, "id")) >= self.WAITS
+
     def test_no_call_of_the_plan_notifies_more_than_a_hundred_waits(self):
         service = Service()
         poll = Simulation(service)
