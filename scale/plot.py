@@ -49,7 +49,7 @@ def plot(times: Sequence[float], marks: Iterable[tuple[float, str]]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         'font-family="sans-serif" font-size="12">'
-        f"<title>Requests of two triggerers in each period of {BAR_SECONDS} s</title>"
+        f"<title>Requests to Polaris in each period of {BAR_SECONDS} s</title>"
         f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#fff"/>{shown}{lines}{minutes}'
         f'<line x1="{LEFT}" x2="{WIDTH - 10}" y1="{HEIGHT - BOTTOM}" y2="{HEIGHT - BOTTOM}" stroke="#868e96"/>'
         f'<text x="{LEFT - 6}" y="{TOP + 4}" text-anchor="end">{most}</text>'
