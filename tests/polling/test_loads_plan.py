@@ -20,6 +20,7 @@ from airflow_provider_polaris.api.errors import (
 )
 from airflow_provider_polaris.api.models import ACTIVE_STATUSES, Job
 from airflow_provider_polaris.gate.load_choice import LoadChoice
+from airflow_provider_polaris.polling.list_policy import PAGE_COST
 from airflow_provider_polaris.polling.loads_plan import FIRST_PAGE, READING_INTERVAL_SECONDS, LoadsPlan, LoadsWait
 from airflow_provider_polaris.polling.messages import AskEnded, AskJob, AskList, AskLoads
 from airflow_provider_polaris.polling.polled_wait import Pace
@@ -226,6 +227,25 @@ def test_loads_that_run_for_hours_cost_one_more_request_for_each_interval(faults
     assert len(service.asked) <= 2 * (1790 / (0.9 * INTERVAL) + 2) + 5
     poll.run(1900)
     assert [[job_id for job_id, _ in poll.notified[wait]] for wait in waits] == [[job] for job in jobs]
+    assert sum(isinstance(question, AskJob) for _, question in service.asked) == asked_by_id
+
+
+@pytest.mark.parametrize(
+    ("count", "faults", "lists", "asked_by_id"),
+    [(PAGE_COST, (), 0, PAGE_COST), (PAGE_COST + 1, (), 1, 0), (30, ("large jobs",), 6 + 2, 0)],
+    ids=["few", "many", "in small pages"],
+)
+def test_many_loads_that_complete_at_once_are_read_from_the_list_of_ended_jobs(count, faults, lists, asked_by_id):
+    service = Service(random.Random(1), frozenset(faults))  # noqa: S311 - no key
+    jobs = [service.add(f"table {n}", -3000, 100) for n in range(count)]
+    poll = Simulation(service)
+    waits = [poll.join(f"table {n}", read_from=EPOCH, running=[jobs[n]]) for n in range(count)]
+    # Later jobs fill the pages with the newest jobs, so that only the other lists show the loads.
+    for n in range(500):
+        service.add("other", n * 3.0 - 2000, 1e6)
+    poll.run(140)
+    assert [[job_id for job_id, _ in poll.notified[wait]] for wait in waits] == [[job] for job in jobs]
+    assert sum(isinstance(question, AskEnded) for _, question in service.asked) == lists
     assert sum(isinstance(question, AskJob) for _, question in service.asked) == asked_by_id
 
 

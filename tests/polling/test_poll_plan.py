@@ -17,7 +17,7 @@ from airflow_provider_polaris.api.errors import PolarisForbidden, PolarisRespons
 from airflow_provider_polaris.polling.list_policy import PAGE_COST
 from airflow_provider_polaris.polling.messages import AskEnded, AskJob
 from airflow_provider_polaris.polling.poll_plan import ROWS_AT_ONCE
-from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO
+from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO, Pace, PolledWait
 from tests.support.airflow_versions import AIRFLOW_3
 from tests.support.poll_simulation import Service, Simulation
 
@@ -179,14 +179,35 @@ class TestManyJobsThatEndTogether:
         assert len(poll.asked_since(100, "id")) <= 2, "the job beside the list"
         assert max(waiter.ended_at for waiter in waiters) <= 100 + INTERVAL + 2
 
-    def test_few_jobs_are_requested_by_id(self):
+    @pytest.mark.parametrize(("ends", "lists"), [(PAGE_COST, 0), (PAGE_COST + 1, 1)])
+    def test_few_jobs_are_requested_by_id(self, ends, lists):
         service = Service()
         poll = Simulation(service)
+        # The jobs beside the first lists come in turn, from the first on.
         for number in range(self.WAITS):
-            poll.wait(service.add(f"job-{number}", 100.0 if number < PAGE_COST else math.inf))
+            poll.wait(service.add(f"job-{number}", 100.0 if number >= self.WAITS - ends else math.inf))
         poll.run(until=200)
-        assert not poll.asked_since(0, "ended list")
-        assert len(poll.waiters) == self.WAITS - PAGE_COST
+        assert len(poll.asked_since(0, "ended list")) == lists
+        assert len(poll.waiters) == self.WAITS - ends
+
+    def test_a_job_whose_request_by_id_is_under_way_is_not_looked_for_in_the_list(self):
+        class HangingJob(Service):
+            def delay(self, question, now):
+                return 50.0 if isinstance(question, AskJob) and question.job_id == "job-250" else 0.01
+
+        random.seed(1)
+        poll = Simulation(HangingJob(), slots=6)
+        for number in range(self.WAITS):
+            poll.wait(poll.service.add(f"job-{number}", 100.0))
+        wanted = []
+        page = poll.service.ended_page
+        poll.service.ended_page = lambda question, now: wanted.append(question.wanted) or page(question, now)
+        poll.run(until=99)
+        next(waiter for waiter in poll.waiters.values() if waiter.job_id == "job-250").wait.check_at(99)
+        poll.run(until=160)
+        assert [len(keys) for keys in wanted] == [self.WAITS - 2], "all but that job, and the job beside the list"
+        assert "job-250" not in wanted[0]
+        assert not poll.waiters
 
     def test_jobs_that_a_page_does_not_show_are_requested_by_id(self):
         class OtherJobs(Service):
@@ -200,7 +221,10 @@ class TestManyJobsThatEndTogether:
         assert len(poll.asked_since(100, "id")) >= self.WAITS - PAGE_COST
 
     def test_more_pages_are_read_while_each_shows_many_jobs(self):
-        poll, _ = self.ended(Service(page_size=100))
+        service = Service(page_size=100)
+        for number in range(500):
+            service.add(f"older-{number}", 50.0)
+        poll, _ = self.ended(service)
         assert len(poll.asked_since(100, "ended list")) == 3
         assert len(poll.asked_since(100, "id")) <= 2
 
@@ -269,6 +293,7 @@ class TestManyJobsThatEndTogether:
         def counted(*now):
             step = due(*now)
             most.append(len(step.notices))
+            assert not poll.plan._ended_rows or step.wake_at == poll.now, "it asks for another call at once"
             return step
 
         poll.plan.due = counted
@@ -290,6 +315,17 @@ class TestManyJobsThatEndTogether:
         assert [kind for _, kind, _ in poll.asked_since(100) if "list" in kind] == ["list", "ended list"]
         assert {waiter.ended_as for waiter in waiters} == {"completed"}, "by id, at their deadlines"
         assert max(waiter.ended_at for waiter in waiters) <= 145
+
+
+@pytest.mark.parametrize(
+    ("status", "ends_wait", "notifies"),
+    [("completed", True, True), ("completed", False, False), ("running", True, False), (5, True, False)],
+    ids=["over", "the wait goes on", "not over", "no status"],
+)
+def test_a_row_of_the_list_of_ended_jobs_ends_a_wait_only_if_its_job_is_over(status, ends_wait, notifies):
+    wait = PolledWait("j", lambda job: ends_wait, Pace(INTERVAL), math.inf, now=0.0, takes_list=True)
+    notice = wait.heard_ended({"id": "j", "executionStatus": status})
+    assert (notice is not None) == notifies
 
 
 @pytest.mark.parametrize("active", [1100, 2500, 9000])
