@@ -19,6 +19,8 @@ from scale.processes import TRIGGERERS, ScaleAirflow
 PROVIDER = "airflow_provider_polaris"
 #: The list of jobs shows so many on a page.
 PAGE = 1000
+#: A part of the query of the list of jobs that are over.
+ENDED = "executionStatus=completed"
 #: Two polls of a triggerer are at least this fraction of the interval apart.
 SHORTEST_PAUSE = 0.9
 #: A look-up of a connection.
@@ -43,12 +45,12 @@ class Traffic:
     @property
     def ended(self) -> list[SeenRequest]:
         """The requests for a page of the list of jobs that are over."""
-        return [one for one in self.pages if "executionStatus=completed" in one.query]
+        return [one for one in self.pages if ENDED in one.query]
 
     @property
     def polls(self) -> list[SeenRequest]:
         """The requests for the first page of the list of active jobs."""
-        return [one for one in self.pages if "paginationOffset=0" in one.query and one not in self.ended]
+        return [one for one in self.pages if "paginationOffset=0" in one.query and ENDED not in one.query]
 
     @property
     def jobs(self) -> list[SeenRequest]:

@@ -182,7 +182,8 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
         :param limit: the most jobs on the page, 1 to 1000.
         :raises PolarisResponseTooLarge: if the page has more than 4 MB. The list holds the data of inline jobs.
         """
-        return self._raw_page(ACTIVE_STATUSES, "created_date_time", "ASC", wanted, offset, limit, Retry.when(retry))
+        query = {"executionStatus": ACTIVE_STATUSES, "sortColumn": "created_date_time", "sortOrder": "ASC"}
+        return self._raw_page(query, wanted, offset, limit, Retry.when(retry))
 
     def list_ended(
         self, wanted: Container[str], offset: int = 0, limit: int = PAGE_LIMIT, *, retry: bool = True
@@ -192,8 +193,8 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
         A user updates a job, for example by canceling it. The other jobs are in the order of their creation: the list
         cannot be sorted by the time of completion. The parameters and the errors are those of :meth:`list_active`.
         """
-        column = "last_updated_date_time"
-        return self._raw_page(ENDED_STATUSES, column, "DESC", wanted, offset, limit, Retry.when(retry))
+        query = {"executionStatus": ENDED_STATUSES, "sortColumn": "last_updated_date_time", "sortOrder": "DESC"}
+        return self._raw_page(query, wanted, offset, limit, Retry.when(retry))
 
     def list_newest(
         self,
@@ -328,22 +329,9 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
         return self._get("tables", name, retry=Retry.when(retry), read=Table.from_api)
 
     def _raw_page(
-        self,
-        statuses: Iterable[str],
-        sort_column: str,
-        sort_order: str,
-        wanted: Container[str],
-        offset: int,
-        limit: int,
-        retry: Retry,
+        self, query: Mapping[str, Any], wanted: Container[str], offset: int, limit: int, retry: Retry
     ) -> RawPage:
-        query = {
-            "executionStatus": statuses,
-            "sortColumn": sort_column,
-            "sortOrder": sort_order,
-            "paginationLimit": limit,
-            "paginationOffset": offset,
-        }
+        """Return one page of the list with this query."""
 
         def read(page: Any) -> RawPage:
             values = _rows_of(page)
@@ -360,7 +348,8 @@ class PolarisClient(FileCalls, QueryCalls, StatementCalls):
 
         # The other fields of a job, such as its source, are freed before the next job is decoded.
         parse = partial(json.loads, object_hook=partial(_shortened, wanted, {}))
-        return self._get("jobs", params=query, retry=retry, parse=parse, read=read, most=MAX_RAW_PAGE)
+        params = {**query, "paginationLimit": limit, "paginationOffset": offset}
+        return self._get("jobs", params=params, retry=retry, parse=parse, read=read, most=MAX_RAW_PAGE)
 
     def _pages(self, query: Mapping[str, Any], retry: Retry) -> Iterator[Job]:
         seen: set[str] = set()
