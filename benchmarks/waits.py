@@ -115,6 +115,7 @@ def triggers(job_ids: list[str]) -> list[Any]:
             project_id=None,
             wait_for="completed",
             fail_on_unhealthy=False,
+            takes_list=True,
             poll_interval=INTERVAL_SECONDS,
             deadline=time.time() + 86_400,
             max_unreachable=3600.0,

@@ -5,8 +5,7 @@ up to three steps:
 
 1. the list of all jobs, the newest first, back to the jobs that the last reading has seen: one page as a rule;
 2. the list of active jobs, if an earlier reading has seen a load that is not on those pages, and was not over;
-3. such a load by its id, once the list of active jobs no longer shows it; many such loads by the list of jobs that are
-   over, as far as that shows them.
+3. such a load by its id, once the list of active jobs no longer shows it.
 """
 
 from __future__ import annotations
@@ -18,13 +17,16 @@ from typing import Any
 
 from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, NewestPage, RawPage
 from airflow_provider_polaris.api.connection import is_id
-from airflow_provider_polaris.api.errors import PolarisNotFound, PolarisResponseTooLarge, PolarisTransientError
+from airflow_provider_polaris.api.errors import (
+    PolarisApiError,
+    PolarisNotFound,
+    PolarisResponseTooLarge,
+    PolarisTransientError,
+)
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.load_choice import LONGEST_LOAD_SECONDS, OVERLAP_SECONDS, LoadChoice
 from airflow_provider_polaris.gate.outage_tolerance import MAX_RETRY_AFTER_SECONDS
-from airflow_provider_polaris.polling.list_policy import PAGE_COST
-from airflow_provider_polaris.polling.list_reading import EndedReading
-from airflow_provider_polaris.polling.messages import AskEnded, AskJob, AskList, AskLoads, Notice, Step
+from airflow_provider_polaris.polling.messages import AskJob, AskList, AskLoads, Notice, Step
 from airflow_provider_polaris.polling.polled_wait import SLOW_SERVICE_PAUSE_RATIO, Pace
 
 #: The shortest time between two readings.
@@ -32,7 +34,7 @@ READING_INTERVAL_SECONDS = 5.0
 #: The most jobs on the first page of a reading. As a rule, fewer jobs are created between two readings.
 FIRST_PAGE = 100
 
-Question = AskJob | AskList | AskEnded | AskLoads
+Question = AskJob | AskList | AskLoads
 Notices = Iterator[tuple["LoadsWait", Notice[list[Job]]]]
 
 
@@ -174,7 +176,6 @@ class _Reading:
         self.jobs: dict[str, Job] = {}
         self.newest: float | None = None
         self.failure: Exception | None = None
-        self._ended: EndedReading | None = None
         self._reads_back_to = min(wait.reads_back_to for wait in self.waits)
         self._questions: list[Question] = [AskLoads(frozenset(wait.table for wait in self.waits), 0, FIRST_PAGE)]
         self._open = 1
@@ -198,8 +199,6 @@ class _Reading:
                 return
         if isinstance(question, AskJob):
             self._heard_job(question, answer)
-        elif isinstance(question, AskEnded):
-            self._heard_ended(question, answer, now)
         elif isinstance(answer, Exception):
             self._fail(answer)
         elif isinstance(question, AskLoads):
@@ -219,26 +218,15 @@ class _Reading:
             self._ask(AskList(frozenset(job_id.lower() for job_id in unseen), 0))
 
     def _heard_active(self, question: AskList, page: RawPage, now: float) -> None:
-        self.jobs |= {job.id: job for job in map(Job.from_api, page.rows.values())}
+        try:
+            self.jobs |= {job.id: job for job in map(Job.from_api, page.rows.values())}
+        except PolarisApiError as error:  # a row that cannot be read
+            self._fail(error)
+            return
         if page.more:
             self._ask(replace(question, offset=question.offset + page.size))
-        elif len(unseen := self._unseen()) > PAGE_COST:
-            self._ended = EndedReading({job_id.lower() for job_id in unseen})
-            self._ask(*self._ended.take_next_page())
         else:
-            self._ask_unseen(now)
-
-    def _heard_ended(self, question: AskEnded, answer: RawPage | Exception, now: float) -> None:
-        assert self._ended is not None  # noqa: S101 - for the type checker
-        rows = self._ended.heard_page(question, answer).values()
-        self.jobs |= {job.id: job for job in map(Job.from_api, rows)}
-        if self._ended.is_done:
-            self._ask_unseen(now)
-        else:
-            self._ask(*self._ended.take_next_page())
-
-    def _ask_unseen(self, now: float) -> None:
-        self._ask(*(AskJob(job_id.lower(), job_id, now) for job_id in sorted(self._unseen())))
+            self._ask(*(AskJob(job_id.lower(), job_id, now) for job_id in sorted(self._unseen())))
 
     def _heard_job(self, question: AskJob, answer: Job | Exception) -> None:
         if isinstance(answer, PolarisNotFound):
@@ -301,7 +289,7 @@ class LoadsPlan:
     def heard(self, question: Question, answer: Any, now: float) -> list[tuple[LoadsWait, Notice[list[Job]]]]:
         """Take the response to a request. Return whom to notify. Call :meth:`due` after that.
 
-        :param answer: a NewestPage to an AskLoads, an RawPage to an AskList, a Job to an AskJob, or the error with
+        :param answer: a NewestPage to an AskLoads, a RawPage to an AskList, a Job to an AskJob, or the error with
             which the request ended.
         """
         reading = self._reading

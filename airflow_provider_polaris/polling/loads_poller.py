@@ -10,7 +10,7 @@ from airflow_provider_polaris.api.client import NewestPage, RawPage
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.gate.load_choice import LoadChoice
 from airflow_provider_polaris.polling.loads_plan import LoadsPlan, LoadsWait, Question
-from airflow_provider_polaris.polling.messages import AskEnded, AskList, AskLoads
+from airflow_provider_polaris.polling.messages import AskList, AskLoads
 from airflow_provider_polaris.polling.polled_wait import Pace
 from airflow_provider_polaris.polling.poller import Poller, Subscription
 
@@ -23,9 +23,6 @@ class LoadRequests(Protocol):
 
     async def list_active(self, wanted: Container[str], offset: int, limit: int) -> RawPage:
         """Request a page of the jobs that are not over."""
-
-    async def list_ended(self, wanted: Container[str], offset: int, limit: int) -> RawPage:
-        """Request a page of the jobs that are over."""
 
     async def get_job(self, job_id: str) -> Job:
         """Request a job by id."""
@@ -65,6 +62,4 @@ class LoadsPoller(Poller[LoadsWait, Question, list[Job]]):
             return await self._client.list_newest(question.tables, question.offset, question.limit)
         if isinstance(question, AskList):
             return await self._client.list_active(question.wanted, question.offset, question.limit)
-        if isinstance(question, AskEnded):
-            return await self._client.list_ended(question.wanted, question.offset, question.limit)
         return await self._client.get_job(question.job_id)

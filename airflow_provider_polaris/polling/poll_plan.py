@@ -24,6 +24,9 @@ from airflow_provider_polaris.polling.polled_wait import PolledWait
 #: Rows of the list that one call of :meth:`PollPlan.due` compares, so that the event loop runs other tasks in between.
 ROWS_AT_ONCE = 100
 
+#: After so many responses in a row with ``Retry-After``, the list of ended jobs is left out once.
+MOST_PUT_OFFS = 2
+
 Question = AskJob | AskList | AskEnded
 Notices = Iterator[tuple[PolledWait, Notice[Job]]]
 
@@ -44,6 +47,8 @@ class PollPlan:
         self._rows: deque[tuple[str, Row | None]] = deque()
         self._ended_rows: deque[tuple[str, Row]] = deque()
         self._missed: list[str] = []
+        #: How often in a row ``Retry-After`` has put off the list of ended jobs.
+        self._ended_put_offs = 0
         #: Wall-clock time minus monotonic time: deadlines are wall-clock time.
         self._wall_offset = 0.0
 
@@ -78,7 +83,7 @@ class PollPlan:
         questions: list[Question] = []
         if not by_list:
             self._list.warn_if_too_long(len(self._jobs), now)
-        elif self._reading is None and self._ended is None:
+        elif self._reading is None:
             due_at = self._list.due_at(len(self._jobs))
             if due_at <= now:
                 questions += self._begin_reading(now, interval)
@@ -104,7 +109,7 @@ class PollPlan:
             return [*self._heard_job(question, answer, now), *self._end_reading(now)]
         assert not isinstance(answer, Job)  # noqa: S101 - for the type checker
         if isinstance(question, AskEnded):
-            self._heard_ended(question, answer)
+            self._heard_ended(question, answer, now)
             return []
         self._heard_page(question, answer, now)
         return list(self._end_reading(now))
@@ -158,20 +163,32 @@ class PollPlan:
             self._list.was_too_long(reading.pages, len(self._jobs), now)
 
     def _begin_ended(self, now: float) -> None:
-        """Look for the missed jobs in the list of jobs that are over, or request few of them by id."""
+        """Look for the missed jobs in the list of jobs that are over, or request few of them by id.
+
+        If that list takes so long that they are missed again, or was put off twice, they are requested by id, too.
+        """
         missed, self._missed = self._missed, []
-        if len(missed) > PAGE_COST:
+        if len(missed) > PAGE_COST and self._ended is None and self._ended_put_offs < MOST_PUT_OFFS:
             self._ended = EndedReading(missed, self._list.page_limit(now))
-        else:
+        elif missed:
+            self._ended_put_offs = 0
             self._ids.add(missed)
 
-    def _heard_ended(self, question: AskEnded, answer: RawPage | Exception) -> None:
+    def _heard_ended(self, question: AskEnded, answer: RawPage | Exception, now: float) -> None:
         reading = self._ended
         if reading is None:
             return
         self._ended_rows.extend(reading.heard_page(question, answer).items())
-        if reading.is_done:
-            self._ended = None
+        if not reading.is_done:
+            return
+        self._ended = None
+        pause = getattr(answer, "retry_after", None) or 0.0
+        if pause:
+            # After the pause, the next reading of the list of active jobs misses these jobs again.
+            self._ended_put_offs += 1
+            self._list.put_off(now, pause)
+        else:
+            self._ended_put_offs = 0
             self._ids.add(reading.left)
 
     def _end_reading(self, now: float) -> Notices:

@@ -63,12 +63,16 @@ class PolarisJobTrigger(OneJobTrigger):
                 self.deadline,
                 first=first,
                 known=progress.last,
-                takes_list=not self.args.by_id,
+                takes_list=self.args.takes_list,
             ) as poll,
         ):
             while True:
                 answer, silent_polls, self._is_listed = await poll.next()
                 progress.add_silent_polls(silent_polls)
+                if self._is_listed and isinstance(answer, Job):
+                    tolerance.succeeded()
+                    progress.job_listed(answer)
+                    return "job"
                 if isinstance(answer, PolarisApiError):
                     delay = tolerance.failed(answer, clock.now())
                     progress.failed(answer)

@@ -144,19 +144,20 @@ class JobTriggerArgs(OneJobArgs, CancelableArgs):
 
     :param wait_for: the gate's option, or ``over``: any outcome ends the wait.
     :param fail_on_unhealthy: the gate's option.
-    :param by_id: only a response by id ends the wait. The worker could not confirm what a list had shown.
+    :param takes_list: whether the list of jobs that are over may end the wait. The task that has deferred confirms the
+        end by id. An earlier release would not, and a task that could not confirm an end does not try again.
     """
 
     wait_for: WaitFor
     fail_on_unhealthy: bool
-    by_id: bool = False
+    takes_list: bool = False
 
     _readers: ClassVar[dict[str, Reader]] = {
         **CancelableArgs._readers,
         **OneJobArgs._readers,
         "wait_for": one_of(*get_args(WaitFor)),
         "fail_on_unhealthy": flag_type,
-        "by_id": flag_type,
+        "takes_list": flag_type,
     }
 
     @property
@@ -317,7 +318,7 @@ class EndEvent(StoredDict):
 class WaitEvent(EndEvent):
     """The event of a trigger that waits for a job, a table or a load.
 
-    :param job: the job as last seen.
+    :param job: the job as last seen. If ``is_listed``, the job before its end.
     :param is_listed: whether only a list has shown that the job is over. The worker confirms that by id.
     :param loads: the loads that the gate had refused before, if the wait is for a load.
     """

@@ -153,8 +153,8 @@ class JobWait:
         self._report_due = next_report(0.0)
         #: How long late counters are read again.
         self._settle_seconds = settle_seconds
-        #: Whether only a response by id ends the wait in a trigger, since this process could not confirm a list.
-        self.by_id = False
+        #: Whether a list may end the wait in a trigger. Not again if this process could not confirm the end.
+        self.takes_list = True
         #: Whether the job's response is too large, so that a cancellation polls only the status.
         self.polls_status = False
         self._readiness: Readiness | None = None
@@ -182,13 +182,26 @@ class JobWait:
         except PolarisApiError as error:
             raise self.progress.explain(error) from None
 
-    def confirm(self) -> Outcome | None:
-        """Like :meth:`poll`, for a job that only a list has shown to the trigger. The list may be wrong, or late.
+    def confirm(self, deadline: float) -> Outcome | None:
+        """Request a job that only a list has shown as over to the trigger, and judge it. ``None``: continue to wait.
 
-        If this poll fails too, the trigger requests the job by id, so that the task does not go back and forth.
+        If the request fails, or the list was wrong, the trigger goes on by id: the task does not go back and forth.
+
+        :param deadline: in seconds since the epoch. A later request is sent again, since no further poll follows.
         """
-        self.by_id = True
-        return self.poll()
+        self.takes_list = False
+        self.tolerance.job_exists()
+        try:
+            job = self.request_job(retry=clock.now() >= deadline)
+            return self._judge(job)
+        except (PolarisTransientError, PolarisUnauthorized, PolarisNotFound) as error:
+            try:
+                self._tolerate(error)
+            except PolarisApiError as final:
+                raise self.progress.explain(final) from None
+            return None
+        except PolarisApiError as error:
+            raise self.progress.explain(error) from None
 
     def wait_until(self, deadline: float) -> Outcome | None:
         """Poll until the wait ends. Return ``None`` if the deadline passes before that.

@@ -149,6 +149,12 @@ class ProgressLog(PollLog):
         reason = decision.reason if is_waiting else f"is {job.state}"
         self._answered("job", _news(job), f"{job.subject} {reason}. Job {job.id}", warn=decision.warn and is_waiting)
 
+    def job_listed(self, job: Job) -> None:
+        """Record that a list shows the job as over. The last known job stays as it was: the worker confirms the end."""
+        self.polls += 1
+        self.last = self.last or job
+        self._answered("job", _news(job), f"{job.subject} is {job.state} in a list. Job {job.id}", warn=False)
+
     def table_polled(self, state: str, decision: Decision) -> None:
         """Record the table of a successful poll. Log it if it has changed, or if nothing was logged for a while.
 

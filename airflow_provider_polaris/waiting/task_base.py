@@ -191,7 +191,7 @@ class WaitingTask(LinksToJob, LineageTask, MeteredTask, DeferringTask, ProjectTa
             args = JobTriggerArgs(
                 wait_for=self.wait_for,
                 fail_on_unhealthy=self.fail_on_unhealthy,
-                by_id=job_wait.by_id,
+                takes_list=job_wait.takes_list,
                 cancel_on_kill=self.cancel_on_kill,
                 logical_date=getattr(context.get("dag_run"), "logical_date", None) if self.cancel_on_kill else None,
                 **wait,
@@ -234,8 +234,8 @@ class WaitingTask(LinksToJob, LineageTask, MeteredTask, DeferringTask, ProjectTa
         job_wait.tolerance.resume(event.failing, clock.now())
         if event.job is None or event.outcome not in ("job", "table"):
             return None
-        if event.is_listed:
-            return job_wait.confirm()
+        if event.is_listed and event.deadline is not None:
+            return job_wait.confirm(event.deadline)
         table_state = event.table.state if event.table and event.outcome == "table" else None
         return job_wait.judge(event.job, table_state)
 

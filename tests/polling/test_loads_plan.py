@@ -13,16 +13,14 @@ from hypothesis import strategies as st
 
 from airflow_provider_polaris.api.client import NewestPage, RawPage
 from airflow_provider_polaris.api.errors import (
-    PolarisForbidden,
     PolarisNotFound,
     PolarisResponseTooLarge,
     PolarisUnreachable,
 )
 from airflow_provider_polaris.api.models import ACTIVE_STATUSES, Job
 from airflow_provider_polaris.gate.load_choice import LoadChoice
-from airflow_provider_polaris.polling.list_policy import PAGE_COST
 from airflow_provider_polaris.polling.loads_plan import FIRST_PAGE, READING_INTERVAL_SECONDS, LoadsPlan, LoadsWait
-from airflow_provider_polaris.polling.messages import AskEnded, AskJob, AskList, AskLoads
+from airflow_provider_polaris.polling.messages import AskList, AskLoads
 from airflow_provider_polaris.polling.polled_wait import Pace
 from tests.support.virtual_time import EPOCH
 
@@ -95,25 +93,13 @@ class Service:
             ]
             if "left out" in self.faults:
                 active = [job for job in active if self.rng.random() > 0.1]
-            return self.page_of(active, question)
-        if isinstance(question, AskEnded):
-            if "no ended list" in self.faults:
-                return PolarisForbidden("forbidden", status=403)
-            if "large jobs" in self.faults and question.limit > 25:
-                return PolarisResponseTooLarge("large")
-            newest_first = sorted(shown, key=lambda job_id: self.jobs[job_id][1], reverse=True)
-            ended = [job for job in (self.job(job_id, now) for job_id in newest_first) if job.is_over]
-            return self.page_of(ended, question)
+            page = active[question.offset : question.offset + question.limit]
+            rows = {job.id: job.to_event() for job in page if job.id in question.wanted}
+            return RawPage(rows, len(page), question.offset + len(page) < len(active))
         if "404 at first" in self.faults and question.job_id not in self.not_found:
             self.not_found.add(question.job_id)
             return PolarisNotFound("not found", status=404)
         return self.job(question.job_id, now)
-
-    @staticmethod
-    def page_of(jobs: list[Job], question) -> RawPage:
-        page = jobs[question.offset : question.offset + question.limit]
-        rows = {job.id: job.to_event() for job in page if job.id in question.wanted}
-        return RawPage(rows, len(page), question.offset + len(page) < len(jobs))
 
 
 class Simulation:
@@ -162,9 +148,7 @@ class Simulation:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     seed=st.integers(0, 10**9),
-    faults=st.frozensets(
-        st.sampled_from(["flakes", "large jobs", "left out", "404 at first", "late lists", "no ended list"])
-    ),
+    faults=st.frozensets(st.sampled_from(["flakes", "large jobs", "left out", "404 at first", "late lists"])),
 )
 def test_each_load_reaches_each_of_its_waits_once_and_in_time(seed, faults):
     rng = random.Random(seed)  # noqa: S311 - no key
@@ -213,11 +197,8 @@ def test_one_request_for_each_interval_serves_all_waits(count):
     assert {(question.offset, question.limit) for _, question in service.asked} == {(0, FIRST_PAGE)}
 
 
-@pytest.mark.parametrize(
-    ("faults", "asked_by_id"), [((), 0), (("no ended list",), 50)], ids=["", "no list of ended jobs"]
-)
-def test_loads_that_run_for_hours_cost_one_more_request_for_each_interval(faults, asked_by_id):
-    service = Service(random.Random(1), frozenset(faults))  # noqa: S311 - no key
+def test_a_load_that_runs_for_hours_costs_one_more_request_for_each_interval():
+    service = Service(random.Random(1), frozenset())  # noqa: S311 - no key
     jobs = [service.add(f"table {n}", -3000, 1800) for n in range(50)]
     for n in range(500):
         service.add("other", n * 3.0 - 2000, n * 3.0 - 1995)
@@ -227,26 +208,6 @@ def test_loads_that_run_for_hours_cost_one_more_request_for_each_interval(faults
     assert len(service.asked) <= 2 * (1790 / (0.9 * INTERVAL) + 2) + 5
     poll.run(1900)
     assert [[job_id for job_id, _ in poll.notified[wait]] for wait in waits] == [[job] for job in jobs]
-    assert sum(isinstance(question, AskJob) for _, question in service.asked) == asked_by_id
-
-
-@pytest.mark.parametrize(
-    ("count", "faults", "lists", "asked_by_id"),
-    [(PAGE_COST, (), 0, PAGE_COST), (PAGE_COST + 1, (), 1, 0), (30, ("large jobs",), 6 + 2, 0)],
-    ids=["few", "many", "in small pages"],
-)
-def test_many_loads_that_complete_at_once_are_read_from_the_list_of_ended_jobs(count, faults, lists, asked_by_id):
-    service = Service(random.Random(1), frozenset(faults))  # noqa: S311 - no key
-    jobs = [service.add(f"table {n}", -3000, 100) for n in range(count)]
-    poll = Simulation(service)
-    waits = [poll.join(f"table {n}", read_from=EPOCH, running=[jobs[n]]) for n in range(count)]
-    # Later jobs fill the pages with the newest jobs, so that only the other lists show the loads.
-    for n in range(500):
-        service.add("other", n * 3.0 - 2000, 1e6)
-    poll.run(140)
-    assert [[job_id for job_id, _ in poll.notified[wait]] for wait in waits] == [[job] for job in jobs]
-    assert sum(isinstance(question, AskEnded) for _, question in service.asked) == lists
-    assert sum(isinstance(question, AskJob) for _, question in service.asked) == asked_by_id
 
 
 def test_waits_that_join_one_after_another_share_readings():

@@ -13,6 +13,7 @@ def trigger(job_id="some-job", **options) -> PolarisJobTrigger:
         "project_id": None,
         "wait_for": "completed",
         "fail_on_unhealthy": False,
+        "takes_list": True,
         "poll_interval": 60.0,
         "deadline": time.time() + 9e8,
         "max_unreachable": 3600.0,

@@ -50,7 +50,7 @@ class TestArguments:
             "max_unreachable": 3.5, "exponential_backoff": True, "max_wait": 4.5, "waiting_since": 3.25,
             "failing": {"at": 5.5, "unreachable_since": 4.5, "unauthorized_since": None},
             "polaris_conn_id": "c", "job_id": "j",
-            "last_job": last_job, "cancel_on_kill": True, "by_id": True,
+            "last_job": last_job, "cancel_on_kill": True, "takes_list": True,
             "logical_date": "2026-11-01T10:00:00+00:00",
         }  # fmt: skip
         assert set(odd) == names, "a new argument needs a value here, and a default in JobTriggerArgs"
@@ -69,7 +69,7 @@ class TestArguments:
         after = trigger_through_the_database(PolarisJobTrigger(**kwargs))
         path, arguments = after.serialize()
         assert path == golden["classpath"]
-        new = {"cancel_on_kill": False, "logical_date": None, "waiting_since": None, "by_id": False}
+        new = {"cancel_on_kill": False, "logical_date": None, "waiting_since": None, "takes_list": False}
         assert arguments == {**kwargs, **new}
         polaris.add_job(id=kwargs["job_id"], executionStatus="completed")
         event = one_event(after).payload
@@ -118,7 +118,7 @@ class TestArguments:
             **{name: value for name, value in values.items() if name not in {"poke_interval", "timeout"}},
             "poll_interval": 11, "deadline": moved_clock.time + 444, "exponential_backoff": True, "max_wait": 99,
             "failing": None, "cancel_on_kill": False, "logical_date": None, "waiting_since": None,
-            "by_id": False,
+            "takes_list": True,
         }  # fmt: skip
 
 

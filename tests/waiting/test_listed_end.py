@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.local import LocalPolaris
 from airflow_provider_polaris.operators.polaris import PolarisCancelJobOperator, PolarisCreateJobOperator
 from airflow_provider_polaris.sensors.polaris import PolarisJobSensor
@@ -89,7 +90,8 @@ class Deferred:
 def test_the_worker_confirms_with_one_request_what_the_list_has_shown(polaris, moved_clock, kind, status):
     task = Deferred(polaris, moved_clock, kind)
     event = task.end_with_the_others(status)
-    assert (event["outcome"], event["is_listed"], event["job"]["executionStatus"]) == ("job", True, status)
+    assert (event["outcome"], event["is_listed"]) == ("job", True)
+    assert not Job.from_api(event["job"]).is_over, "the job before its end, which only the worker confirms"
     outcome = task.resume(event)
     assert (outcome.kind, task.asked) == ("success", 1)
     assert outcome.xcom["execution_status"] == status
@@ -101,7 +103,7 @@ def test_a_task_waits_on_by_id_if_the_list_was_wrong(polaris, moved_clock, kind)
     event = task.end_with_the_others()
     polaris.script(task.job_id, RUNNING, RUNNING, RUNNING, {"executionStatus": "failed"})
     outcome = task.resume(event)
-    assert (outcome.kind, task.asked, task.trigger.args.by_id) == ("deferred", 1, True)
+    assert (outcome.kind, task.asked, task.trigger.args.takes_list) == ("deferred", 1, False)
     event = event_through_the_database(one_event(task.trigger))
     assert (event["is_listed"], event["job"]["executionStatus"]) == (False, "failed")
     ends = {"sensor": "PolarisGateRefused", "create": "PolarisJobFailed", "cancel": "success"}
@@ -124,11 +126,64 @@ def test_a_task_that_cannot_confirm_the_list_counts_a_failed_poll_and_waits_on_b
     event = task.end_with_the_others()
     polaris.fail_next(1, status=503)
     assert task.resume(event).kind == "deferred"
-    assert task.trigger.args.by_id
+    assert not task.trigger.args.takes_list
     assert task.trigger.args.failing
     event = event_through_the_database(one_event(task.trigger))
     assert not event["is_listed"]
     assert task.resume(event).kind == "success"
+
+
+@pytest.mark.parametrize("kind", ["sensor", "create", "cancel"])
+def test_a_key_that_is_being_rotated_does_not_end_the_wait(polaris, moved_clock, kind):
+    task = Deferred(polaris, moved_clock, kind)
+    event = task.end_with_the_others("canceled" if kind == "cancel" else "completed")
+    polaris.fail_next(1, status=401)
+    assert task.resume(event).kind == "deferred"
+
+
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_the_worker_sends_one_request_before_the_deadline_and_does_not_sleep(polaris, moved_clock, status):
+    task = Deferred(polaris, moved_clock, "sensor", timeout=600)
+    event = task.end_with_the_others()
+    moved_clock.slept.clear()
+    polaris.fail_next(99, status=status, retry_after=30)
+    assert task.resume(event).kind == "deferred"
+    assert (task.asked, moved_clock.slept) == (1, [])
+
+
+@pytest.mark.parametrize("kind", ["sensor", "create"])
+def test_one_failed_request_after_the_deadline_does_not_fail_a_job_that_completed_in_time(polaris, moved_clock, kind):
+    task = Deferred(polaris, moved_clock, kind, timeout=600)
+    event = task.end_with_the_others()
+    moved_clock.time = event["deadline"] + 1  # the task has waited for a worker
+    polaris.fail_next(1, status=503)
+    assert task.resume(event).kind == "success"
+
+
+def test_a_wrong_list_does_not_prevent_the_cancellation_at_a_timeout(polaris, moved_clock):
+    task = Deferred(polaris, moved_clock, "create", timeout=600, cancel_on_timeout=True)
+    event = task.end_with_the_others()
+    polaris.set_status(task.job_id, "running")  # the list was wrong
+    moved_clock.time = event["deadline"] + 1
+    polaris.fail_next(99, status=503, match=f"GET .*/jobs/{task.job_id}")
+    assert "Timeout: " in str(task.resume(event).error)
+    assert [one.method for one in polaris.requests if one.method != "GET"] == ["PUT"]
+
+
+def test_a_task_that_an_earlier_release_deferred_gets_no_event_from_a_list(polaris, moved_clock):
+    """Its worker may still run that release, which ignores ``is_listed``."""
+    task = Deferred(polaris, moved_clock, "sensor")
+    task.outcome.error.trigger = type(task.trigger)(**{**task.trigger.args.to_dict(), "takes_list": False})
+    event = task.end_with_the_others()
+    assert (event["outcome"], event["is_listed"], event["job"]["executionStatus"]) == ("job", False, "completed")
+
+
+def test_a_list_that_responds_ends_an_outage(polaris, moved_clock):
+    task = Deferred(polaris, moved_clock, "sensor")
+    failing = {"at": moved_clock.time, "unreachable_since": moved_clock.time - 500, "unauthorized_since": None}
+    task.outcome.error.trigger = type(task.trigger)(**{**task.trigger.args.to_dict(), "failing": failing})
+    event = task.end_with_the_others()
+    assert (event["is_listed"], event["failing"]) == (True, None)
 
 
 def test_the_gate_judges_what_the_worker_finds_and_not_the_list(polaris, moved_clock):
@@ -144,4 +199,5 @@ def test_an_event_of_an_earlier_release_needs_no_request_for_the_job(polaris, mo
     task = Deferred(polaris, moved_clock, "sensor")
     event = task.end_with_the_others()
     del event["is_listed"]
+    event["job"]["executionStatus"] = "completed"
     assert (task.resume(event).kind, task.asked) == ("success", 0)
