@@ -138,8 +138,11 @@ class Poller(Generic[WaitType, Question, News]):
             return
         if not isinstance(fault, PolarisError):
             log.error("The poll of Polaris jobs failed", exc_info=fault)
+        # An error of the API would count as one failed poll, and the waits would continue without a poll.
+        if not isinstance(fault, Exception) or isinstance(fault, PolarisApiError):
+            fault = PolarisError(str(fault))
         for subscription in self._subscriptions.values():
-            subscription.deliver(Notice(fault if isinstance(fault, Exception) else PolarisError(str(fault))))
+            subscription.deliver(Notice(fault))
         self._stop()
 
     def _stop(self) -> None:

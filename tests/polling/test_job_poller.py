@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_polaris import clock
 from airflow_provider_polaris.api.client import RawPage
-from airflow_provider_polaris.api.errors import PolarisApiError, PolarisConnectionMissing
+from airflow_provider_polaris.api.errors import PolarisApiError, PolarisConnectionMissing, PolarisInvalidResponse
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.job_poller import JobPoller
 from airflow_provider_polaris.polling.polled_wait import Pace
@@ -188,6 +188,25 @@ def test_a_fault_of_the_poll_reaches_every_wait_at_once_and_the_next_wait_starts
     done, _, ended = play(story)
     assert all(isinstance(answer, RuntimeError) for answer in done)
     assert ended[1] == "timeout"
+
+
+def test_a_fault_of_the_poll_that_is_an_error_of_the_api_ends_every_wait_too():
+    """A wait tolerates an error of a poll. After a fault, no poll follows."""
+
+    async def story(loop):
+        poller = JobPoller(Client(loop))
+        tasks = waits(poller, 2, 5.0)
+        await asyncio.sleep(1)
+
+        def fault(*_):
+            raise PolarisInvalidResponse("a row that nobody expected")
+
+        poller._plan.heard = fault
+        done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        await asyncio.sleep(1)
+        return done
+
+    assert ["a row that nobody expected" in str(error) for error in play(story)] == [True, True]
 
 
 def test_an_error_that_is_not_of_the_api_is_raised():

@@ -210,6 +210,25 @@ def test_a_load_that_runs_for_hours_costs_one_more_request_for_each_interval():
     assert [[job_id for job_id, _ in poll.notified[wait]] for wait in waits] == [[job] for job in jobs]
 
 
+def test_an_active_job_that_cannot_be_read_fails_the_reading_and_not_the_poll():
+    class BadRow(Service):
+        def answer(self, question, now):
+            answer = super().answer(question, now)
+            if isinstance(question, AskList) and now < 100:
+                answer.rows[job]["health"] = {"status": 5}
+            return answer
+
+    service = BadRow(random.Random(1), frozenset())  # noqa: S311 - no key
+    job = service.add("orders", -3000, 150)
+    for n in range(500):
+        service.add("other", n * 3.0 - 2000, n * 3.0 - 1995)
+    poll = Simulation(service)
+    wait = poll.join("orders", read_from=EPOCH, running=[job])
+    poll.run(200)
+    assert poll.errors >= 2
+    assert [job_id for job_id, _ in poll.notified[wait]] == [job]
+
+
 def test_waits_that_join_one_after_another_share_readings():
     service = Service(random.Random(1), frozenset())  # noqa: S311 - no key
     poll = Simulation(service)
