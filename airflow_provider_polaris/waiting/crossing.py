@@ -318,7 +318,7 @@ class EndEvent(StoredDict):
 class WaitEvent(EndEvent):
     """The event of a trigger that waits for a job, a table or a load.
 
-    :param job: the job as last seen. If ``is_listed``, the job before its end.
+    :param job: the job as last seen. If ``is_listed``, the job before its end, if that was known.
     :param is_listed: whether only a list has shown that the job is over. The worker confirms that by id.
     :param loads: the loads that the gate had refused before, if the wait is for a load.
     """

@@ -192,14 +192,12 @@ class JobWait:
         self.takes_list = False
         self.tolerance.job_exists()
         try:
-            job = self.request_job(retry=clock.now() >= deadline)
-            return self._judge(job)
-        except (PolarisTransientError, PolarisUnauthorized, PolarisNotFound) as error:
             try:
+                job = self.request_job(retry=clock.now() >= deadline)
+            except (PolarisTransientError, PolarisUnauthorized, PolarisNotFound) as error:
                 self._tolerate(error)
-            except PolarisApiError as final:
-                raise self.progress.explain(final) from None
-            return None
+                return None
+            return self._judge(job)
         except PolarisApiError as error:
             raise self.progress.explain(error) from None
 

@@ -151,6 +151,30 @@ def test_the_worker_sends_one_request_before_the_deadline_and_does_not_sleep(pol
     assert (task.asked, moved_clock.slept) == (1, [])
 
 
+@pytest.mark.parametrize("status", [403, 401])
+def test_a_final_response_ends_the_wait_and_names_the_job(polaris, moved_clock, status):
+    task = Deferred(polaris, moved_clock, "sensor")
+    event = task.end_with_the_others()
+    if status == 401:  # the key has been wrong for five minutes
+        event["failing"] = {
+            "at": moved_clock.time,
+            "unreachable_since": None,
+            "unauthorized_since": moved_clock.time - 301,
+        }
+    polaris.fail_next(99, status=status)
+    outcome = task.resume(event)
+    assert outcome.kind == {401: "PolarisUnauthorized", 403: "PolarisForbidden"}[status]
+    assert task.job_id in str(outcome.error)
+
+
+def test_counters_that_cannot_be_read_after_the_list_begin_an_outage(polaris, moved_clock):
+    task = Deferred(polaris, moved_clock, "sensor", min_rows_processed=1)
+    event = task.end_with_the_others()
+    polaris.fail_next(99, status=503, match="/metrics")
+    assert task.resume(event).kind == "deferred"
+    assert task.trigger.args.failing["unreachable_since"] is not None
+
+
 @pytest.mark.parametrize("kind", ["sensor", "create"])
 def test_one_failed_request_after_the_deadline_does_not_fail_a_job_that_completed_in_time(polaris, moved_clock, kind):
     task = Deferred(polaris, moved_clock, kind, timeout=600)
