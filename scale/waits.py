@@ -60,7 +60,9 @@ with create_session() as session:
     one = select(TASK).where(TASK.c.run_id == real_run, TASK.c.state == "deferred", TASK.c.trigger_id.is_not(None))
     task = session.execute(one.limit(1)).mappings().one()
     real = session.get(Trigger, task["trigger_id"])
-    copies = [Trigger(real.classpath, real.kwargs | {"job_id": job_id}, real.created_date) for job_id in job_ids]
+    last_job = real.kwargs["last_job"]
+    own = [{"job_id": job_id, "last_job": {**last_job, "id": job_id}} for job_id in job_ids]
+    copies = [Trigger(real.classpath, real.kwargs | kwargs, real.created_date) for kwargs in own]
     for number, copy in enumerate(copies):
         copy.triggerer_id = owners[number % len(owners)]
     session.add_all(copies)

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -75,7 +76,8 @@ class StepTriggerer:
     def kill(self) -> None:
         """Kill the triggerer and its children."""
         if self.is_running:
-            os.killpg(cast("int", self.pid), signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.killpg(cast("int", self.pid), signal.SIGKILL)
 
     def block(self) -> None:
         """Block the main loop of the triggerer, as a slow database does. Its event loop continues."""

@@ -61,7 +61,9 @@ with create_session() as session:
     run = session.execute(select(RUN).where(RUN.c.run_id == run_id)).mappings().one()
     task = session.execute(select(TASK).where(TASK.c.run_id == run_id, TASK.c.task_id == "gate")).mappings().one()
     real = session.get(Trigger, task["trigger_id"])
-    copies = [Trigger(real.classpath, real.kwargs | {"job_id": job_id}, real.created_date) for job_id in job_ids]
+    last_job = real.kwargs["last_job"]
+    own = [{"job_id": job_id, "last_job": {**last_job, "id": job_id}} for job_id in job_ids]
+    copies = [Trigger(real.classpath, real.kwargs | kwargs, real.created_date) for kwargs in own]
     session.add_all(copies)
     session.flush()
     names = [f"copy_{job_id}" for job_id in job_ids]
@@ -292,9 +294,9 @@ def test_hundreds_of_waits_continue_after_a_killed_triggerer_with_few_requests(a
     assert {run_id: event["outcome"] for run_id, event in events.items()} == dict.fromkeys(jobs, "job")
     assert {run_id: event["job"]["id"] for run_id, event in events.items()} == jobs
     by_id = requests_by_id(polaris)
-    assert set(by_id) == set(hundreds)
-    # On a busy machine, a poll can come while the test completes the jobs. It requests one job beside the list.
-    assert sum(by_id.values()) <= len(hundreds) + 2, "one poll by id found each job over"
+    # Beside the lists, and a few that were not over yet when the list of active jobs was read.
+    assert sum(by_id.values()) <= 4, "the list of ended jobs has the others"
+    assert sum(event["is_listed"] for event in events.values()) >= 300 - 4
     assert nothing_was_canceled(polaris)
     # Airflow ignores a second event of a trigger. The logs show whether there was one.
     wait_for(lambda: sum(events_logged(airflow, jobs).values()) >= 300, "the logs to be written")
