@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, PAGE_LIMIT, RawPage
+from airflow_provider_polaris.api.client import MIN_PAGE_LIMIT, RawPage
 from airflow_provider_polaris.api.errors import PolarisResponseTooLarge
 from airflow_provider_polaris.api.models import Job
 from airflow_provider_polaris.polling.list_policy import PAGE_COST
@@ -92,7 +92,7 @@ class EndedReading:
     :param page_limit: the most jobs on a page.
     """
 
-    def __init__(self, keys: Collection[str], page_limit: int = PAGE_LIMIT) -> None:
+    def __init__(self, keys: Sequence[str], page_limit: int) -> None:
         #: The jobs that no page has shown. At the end, they are requested by id.
         self.left = dict.fromkeys(keys)
         self.is_done = False
